@@ -1,0 +1,68 @@
+"""Transfer learning for Keras 3: progressive unfreezing, cached activations, verified ONNX export.
+
+`import kerasxfer` registers the layers, so that `keras.saving.load_model` finds them. Everything else, and for the
+`kerasxfer` command Keras too, is imported when it is first used: `kerasxfer --help` answers at once.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kerasxfer_serving import __version__
+
+if TYPE_CHECKING:
+    from kerasxfer import callbacks as callbacks
+    from kerasxfer import layers as layers
+    from kerasxfer.bottleneck.boundary import split_at_boundary as split_at_boundary
+    from kerasxfer.bottleneck.cache import BottleneckCache as BottleneckCache
+    from kerasxfer.data import ImageFolder as ImageFolder
+    from kerasxfer.export.convert import export_onnx as export_onnx
+    from kerasxfer.layer_groups import layer_groups as layer_groups
+    from kerasxfer.models import image_classifier as image_classifier
+    from kerasxfer.plots import plot_history as plot_history
+    from kerasxfer.stages import Stage as Stage
+
+_HOME = {
+    "BottleneckCache": "bottleneck.cache",
+    "ImageFolder": "data",
+    "Stage": "stages",
+    "export_onnx": "export.convert",
+    "image_classifier": "models",
+    "layer_groups": "layer_groups",
+    "plot_history": "plots",
+    "split_at_boundary": "bottleneck.boundary",
+}
+
+__all__ = [  # noqa: F822
+    "BottleneckCache",
+    "ImageFolder",
+    "Stage",
+    "__version__",
+    "callbacks",
+    "export_onnx",
+    "image_classifier",
+    "layer_groups",
+    "layers",
+    "plot_history",
+    "split_at_boundary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("callbacks", "layers"):
+        return import_module(f"kerasxfer.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'kerasxfer' has no attribute {name!r}")
+    value = getattr(import_module(f"kerasxfer.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+# `-m` is what argv[0] holds while Python looks for `python -m kerasxfer`, and only then.
+if Path(*sys.argv[:1]).stem not in ("kerasxfer", "-m"):
+    import_module("kerasxfer.layers")

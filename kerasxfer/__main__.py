@@ -1,0 +1,3 @@
+from kerasxfer.commands import main
+
+main()

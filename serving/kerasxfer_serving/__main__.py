@@ -1,0 +1,3 @@
+from kerasxfer_serving.commands import main
+
+main()

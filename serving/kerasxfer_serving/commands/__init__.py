@@ -1,0 +1,13 @@
+"""The `kerasxfer-serving` command: one file per command, imported by `main` only."""
+
+
+def main() -> None:
+    """Entry point of `kerasxfer-serving`."""
+    import typer
+
+    from kerasxfer_serving.commands import _output
+
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+    for command in ():  # in the order of --help
+        app.command()(command)
+    _output.run(app, "kerasxfer-serving")

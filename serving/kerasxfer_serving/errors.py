@@ -1,0 +1,33 @@
+"""Errors that a user can mend. Everything else is a defect and keeps its traceback."""
+
+
+class KerasxferError(Exception):
+    """Base of every error raised on purpose: the message names the thing, the rule and the remedy.
+
+    Commands print it without a traceback and exit with status 1.
+    """
+
+
+class UsageError(KerasxferError):
+    """Arguments that contradict each other or do not exist. Commands exit with status 2."""
+
+
+class ImageError(KerasxferError):
+    """One picture that cannot be read.
+
+    Args:
+        code: short stable code, the `status` column of a prediction (`"truncated"`, `"not_an_image"`, …).
+        message: what is wrong, for a person.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ModelError(KerasxferError):
+    """A model file that is refused: malformed, unsafe, without what is needed to run it."""
+
+
+class DeviceError(KerasxferError):
+    """A device that was asked for and cannot be had."""

@@ -1,0 +1,14 @@
+"""Fixtures of the `kerasxfer` tests. The backend is `KERAS_BACKEND`'s; one process per backend."""
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def fresh_keras_session():
+    """Every test starts from one seed, with automatic layer names and the dtype policy as in a new process."""
+    policy = keras.config.dtype_policy()
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy(policy)
