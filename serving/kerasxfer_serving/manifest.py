@@ -55,7 +55,7 @@ class Manifest:
 
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
-    policy: ImagePolicy = ImagePolicy()
+    policy: ImagePolicy = field(default_factory=ImagePolicy)
     output: str = "softmax"
     input_name: str = "images"
     output_name: str = "probabilities"
@@ -176,6 +176,5 @@ def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
 
 def _is(name: str, value: Any, kind: Any) -> None:
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ModelError(
-            f"`{name}` in a manifest is of type {getattr(kind, '__name__', kind)}. Received: {value!r:.200}"
-        )
+        expected = getattr(kind, "__name__", kind)
+        raise ModelError(f"`{name}` in a manifest is of type {expected}. Received: {value!r:.200}")
