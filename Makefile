@@ -1,0 +1,51 @@
+# `make demo` and `make test` set up everything they need. Python >= 3.11 and make are all that must be there.
+PYTHON ?= python3
+BACKBONE ?= DemoVGG
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+PYTEST = -m pytest -q -m "not slow"
+
+.PHONY: demo test test-all lint test-tensorflow test-jax test-torch test-serving test-end-to-end clean
+
+demo: .venv/installed
+	.venv/bin/kerasxfer demo --backbone $(BACKBONE) --out demo-run --overwrite
+
+# `make test BACKEND=jax` runs one part: tensorflow, jax, torch, serving or end-to-end.
+ifdef BACKEND
+test: $(BACKEND:%=test-%)
+else
+test: lint test-serving test-tensorflow test-jax test-torch test-end-to-end
+endif
+
+test-all: PYTEST = -m pytest -q
+test-all: lint test-serving test-tensorflow test-jax test-torch test-end-to-end
+
+test-tensorflow test-jax test-torch: test-%: .venv/installed
+	KERAS_BACKEND=$* .venv/bin/python $(PYTEST) tests/kerasxfer
+
+test-serving: .venv-serving/installed
+	.venv-serving/bin/python $(PYTEST) tests/serving
+
+test-end-to-end: .venv/installed .venv-serving/installed
+	.venv/bin/python $(PYTEST) tests/end_to_end
+
+lint: .venv/installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+.venv/installed: pyproject.toml serving/pyproject.toml requirements/development.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP_INSTALL) --constraint requirements/development.txt pip torch
+	.venv/bin/python $(PIP_INSTALL) --constraint requirements/development.txt --group dev \
+		--editable "./serving[parquet,plot,ray,remote]" --editable ".[export,jax,report,tensorflow,torch]"
+	touch $@
+
+.venv-serving/installed: serving/pyproject.toml requirements/serving.txt
+	$(PYTHON) -m venv .venv-serving
+	.venv-serving/bin/python $(PIP_INSTALL) --constraint requirements/serving.txt pip
+	.venv-serving/bin/python $(PIP_INSTALL) --constraint requirements/serving.txt --group serving-test \
+		--editable "./serving[cpu,parquet,plot,remote]"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-serving demo-run

@@ -1,0 +1,135 @@
+from pathlib import Path
+from typing import Annotated, Any
+
+from kerasxfer_serving.commands import _output
+from kerasxfer_serving.errors import UsageError
+from typer import Argument, Option
+
+from kerasxfer.commands import _options
+
+_MODEL, _DATA, _TUNE = "Model", "Pictures", "Fine-tuning"
+
+
+def train(
+    data: Annotated[Path, Argument(help="Folder of class folders to train on.", show_default=False)],
+    out: Annotated[Path | None, Option(help="Run folder to write.", show_default=False)] = None,
+    validation: Annotated[
+        Path | None, Option(help="Folder of class folders to validate on.", rich_help_panel=_DATA, show_default=False)
+    ] = None,
+    validation_split: Annotated[
+        float | None, Option(help="Fraction of DATA to validate on.", rich_help_panel=_DATA, show_default=False)
+    ] = None,
+    image_size: Annotated[str, Option(help="Side, or HEIGHTxWIDTH, in pixels.", rich_help_panel=_DATA)] = "150",
+    resize: Annotated[str, Option(help="stretch, crop or pad to the size.", rich_help_panel=_DATA)] = "stretch",
+    interpolation: Annotated[str, Option(help="Filter of the resize.", rich_help_panel=_DATA)] = "bilinear",
+    exif: Annotated[str, Option(help="apply or ignore the orientation tag.", rich_help_panel=_DATA)] = "apply",
+    augment: Annotated[
+        str | None,
+        Option(help="`standard`, or rotation_range=40,zoom_range=0.2,…", rich_help_panel=_DATA, show_default=False),
+    ] = None,
+    backbone: Annotated[str, Option(help="Name in keras.applications.", rich_help_panel=_MODEL)] = "VGG16",
+    backbone_output: Annotated[
+        str | None, Option(help="Inner layer to take features from, e.g. mixed7.", rich_help_panel=_MODEL, show_default=False)
+    ] = None,
+    backbone_args: Annotated[
+        str | None, Option(help="Further arguments, e.g. alpha=0.75.", rich_help_panel=_MODEL, show_default=False)
+    ] = None,
+    weights: Annotated[str, Option(help="`imagenet`, a weights file, or `none`.", rich_help_panel=_MODEL)] = "imagenet",
+    head: Annotated[str, Option(help="Pooling and hidden units: average, max, flatten-256.", rich_help_panel=_MODEL)] = (
+        "flatten-256"
+    ),
+    dropout: Annotated[float, Option(help="Fraction dropped in the head.", rich_help_panel=_MODEL)] = 0.5,
+    activation: Annotated[str, Option(help="softmax, or sigmoid for two classes.", rich_help_panel=_MODEL)] = "softmax",
+    optimizer: Annotated[str, Option(help="Name in keras.optimizers.")] = "rmsprop",
+    learning_rate: Annotated[float | None, Option(help="Defaults to 1e-3, with a schedule to its own.", show_default=False)] = None,
+    epochs: Annotated[int | None, Option(help="Epochs of the head, or of the whole --schedule.", show_default=False)] = None,
+    batch_size: Annotated[int, Option(help="Pictures in a batch.")] = 32,
+    unfreeze: Annotated[
+        str | None, Option(help="Block to train after the head, e.g. block5.", rich_help_panel=_TUNE, show_default=False)
+    ] = None,
+    fine_tune_epochs: Annotated[int, Option(help="Epochs with --unfreeze.", rich_help_panel=_TUNE)] = 10,
+    fine_tune_learning_rate: Annotated[float, Option(help="Rate with --unfreeze.", rich_help_panel=_TUNE)] = 1e-5,
+    schedule: Annotated[
+        Path | None, Option(help="YAML file of stages instead of --unfreeze.", rich_help_panel=_TUNE, show_default=False)
+    ] = None,
+    plan: Annotated[bool, Option("--plan", help="Show stages and cache plan; train nothing.", rich_help_panel=_TUNE)] = False,
+    cache: Annotated[
+        Path | None, Option(help="Folder of cached activations. Defaults to OUT/cache.", show_default=False)
+    ] = None,
+    no_cache: Annotated[bool, Option("--no-cache", help="Run every layer in every epoch.")] = False,
+    seed: Annotated[int, Option(help="Of weights, split, order and augmentation.")] = 0,
+    resume: Annotated[bool, Option("--resume", help="Go on after the last finished epoch of OUT.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Discard the run in OUT.")] = False,
+    format: Annotated[_output.Format, Option(help="How the result is printed.")] = _output.Format.text,
+) -> None:
+    """Train a classifier on class folders; write a run folder."""
+    from kerasxfer.training import TrainConfig
+
+    if out is None and not plan:
+        raise UsageError("`--out` names the run folder to write; it may be left out with `--plan` only.")
+    if cache and no_cache:
+        raise UsageError("`--cache` and `--no-cache` exclude each other; give one.")
+    stages = _stages(schedule, unfreeze, epochs, fine_tune_epochs, fine_tune_learning_rate)
+    augmentation = _options.assignments("--augment", augment)
+    config = TrainConfig(
+        data=str(data),
+        validation=str(validation) if validation else None,
+        validation_split=validation_split,
+        backbone=backbone,
+        backbone_output=backbone_output,
+        backbone_args=_options.assignments("--backbone-args", backbone_args),
+        weights=None if weights == "none" else weights,
+        image_size=_options.image_size(image_size),
+        policy={"interpolation": interpolation, "resize": resize, "exif": exif, "draft": False},
+        head=head,
+        dropout=dropout,
+        activation=activation,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        epochs=_epochs(stages, epochs),
+        batch_size=batch_size,
+        augment=augmentation,
+        schedule=stages,
+        cache=_cache_folder(cache, out, off=no_cache or bool(augmentation)),
+        seed=seed,
+    )
+    if plan:
+        _show_plan(config, format)
+    elif out is not None:
+        _train(config, out, resume=resume, overwrite=overwrite, format=format)
+
+
+def _stages(
+    schedule: Path | None, unfreeze: str | None, epochs: int | None, fine_tune_epochs: int, fine_tune_learning_rate: float
+) -> list[dict[str, Any]]:
+    """Return the stages that the options describe; none where only the head is trained."""
+    if schedule and unfreeze:
+        raise UsageError("`--schedule` and `--unfreeze` exclude each other; give one.")
+    if schedule:
+        from kerasxfer.callbacks import ProgressiveUnfreezing
+
+        return [stage.to_dict() for stage in ProgressiveUnfreezing.from_yaml(schedule).stages]
+    if unfreeze:
+        return [
+            {"epochs": epochs or _EPOCHS},
+            {"unfreeze": unfreeze, "epochs": fine_tune_epochs, "learning_rate": fine_tune_learning_rate},
+        ]
+    return []
+
+
+def _epochs(stages: list[dict[str, Any]], epochs: int | None) -> int:
+    """Return the epochs of the whole run."""
+    if not stages:
+        return epochs or _EPOCHS
+    own = [stage.get("epochs") for stage in stages]
+    if all(own) and (epochs is None or epochs == own[0]):
+        return sum(own)
+    if epochs is None:
+        raise UsageError("`--epochs` says where the run ends when a stage of the `--schedule` has no `epochs`.")
+    return epochs
+
+
+def _cache_folder(cache: Path | None, out: Path | None, *, off: bool) -> str | None:
+    if off:
+        return None
+    return str(cache or (out or Path()) / "cache")
