@@ -11,7 +11,9 @@ from kerasxfer_serving.images import ImagePolicy
 
 METADATA_KEY = "kerasxfer.manifest"
 FORMAT_VERSION = 1
-OUTPUTS = ("softmax", "sigmoid")
+OUTPUTS = ("softmax", "sigmoid", "logits")
+LAYOUTS = ("nhwc", "nchw")
+NORMALISATIONS = ("none", "rescale", "tf", "caffe", "imagenet")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 # A manifest comes with a file from anywhere. These bounds hold a hundred thousand class names and stop a bomb.
@@ -29,8 +31,11 @@ class Manifest:
         image_size: `(height, width)` that pictures are resized to.
         policy: `ImagePolicy`, how pictures are decoded and resized.
         output: `"softmax"`, or `"sigmoid"`. A sigmoid output with one column and two classes is the probability of
-            the second class.
-        input_name: name of the graph's input, pixels in 0–255, `[batch, height, width, 3]`.
+            the second class. `"logits"`, of a model from elsewhere: softmax is still to be taken.
+        layout: `"nhwc"`, or `"nchw"` for a model from elsewhere that takes channels first.
+        normalisation: what a model from elsewhere expects to have been done to its pixels, as in
+            `kerasxfer_serving.foreign`. Defaults to `"none"`: the graph takes pixels in 0–255 and does it itself.
+        input_name: name of the graph's input, `[batch, height, width, 3]`.
         output_name: name of the output with the probabilities, `[batch, columns]`.
         features_name: name of the output with the pooled features, or `None`.
         precision: `"fp32"`, `"fp16"` or `"int8"`.
@@ -57,6 +62,8 @@ class Manifest:
     image_size: tuple[int, int]
     policy: ImagePolicy = field(default_factory=ImagePolicy)
     output: str = "softmax"
+    layout: str = "nhwc"
+    normalisation: str = "none"
     input_name: str = "images"
     output_name: str = "probabilities"
     features_name: str | None = None
@@ -76,6 +83,8 @@ class Manifest:
         object.__setattr__(self, "class_names", _class_names(self.class_names))
         object.__setattr__(self, "image_size", _image_size(self.image_size))
         _one_of("output", self.output, OUTPUTS)
+        _one_of("layout", self.layout, LAYOUTS)
+        _one_of("normalisation", self.normalisation, NORMALISATIONS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("format_version", self.format_version, (FORMAT_VERSION,))
         for name in ("input_name", "output_name"):
