@@ -1,0 +1,219 @@
+"""Opens a picture, or says in a typed error what is wrong with it.
+
+The content decides what a file is, not its name: a signature picks the one Pillow plugin that may read it, so no
+other plugin (PostScript through Ghostscript, say) ever runs on a file from elsewhere.
+"""
+
+import io
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from kerasxfer_serving.errors import ImageError
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray[Any, Any]
+
+ERROR_CODES = {
+    "not_found": "no such file",
+    "broken_link": "a symbolic link to nothing",
+    "is_directory": "a directory where a picture was expected",
+    "not_a_file": "a pipe, socket or device",
+    "unreadable": "the file exists and cannot be read (permission, I/O error)",
+    "empty": "zero bytes",
+    "not_an_image": "the content is none of the formats that are read",
+    "unsupported": "a picture of a kind that is not read (no plugin, floating-point samples, odd array)",
+    "truncated": "the picture ends before its data does",
+    "corrupt": "the picture's data contradict themselves",
+    "decompression_bomb": "more pixels or data than Pillow's limit allows",
+}
+
+# Offset, bytes and Pillow's name of the format.
+_SIGNATURES = (
+    (0, b"\xff\xd8", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WEBP"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\x00", "TIFF"),
+    (0, b"MM\x00*", "TIFF"),
+    (0, b"II+\x00", "TIFF"),
+    (0, b"MM\x00+", "TIFF"),
+    (4, b"ftypavi", "AVIF"),
+    (4, b"ftyphei", "HEIF"),
+    (4, b"ftypmif", "HEIF"),
+    (4, b"jP  \r\n\x87\n", "JPEG2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG2000"),
+    (0, b"\x00\x00\x01\x00", "ICO"),
+    *((0, b"P%c" % kind, "PPM") for kind in b"1234567fF"),
+)
+_LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
+
+
+@contextmanager
+def open_image(source: Source) -> Iterator[Image.Image]:
+    """Open a picture of any kind for reading; the pixels are decoded by the caller within the context.
+
+    Args:
+        source: path, encoded bytes, binary file, `PIL.Image.Image`, or uint8 array `[h, w]` or `[h, w, 1 | 3 | 4]`.
+
+    Raises:
+        ImageError: with one of `ERROR_CODES`; also in place of whatever Pillow raises within the context.
+    """
+    if isinstance(source, Image.Image):
+        with _typed_errors("the image given", None):
+            yield source
+    elif isinstance(source, np.ndarray):
+        yield _from_array(source)
+    else:
+        with (
+            _open_binary(source) as (name, file),
+            _typed_errors(name, file),
+            Image.open(file, "r", [_sniff(file)]) as image,
+        ):
+            yield image
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    known_shape = array.size > 0 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4)))
+    if not known_shape or array.dtype != np.uint8:
+        raise ImageError(
+            "unsupported",
+            "An array `source` must be uint8, 0 to 255, of shape [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]. "
+            f"Received: shape {array.shape}, dtype {array.dtype}",
+        )
+    return Image.fromarray(array)
+
+
+@contextmanager
+def _open_binary(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name for messages, and a seekable binary file."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield f"{len(source)} bytes", io.BytesIO(source)
+    elif isinstance(source, str | os.PathLike):
+        name = repr(os.fspath(source))
+        try:
+            file = _open_regular(source, name)
+        except OSError as error:
+            raise ImageError("unreadable", f"{name} cannot be read: {error.strerror or error}") from error
+        with file:
+            yield name, file
+    elif hasattr(source, "read"):
+        name = repr(getattr(source, "name", "a binary file"))
+        yield name, source if source.seekable() else io.BytesIO(source.read())
+    else:
+        raise TypeError(
+            "`source` must be a path, bytes, a binary file, a PIL image or a NumPy array. "
+            f"Received: source={source!r} (of type {type(source)})"
+        )
+
+
+def _open_regular(path: str | os.PathLike[str], name: str) -> IO[bytes]:
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  (a third of the time of Path.stat, and this runs per picture)
+    except FileNotFoundError as error:
+        if Path(path).is_symlink():
+            raise ImageError("broken_link", f"{name} is a link to a file that does not exist") from error
+        raise ImageError("not_found", f"{name} does not exist") from error
+    except ValueError as error:
+        raise ImageError("not_found", f"{name} is no possible file name: {error}") from error
+    if stat.S_ISDIR(mode):
+        raise ImageError("is_directory", f"{name} is a directory")
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+        raise ImageError("not_a_file", f"{name} is a pipe, socket or device, not a file")
+    return open(path, "rb")  # noqa: PTH123  (as above)
+
+
+def _sniff(file: IO[bytes]) -> str:
+    """Pillow's name of the format, from the first bytes."""
+    file.seek(0)
+    head = file.read(32)
+    if not head:
+        raise ImageError("empty", "zero bytes")
+    name = next((name for offset, signature, name in _SIGNATURES if head.startswith(signature, offset)), None)
+    if name is None:
+        known = ", ".join(dict.fromkeys(name for _, _, name in _SIGNATURES))
+        raise ImageError("not_an_image", f"the content is none of the formats that are read ({known})")
+    if name not in Image.OPEN:
+        Image.init()
+    if name not in Image.OPEN:
+        remedy = (
+            "`pip install pillow-heif` and register its opener" if name == "HEIF" else "install a Pillow that has it"
+        )
+        raise ImageError("unsupported", f"this Pillow cannot read {name}: {remedy}")
+    return name
+
+
+@contextmanager
+def _typed_errors(name: str, file: IO[bytes] | None) -> Iterator[None]:
+    """Turn what Pillow's plugins raise, which is almost anything, into an `ImageError` that names the picture."""
+    with _muted():
+        try:
+            yield
+        except ImageError as error:
+            raise ImageError(error.code, f"{name}: {error}") from error
+        except Exception as error:
+            raise _classify(error, name, file) from error
+
+
+def _classify(error: Exception, name: str, file: IO[bytes] | None) -> ImageError:
+    text = str(error)
+    if isinstance(error, Image.DecompressionBombError | MemoryError) or "too large" in text:
+        return ImageError("decompression_bomb", f"{name}: {text or 'does not fit into memory'}")
+    if isinstance(error, OSError) and error.errno is not None:
+        return ImageError("unreadable", f"{name} cannot be read: {error.strerror}")
+    if "truncated" in text.lower() or _ends_early(file):
+        return ImageError("truncated", f"{name} ends before its picture does: {text}")
+    return ImageError("corrupt", f"{name} cannot be decoded: {text or type(error).__name__}")
+
+
+def _ends_early(file: IO[bytes] | None) -> bool:
+    """Whether the file lacks the bytes that its format ends with."""
+    if file is None:
+        return False
+    file.seek(0)
+    data = file.read()
+    if data[8:12] == b"WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    return any(
+        data.startswith(signature) and last not in data[-64:]
+        for _, signature, name in _SIGNATURES
+        if (last := _LAST_BYTES.get(name))
+    )
+
+
+class _Muted(threading.local):
+    """A filter for `warnings` that matches while the current thread decodes.
+
+    `warnings.catch_warnings` changes the filters of all threads, and restores them in the wrong order when two
+    threads decode at once.
+    """
+
+    decoding = False
+
+    def match(self, text: str) -> bool:
+        return self.decoding
+
+
+_MUTED = _Muted()
+_FILTER: Any = ("ignore", _MUTED, Warning, None, 0)
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    if not warnings.filters or warnings.filters[0] is not _FILTER:
+        warnings.filters.insert(0, _FILTER)  # type: ignore[attr-defined]
+    before, _MUTED.decoding = _MUTED.decoding, True
+    try:
+        yield
+    finally:
+        _MUTED.decoding = before

@@ -1,0 +1,280 @@
+"""The one decode-and-resize function: what a model was trained on is what it is served.
+
+Training, evaluation, the export's parity check, prediction and the benchmark all come here. Decoding is Pillow's; the
+result is always uint8, height × width × RGB. Safe to call from many threads.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kerasxfer_serving.decoding import Source, open_image
+from kerasxfer_serving.errors import ImageError
+
+Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Resize: TypeAlias = Literal["stretch", "crop", "pad"]
+Exif: TypeAlias = Literal["apply", "ignore"]
+
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jfif",
+        ".png",
+        ".gif",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".avif",
+        ".jp2",
+    }
+)
+"""Suffixes, in lower case, of the files that a folder of pictures is taken to hold."""
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_UNTURNS = _TURNS | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+_SWAPS_SIDES = frozenset({5, 6, 7, 8})
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """A decoded picture and what it was.
+
+    Attributes:
+        pixels: uint8 `[h, w, 3]`, RGB.
+        width: of the stored picture as it is meant to be seen, before resizing.
+        height: likewise.
+        format: Pillow's name of the file format; `None` for arrays and images made in memory.
+        mode: Pillow's name of the stored colour mode.
+        animated: whether there are more frames than the first, which is the one taken.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+    format: str | None
+    mode: str
+    animated: bool
+
+
+@dataclass(frozen=True)
+class ImagePolicy:
+    """How a file becomes pixels: all that decides it apart from the size.
+
+    Alpha is dropped, as Keras, TensorFlow and torchvision do. Of 16-bit samples the high byte counts; of an animation,
+    the first frame.
+
+    Args:
+        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"`, `"lanczos"`, `"box"` or `"hamming"`, each
+            antialiased when shrinking (but nearest). Defaults to `"bilinear"`.
+        resize: `"stretch"` ignores the aspect ratio, `"crop"` takes the largest centred part of the right aspect
+            ratio, `"pad"` keeps everything and fills with black. Defaults to `"stretch"`.
+        exif: `"apply"` turns the picture as its EXIF orientation says, `"ignore"` does not.
+            Defaults to `"apply"`.
+        draft: let the JPEG decoder shrink by 2, 4 or 8 while it decodes: faster on large pictures, and a few of 255
+            away from the full decode. Defaults to `False`.
+
+    Raises:
+        ValueError: if an argument is none of its choices.
+
+    Example:
+
+    >>> from kerasxfer_serving import ImagePolicy
+    >>> ImagePolicy(resize="pad").to_dict()
+    {'interpolation': 'bilinear', 'resize': 'pad', 'exif': 'apply', 'draft': False}
+    """
+
+    interpolation: Interpolation = "bilinear"
+    resize: Resize = "stretch"
+    exif: Exif = "apply"
+    draft: bool = False
+
+    def __post_init__(self) -> None:
+        choices = {"interpolation": Interpolation, "resize": Resize, "exif": Exif}
+        for name, type_ in choices.items():
+            if getattr(self, name) not in get_args(type_):
+                raise ValueError(f"`{name}` must be one of {get_args(type_)}. Received: {name}={getattr(self, name)!r}")
+
+    def load(self, source: Source, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Pixels `[h, w, 3]` of one picture; see `load_image`."""
+        return self.decode(source, size).pixels
+
+    def decode(self, source: Source, size: tuple[int, int] | None = None) -> DecodedImage:
+        """Pixels of one picture with what is known about it; arguments and errors as in `load_image`."""
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f"`size` must be (height, width), both at least 1, or `None`. Received: size={size!r}")
+        with open_image(source) as image:
+            return _decode(image, size, self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "ImagePolicy":
+        """The policy that `to_dict` described.
+
+        Raises:
+            ValueError: if a key is unknown: a policy of a later version must not be half obeyed.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"An image policy has the keys {sorted(known)}. Received: {unknown}")
+        return cls(**values)
+
+
+def load_image(
+    source: Source,
+    size: tuple[int, int] | None = None,
+    *,
+    interpolation: Interpolation = "bilinear",
+    resize: Resize = "stretch",
+    exif: Exif = "apply",
+    draft: bool = False,
+) -> NDArray[np.uint8]:
+    """Read one picture as RGB pixels.
+
+    Args:
+        source: path, encoded bytes, binary file, `PIL.Image.Image`, or uint8 array `[h, w]` or `[h, w, 1 | 3 | 4]`.
+        size: `(height, width)` of the result. Defaults to `None`, the picture's own size.
+        interpolation: as in `ImagePolicy`, and so the rest.
+        resize: see `ImagePolicy`.
+        exif: see `ImagePolicy`.
+        draft: see `ImagePolicy`.
+
+    Returns:
+        uint8 array `[h, w, 3]`, writable.
+
+    Raises:
+        ImageError: if the picture cannot be read; `.code` says which kind of bad it is
+            (`kerasxfer_serving.decoding.ERROR_CODES`).
+        ValueError: if an argument is none of its choices.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from kerasxfer_serving.images import load_image
+    >>> load_image(np.full((4, 8), 7, "uint8"), size=(2, 2)).shape
+    (2, 2, 3)
+    """
+    return ImagePolicy(interpolation, resize, exif, draft).load(source, size)
+
+
+def _decode(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolicy) -> DecodedImage:
+    """Shrink first and turn after: turning a camera's twelve million pixels would cost a third of decoding them."""
+    mode, (width, height) = image.mode, image.size
+    drafted = policy.draft and size is not None and _draft(image, size, policy)
+    loaded, orientation = _load(image, policy)
+    if not drafted:
+        width, height = loaded.size
+    swap = orientation in _SWAPS_SIDES
+    pixels = _to_rgb(loaded)
+    if size is not None:
+        pixels = _shrink(pixels, size, policy, swap)
+    if orientation in _TURNS:
+        pixels = pixels.transpose(_TURNS[orientation])
+    if size is not None and pixels.size != (size[1], size[0]):
+        pixels = _pad(pixels, size)
+    return DecodedImage(
+        pixels=np.array(pixels if pixels.mode == "RGB" else pixels.convert("RGB")),
+        width=height if swap else width,
+        height=width if swap else height,
+        format=image.format,
+        mode=mode,
+        animated=_is_animated(image),
+    )
+
+
+def _load(image: Image.Image, policy: ImagePolicy) -> tuple[Image.Image, int]:
+    """Decode; return the image and the EXIF orientation that is still to be applied (1: none)."""
+    if image.format == "TIFF":  # Pillow turns these while loading
+        orientation = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)
+        image.load()
+        undo = _UNTURNS.get(orientation) if policy.exif == "ignore" else None
+        return (image if undo is None else image.transpose(undo)), 1
+    image.load()
+    return image, _orientation(image) if policy.exif == "apply" else 1
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # malformed EXIF is no reason to refuse a picture that can be seen
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """RGB, or L where all three channels would be the same: a third of the work for what follows."""
+    match image.mode:
+        case "RGB" | "L":
+            return image
+        case "1" | "La" | "LA":
+            return image.convert("L") if image.mode != "La" else image.convert("LA").convert("L")
+        case "I" | "I;16" | "I;16L" | "I;16B" | "I;16N":
+            return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
+        case "F":
+            raise ImageError("unsupported", "floating-point samples have no agreed range; store 8 or 16 bits instead")
+        case "P" | "PA" | "RGBa":  # by way of RGBA, for Pillow warns of a palette with transparency otherwise
+            return image.convert("RGBA").convert("RGB")
+        case _:
+            return image.convert("RGB")
+
+
+def _geometry(stored: tuple[int, int], target: tuple[int, int], resize: Resize) -> tuple[Any, tuple[int, int]]:
+    """The part of the stored picture that is used, and the size that it gets; all as (width, height)."""
+    (width, height), (to_width, to_height) = stored, target
+    scale = width / to_width, height / to_height
+    if resize == "crop":
+        used = min(scale) * to_width, min(scale) * to_height
+        left, top = (width - used[0]) / 2, (height - used[1]) / 2
+        return (left, top, min(left + used[0], width), min(top + used[1], height)), target
+    if resize == "pad":
+        return (0, 0, *stored), (max(1, round(width / max(scale))), max(1, round(height / max(scale))))
+    return (0, 0, *stored), target
+
+
+def _shrink(image: Image.Image, size: tuple[int, int], policy: ImagePolicy, swap: bool) -> Image.Image:
+    box, inner = _geometry(image.size, size if swap else (size[1], size[0]), policy.resize)
+    return image.resize(inner, Image.Resampling[policy.interpolation.upper()], box)
+
+
+def _draft(image: Image.Image, size: tuple[int, int], policy: ImagePolicy) -> bool:
+    """Ask the JPEG decoder for the smallest size that still is not below the result's; whether it was asked."""
+    if image.format not in ("JPEG", "MPO"):
+        return False
+    swap = policy.exif == "apply" and _orientation(image) in _SWAPS_SIDES
+    box, inner = _geometry(image.size, size if swap else (size[1], size[0]), policy.resize)
+    scale = max(1.0, min((box[2] - box[0]) / inner[0], (box[3] - box[1]) / inner[1]))
+    image.draft(None, (math.ceil(image.width / scale), math.ceil(image.height / scale)))
+    return True
+
+
+def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    canvas = Image.new(image.mode, (size[1], size[0]))
+    canvas.paste(image, ((size[1] - image.width) // 2, (size[0] - image.height) // 2))
+    return canvas
+
+
+def _is_animated(image: Image.Image) -> bool:
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # there is a second frame, and it is bad: the first one was read
+        return True
