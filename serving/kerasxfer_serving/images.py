@@ -112,6 +112,8 @@ class ImagePolicy:
         for name, type_ in choices.items():
             if getattr(self, name) not in get_args(type_):
                 raise ValueError(f"`{name}` must be one of {get_args(type_)}. Received: {name}={getattr(self, name)!r}")
+        if not isinstance(self.draft, bool):
+            raise ValueError(f"`draft` must be `True` or `False`. Received: draft={self.draft!r}")
 
     def load(self, source: Source, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Pixels `[h, w, 3]` of one picture; see `load_image`."""
