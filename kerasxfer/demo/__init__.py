@@ -1,0 +1,1 @@
+"""The demo: pictures that the project draws itself, a small backbone trained on other ones, and the way through."""
