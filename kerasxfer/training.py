@@ -1,7 +1,7 @@
 """`kerasxfer train` as a function: class folders in, a run folder out.
 
-A run folder holds `model.keras`, `history.csv` (one row an epoch), `curves.png` and `config.json`, which says all that is
-needed to repeat the run and what came of it.
+A run folder holds `model.keras`, `history.csv` (one row an epoch), `curves.png` and `config.json`: all that is needed to
+repeat the run, and what came of it.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class TrainConfig:
         policy: fields of `kerasxfer_serving.ImagePolicy`.
         head: pooling and hidden units, e.g. `"average"` or `"flatten-256"`.
         dropout: fraction dropped before the output.
-        activation: `"softmax"`, or `"sigmoid"` for one unit and two classes.
+        output: `"softmax"`, or `"sigmoid"` for one unit and two classes.
         optimizer: name in `keras.optimizers`.
         learning_rate: of the head.
         epochs: of the head's training where `schedule` is empty, of the whole run otherwise.
@@ -64,9 +64,9 @@ class TrainConfig:
     policy: dict[str, Any] = dataclasses.field(default_factory=lambda: ImagePolicy().to_dict())
     head: str = "flatten-256"
     dropout: float = 0.5
-    activation: str = "softmax"
+    output: str = "softmax"
     optimizer: str = "rmsprop"
-    learning_rate: float = 2e-5
+    learning_rate: float = 1e-3
     epochs: int = 30
     batch_size: int = 32
     augment: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -85,7 +85,8 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
         overwrite: discard what `run` holds.
 
     Returns:
-        The contents of `config.json`: the configuration, what it ran on, and the metrics on the validation pictures under `"result"`.
+        The contents of `config.json`: the configuration, what it ran on, and under `"result"` the metrics on the
+        validation pictures.
 
     Raises:
         KerasxferError: `run` is not empty, or holds a run with another configuration.
@@ -103,11 +104,29 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
     ]
     fit = BottleneckCache(config.cache).fit if config.cache else keras.Model.fit
     start = time.perf_counter()
-    fit(model, training, validation_data=validation, epochs=config.epochs, callbacks=callbacks, verbose="auto")
+    # `shuffle=False`: the folder has its own order per epoch; Keras would shuffle the batches once more, unseeded.
+    fit(model, training, validation_data=validation, epochs=config.epochs, callbacks=callbacks, shuffle=False)
     seconds = time.perf_counter() - start
     model.save(run / "model.keras")
     result = model.evaluate(validation, return_dict=True) if validation else {}
     return _record(run, config, training, validation, seconds=seconds, result=result)
+
+
+def plan(config: TrainConfig) -> dict[str, list[dict[str, Any]]]:
+    """Return what a run would do, stage by stage, without training.
+
+    Args:
+        config: a `TrainConfig`.
+
+    Returns:
+        Tables by title: the stages, and where the cache would cut each.
+    """
+    training, _ = datasets(config)
+    model, stages = compiled_model(config, training.class_names), schedule(config)
+    tables = {"Stages": ProgressiveUnfreezing(stages, verbose=0).plan(model).rows} if stages else {}
+    if config.cache:
+        tables["Cache"] = BottleneckCache(config.cache, verbose=0).plan(model, training, stages).rows
+    return tables
 
 
 def datasets(config: TrainConfig) -> tuple[ImageFolder, ImageFolder | None]:
@@ -117,13 +136,17 @@ def datasets(config: TrainConfig) -> tuple[ImageFolder, ImageFolder | None]:
     common: dict[str, Any] = {
         "image_size": config.image_size,
         "batch_size": config.batch_size,
-        "label_mode": "binary" if config.activation == "sigmoid" else "int",
+        "label_mode": "binary" if config.output == "sigmoid" else "int",
         "seed": config.seed,
-        **config.policy,
+        "policy": ImagePolicy(**config.policy),
     }
     split = config.validation_split
     training = ImageFolder(
-        config.data, validation_split=split, subset="training" if split else None, augmentation=_augmentation(config), **common
+        config.data,
+        validation_split=split,
+        subset="training" if split else None,
+        augmentation=_augmentation(config),
+        **common,
     )
     if split:
         return training, ImageFolder(config.data, validation_split=split, subset="validation", shuffle=False, **common)
@@ -149,10 +172,12 @@ def compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
         backbone_kwargs=config.backbone_args,
         head=config.head,
         dropout=config.dropout,
-        activation=config.activation,
+        output=config.output,
     )
-    optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}})
-    loss = "binary_crossentropy" if config.activation == "sigmoid" else "sparse_categorical_crossentropy"
+    optimizer = keras.optimizers.get(
+        {"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}
+    )
+    loss = "binary_crossentropy" if config.output == "sigmoid" else "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
     return model
 
@@ -171,7 +196,9 @@ def _prepare(run: Path, config: TrainConfig, *, resume: bool, overwrite: bool) -
     occupied = run.is_dir() and any(run.iterdir())
     is_run = (run / "config.json").is_file()
     if occupied and not is_run:
-        raise KerasxferError(f"`{run}` must be empty, missing or a run folder: it holds no config.json. Choose another `--out`.")
+        raise KerasxferError(
+            f"`{run}` must be empty, missing or a run folder: it holds no config.json. Choose another `--out`."
+        )
     if occupied and overwrite:
         shutil.rmtree(run)
     elif occupied and resume:
@@ -186,11 +213,15 @@ def _prepare(run: Path, config: TrainConfig, *, resume: bool, overwrite: bool) -
 
 def _check_same_run(run: Path, wanted: dict[str, Any]) -> None:
     if (run / "model.keras").is_file():
-        raise KerasxferError(f"`{run}` is finished: model.keras is there. Discard it with `--overwrite` to train again.")
+        raise KerasxferError(
+            f"`{run}` is finished: model.keras is there. Discard it with `--overwrite` to train again."
+        )
     before = json.loads((run / "config.json").read_text(encoding="utf-8"))
     changed = [f"{key} {before.get(key)!r} → {value!r}" for key, value in wanted.items() if before.get(key) != value]
     if changed:
-        raise KerasxferError(f"`--resume` takes the options that `{run}` was started with. Received: {', '.join(changed)}")
+        raise KerasxferError(
+            f"`--resume` takes the options that `{run}` was started with. Received: {', '.join(changed)}"
+        )
 
 
 def _record(

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from kerasxfer_serving.commands import _output
 from kerasxfer_serving.errors import UsageError
@@ -7,6 +7,10 @@ from typer import Argument, Option
 
 from kerasxfer.commands import _options
 
+if TYPE_CHECKING:
+    from kerasxfer.training import TrainConfig
+
+_EPOCHS = 30
 _MODEL, _DATA, _TUNE = "Model", "Pictures", "Fine-tuning"
 
 
@@ -29,30 +33,39 @@ def train(
     ] = None,
     backbone: Annotated[str, Option(help="Name in keras.applications.", rich_help_panel=_MODEL)] = "VGG16",
     backbone_output: Annotated[
-        str | None, Option(help="Inner layer to take features from, e.g. mixed7.", rich_help_panel=_MODEL, show_default=False)
+        str | None,
+        Option(help="Inner layer to take features from, e.g. mixed7.", rich_help_panel=_MODEL, show_default=False),
     ] = None,
     backbone_args: Annotated[
         str | None, Option(help="Further arguments, e.g. alpha=0.75.", rich_help_panel=_MODEL, show_default=False)
     ] = None,
     weights: Annotated[str, Option(help="`imagenet`, a weights file, or `none`.", rich_help_panel=_MODEL)] = "imagenet",
-    head: Annotated[str, Option(help="Pooling and hidden units: average, max, flatten-256.", rich_help_panel=_MODEL)] = (
-        "flatten-256"
-    ),
+    head: Annotated[
+        str, Option(help="Pooling and hidden units: average, max, flatten-256.", rich_help_panel=_MODEL)
+    ] = ("flatten-256"),
     dropout: Annotated[float, Option(help="Fraction dropped in the head.", rich_help_panel=_MODEL)] = 0.5,
-    activation: Annotated[str, Option(help="softmax, or sigmoid for two classes.", rich_help_panel=_MODEL)] = "softmax",
+    sigmoid: Annotated[
+        bool, Option("--sigmoid", help="One sigmoid unit for two classes.", rich_help_panel=_MODEL)
+    ] = False,
     optimizer: Annotated[str, Option(help="Name in keras.optimizers.")] = "rmsprop",
-    learning_rate: Annotated[float | None, Option(help="Defaults to 1e-3, with a schedule to its own.", show_default=False)] = None,
-    epochs: Annotated[int | None, Option(help="Epochs of the head, or of the whole --schedule.", show_default=False)] = None,
+    learning_rate: Annotated[float, Option(help="Of the head; the stages of a schedule may have their own.")] = 1e-3,
+    epochs: Annotated[
+        int | None, Option(help="Epochs of the head, or of the whole --schedule. Defaults to 30.", show_default=False)
+    ] = None,
     batch_size: Annotated[int, Option(help="Pictures in a batch.")] = 32,
     unfreeze: Annotated[
-        str | None, Option(help="Block to train after the head, e.g. block5.", rich_help_panel=_TUNE, show_default=False)
+        str | None,
+        Option(help="Block to train after the head, e.g. block5.", rich_help_panel=_TUNE, show_default=False),
     ] = None,
     fine_tune_epochs: Annotated[int, Option(help="Epochs with --unfreeze.", rich_help_panel=_TUNE)] = 10,
     fine_tune_learning_rate: Annotated[float, Option(help="Rate with --unfreeze.", rich_help_panel=_TUNE)] = 1e-5,
     schedule: Annotated[
-        Path | None, Option(help="YAML file of stages instead of --unfreeze.", rich_help_panel=_TUNE, show_default=False)
+        Path | None,
+        Option(help="YAML file of stages instead of --unfreeze.", rich_help_panel=_TUNE, show_default=False),
     ] = None,
-    plan: Annotated[bool, Option("--plan", help="Show stages and cache plan; train nothing.", rich_help_panel=_TUNE)] = False,
+    plan: Annotated[
+        bool, Option("--plan", help="Show stages and cache plan; train nothing.", rich_help_panel=_TUNE)
+    ] = False,
     cache: Annotated[
         Path | None, Option(help="Folder of cached activations. Defaults to OUT/cache.", show_default=False)
     ] = None,
@@ -66,11 +79,16 @@ def train(
     from kerasxfer.training import TrainConfig
 
     if out is None and not plan:
-        raise UsageError("`--out` names the run folder to write; it may be left out with `--plan` only.")
+        raise UsageError("`--out` names the run folder to write; only `--plan` does without.")
     if cache and no_cache:
         raise UsageError("`--cache` and `--no-cache` exclude each other; give one.")
-    stages = _stages(schedule, unfreeze, epochs, fine_tune_epochs, fine_tune_learning_rate)
+    if schedule and unfreeze:
+        raise UsageError("`--schedule` and `--unfreeze` exclude each other; give one.")
     augmentation = _options.assignments("--augment", augment)
+    stages = _stages_of_file(schedule) if schedule else []
+    if unfreeze:
+        fine_tuning = {"unfreeze": unfreeze, "epochs": fine_tune_epochs, "learning_rate": fine_tune_learning_rate}
+        stages = [{"epochs": epochs or _EPOCHS}, fine_tuning]
     config = TrainConfig(
         data=str(data),
         validation=str(validation) if validation else None,
@@ -83,14 +101,15 @@ def train(
         policy={"interpolation": interpolation, "resize": resize, "exif": exif, "draft": False},
         head=head,
         dropout=dropout,
-        activation=activation,
+        output="sigmoid" if sigmoid else "softmax",
         optimizer=optimizer,
         learning_rate=learning_rate,
-        epochs=_epochs(stages, epochs),
+        epochs=_total_epochs(stages, None if unfreeze else epochs),
         batch_size=batch_size,
         augment=augmentation,
         schedule=stages,
-        cache=_cache_folder(cache, out, off=no_cache or bool(augmentation)),
+        # Fresh random pictures in every epoch cannot come from a cache.
+        cache=None if no_cache or augmentation else str(cache or (out or Path()) / "cache"),
         seed=seed,
     )
     if plan:
@@ -99,37 +118,43 @@ def train(
         _train(config, out, resume=resume, overwrite=overwrite, format=format)
 
 
-def _stages(
-    schedule: Path | None, unfreeze: str | None, epochs: int | None, fine_tune_epochs: int, fine_tune_learning_rate: float
-) -> list[dict[str, Any]]:
-    """Return the stages that the options describe; none where only the head is trained."""
-    if schedule and unfreeze:
-        raise UsageError("`--schedule` and `--unfreeze` exclude each other; give one.")
-    if schedule:
-        from kerasxfer.callbacks import ProgressiveUnfreezing
+def _stages_of_file(path: Path) -> list[dict[str, Any]]:
+    from kerasxfer.callbacks import ProgressiveUnfreezing
 
-        return [stage.to_dict() for stage in ProgressiveUnfreezing.from_yaml(schedule).stages]
-    if unfreeze:
-        return [
-            {"epochs": epochs or _EPOCHS},
-            {"unfreeze": unfreeze, "epochs": fine_tune_epochs, "learning_rate": fine_tune_learning_rate},
-        ]
-    return []
+    return [stage.to_dict() for stage in ProgressiveUnfreezing.from_yaml(path).stages]
 
 
-def _epochs(stages: list[dict[str, Any]], epochs: int | None) -> int:
-    """Return the epochs of the whole run."""
-    if not stages:
+def _total_epochs(stages: list[dict[str, Any]], epochs: int | None) -> int:
+    """Return the epochs of the whole run; the stages' own where none are asked for."""
+    if epochs or not stages:
         return epochs or _EPOCHS
-    own = [stage.get("epochs") for stage in stages]
-    if all(own) and (epochs is None or epochs == own[0]):
-        return sum(own)
-    if epochs is None:
-        raise UsageError("`--epochs` says where the run ends when a stage of the `--schedule` has no `epochs`.")
-    return epochs
+    own: list[int] = [stage.get("epochs") or 0 for stage in stages]
+    if not all(own):
+        raise UsageError("`--epochs` must say where the run ends, since a stage of the `--schedule` has no `epochs`.")
+    return sum(own)
 
 
-def _cache_folder(cache: Path | None, out: Path | None, *, off: bool) -> str | None:
-    if off:
-        return None
-    return str(cache or (out or Path()) / "cache")
+def _show_plan(config: "TrainConfig", format: _output.Format) -> None:
+    from kerasxfer.training import plan
+
+    rows = plan(config)
+    if format is _output.Format.json:
+        _output.print_json(rows)
+    else:
+        for title, table in rows.items():
+            _output.print_table(table, title)
+
+
+def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, format: _output.Format) -> None:
+    from kerasxfer.training import train
+
+    record = train(config, out, resume=resume, overwrite=overwrite)
+    result = {"run": str(out), **record["result"], "seconds": round(record["seconds"], 1)}
+    if format is _output.Format.json:
+        _output.print_json(result)
+    else:
+        print(
+            ", ".join(
+                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in result.items()
+            )
+        )
