@@ -1,6 +1,6 @@
 """`kerasxfer train` as a function: class folders in, a run folder out.
 
-A run folder holds `model.keras`, `history.csv` (one row an epoch), `curves.png` and `config.json`: all that is needed to
+A run folder holds `model.keras`, `history.csv` (one row an epoch), `curves.png` and `config.json`: what is needed to
 repeat the run, and what came of it.
 """
 
