@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from kerasxfer_serving.errors import ImageError
 
@@ -139,7 +139,7 @@ def _sniff(file: IO[bytes]) -> str:
     head = file.read(32)
     if not head:
         raise ImageError("empty", "zero bytes")
-    name = next((name for offset, signature, name in _SIGNATURES if head.startswith(signature, offset)), None)
+    name = _format_of(head)
     if name is None:
         known = ", ".join(dict.fromkeys(name for _, _, name in _SIGNATURES))
         raise ImageError("not_an_image", f"the content is none of the formats that are read ({known})")
@@ -151,6 +151,10 @@ def _sniff(file: IO[bytes]) -> str:
         )
         raise ImageError("unsupported", f"this Pillow cannot read {name}: {remedy}")
     return name
+
+
+def _format_of(head: bytes) -> str | None:
+    return next((name for offset, signature, name in _SIGNATURES if head.startswith(signature, offset)), None)
 
 
 @contextmanager
@@ -171,24 +175,23 @@ def _classify(error: Exception, name: str, file: IO[bytes] | None) -> ImageError
         return ImageError("decompression_bomb", f"{name}: {text or 'does not fit into memory'}")
     if isinstance(error, OSError) and error.errno is not None:
         return ImageError("unreadable", f"{name} cannot be read: {error.strerror}")
-    if "truncated" in text.lower() or _ends_early(file):
+    if isinstance(error, UnidentifiedImageError):  # Pillow's words for it name a Python object
+        text = "its header cannot be read"
+    if _ends_early(file, otherwise="truncated" in text.lower()):
         return ImageError("truncated", f"{name} ends before its picture does: {text}")
     return ImageError("corrupt", f"{name} cannot be decoded: {text or type(error).__name__}")
 
 
-def _ends_early(file: IO[bytes] | None) -> bool:
-    """Whether the file lacks the bytes that its format ends with."""
+def _ends_early(file: IO[bytes] | None, *, otherwise: bool) -> bool:
+    """Whether the file lacks the bytes that its format ends with; `otherwise` for a format that has none."""
     if file is None:
-        return False
+        return otherwise
     file.seek(0)
     data = file.read()
     if data[8:12] == b"WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    return any(
-        data.startswith(signature) and last not in data[-64:]
-        for _, signature, name in _SIGNATURES
-        if (last := _LAST_BYTES.get(name))
-    )
+    name = _format_of(data)
+    return _LAST_BYTES[name] not in data[-64:] if name in _LAST_BYTES else otherwise
 
 
 class _Muted(threading.local):

@@ -4,7 +4,6 @@ Training, evaluation, the export's parity check, prediction and the benchmark al
 result is always uint8, height × width × RGB. Safe to call from many threads.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
@@ -15,9 +14,8 @@ from PIL import Image
 
 from kerasxfer_serving.decoding import Source, open_image
 from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.resizing import Interpolation, Resize, draft, pad, shrink
 
-Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-Resize: TypeAlias = Literal["stretch", "crop", "pad"]
 Exif: TypeAlias = Literal["apply", "ignore"]
 
 IMAGE_SUFFIXES = frozenset(
@@ -183,18 +181,21 @@ def load_image(
 def _decode(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolicy) -> DecodedImage:
     """Shrink first and turn after: turning a camera's twelve million pixels would cost a third of decoding them."""
     mode, (width, height) = image.mode, image.size
-    drafted = policy.draft and size is not None and _draft(image, size, policy)
+    drafted = policy.draft and size is not None and image.format in ("JPEG", "MPO")
+    if drafted and size is not None:
+        turned = policy.exif == "apply" and _orientation(image) in _SWAPS_SIDES
+        draft(image, size[::-1] if turned else size, policy.resize)
     loaded, orientation = _load(image, policy)
     if not drafted:
         width, height = loaded.size
     swap = orientation in _SWAPS_SIDES
     pixels = _to_rgb(loaded)
     if size is not None:
-        pixels = _shrink(pixels, size, policy, swap)
+        pixels = shrink(pixels, size[::-1] if swap else size, policy.resize, policy.interpolation)
     if orientation in _TURNS:
         pixels = pixels.transpose(_TURNS[orientation])
     if size is not None and pixels.size != (size[1], size[0]):
-        pixels = _pad(pixels, size)
+        pixels = pad(pixels, size)
     return DecodedImage(
         pixels=np.array(pixels if pixels.mode == "RGB" else pixels.convert("RGB")),
         width=height if swap else width,
@@ -238,41 +239,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             return image.convert("RGBA").convert("RGB")
         case _:
             return image.convert("RGB")
-
-
-def _geometry(stored: tuple[int, int], target: tuple[int, int], resize: Resize) -> tuple[Any, tuple[int, int]]:
-    """The part of the stored picture that is used, and the size that it gets; all as (width, height)."""
-    (width, height), (to_width, to_height) = stored, target
-    scale = width / to_width, height / to_height
-    if resize == "crop":
-        used = min(scale) * to_width, min(scale) * to_height
-        left, top = (width - used[0]) / 2, (height - used[1]) / 2
-        return (left, top, min(left + used[0], width), min(top + used[1], height)), target
-    if resize == "pad":
-        return (0, 0, *stored), (max(1, round(width / max(scale))), max(1, round(height / max(scale))))
-    return (0, 0, *stored), target
-
-
-def _shrink(image: Image.Image, size: tuple[int, int], policy: ImagePolicy, swap: bool) -> Image.Image:
-    box, inner = _geometry(image.size, size if swap else (size[1], size[0]), policy.resize)
-    return image.resize(inner, Image.Resampling[policy.interpolation.upper()], box)
-
-
-def _draft(image: Image.Image, size: tuple[int, int], policy: ImagePolicy) -> bool:
-    """Ask the JPEG decoder for the smallest size that still is not below the result's; whether it was asked."""
-    if image.format not in ("JPEG", "MPO"):
-        return False
-    swap = policy.exif == "apply" and _orientation(image) in _SWAPS_SIDES
-    box, inner = _geometry(image.size, size if swap else (size[1], size[0]), policy.resize)
-    scale = max(1.0, min((box[2] - box[0]) / inner[0], (box[3] - box[1]) / inner[1]))
-    image.draft(None, (math.ceil(image.width / scale), math.ceil(image.height / scale)))
-    return True
-
-
-def _pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    canvas = Image.new(image.mode, (size[1], size[0]))
-    canvas.paste(image, ((size[1] - image.width) // 2, (size[0] - image.height) // 2))
-    return canvas
 
 
 def _is_animated(image: Image.Image) -> bool:

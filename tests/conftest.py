@@ -1,0 +1,21 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def zoo_module():
+    """`tests/serving/zoo.py`, which no import finds: the tests are no package."""
+    spec = importlib.util.spec_from_file_location("zoo", Path(__file__).parent / "serving" / "zoo.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zoo"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def zoo(zoo_module, tmp_path_factory):
+    """A folder of good, odd and bad picture files, as a list of `Case(path, code, size)`. Not to be changed."""
+    return zoo_module.make_zoo(tmp_path_factory.mktemp("zoo"))
