@@ -1,0 +1,150 @@
+"""What turns a backbone's features into class probabilities."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import keras
+
+Tensor = Any
+
+POOLINGS = {
+    "average": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+    "flatten": keras.layers.Flatten,
+}
+
+
+@keras.saving.register_keras_serializable(package="kerasxfer")
+class ClassifierHead(keras.layers.Layer):  # type: ignore[misc]
+    """Pooling, hidden layers with ReLU, dropout, and one probability per class.
+
+    Dropout comes once, before the last layer. Under mixed precision the probabilities stay in `float32`.
+
+    Args:
+        classes: Number of classes, two or more.
+        pooling: `"average"`, `"max"` or `"flatten"`. Defaults to `"average"`.
+        hidden_units: Widths of the hidden layers. Defaults to `()`.
+        dropout: Share of units dropped before the last layer, `0 <= dropout < 1`. Defaults to `0.0`.
+        activation: `"softmax"`, a column per class, or `"sigmoid"`, for two classes: one column, the probability of
+            the second. Defaults to `"softmax"`.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to `keras.config.image_data_format()`.
+        seed: Seed of the dropout. Defaults to `None`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        `(batch, classes)`, or `(batch, 1)` with `activation="sigmoid"`.
+
+    Raises:
+        ValueError: If an argument is out of its range, or `activation="sigmoid"` with more than two classes.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from kerasxfer.layers import ClassifierHead
+
+    head = ClassifierHead(3, pooling="flatten", hidden_units=(16,), dropout=0.5)
+    assert head(np.ones((4, 2, 2, 8), "float32")).shape == (4, 3)
+    ```
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        pooling: str = "average",
+        hidden_units: Sequence[int] = (),
+        dropout: float = 0.0,
+        activation: str = "softmax",
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        _validate(classes, pooling, hidden_units, dropout, activation)
+        self.classes = classes
+        self.pooling = pooling
+        self.hidden_units = tuple(hidden_units)
+        self.dropout = dropout
+        self.activation = activation
+        self.data_format = data_format or keras.config.image_data_format()
+        self.seed = seed
+        self.pool = POOLINGS[pooling](data_format=self.data_format, dtype=self.dtype_policy, name="pool")
+        self.hidden = [
+            keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy, name=f"hidden{number}")
+            for number, units in enumerate(self.hidden_units, 1)
+        ]
+        self.drop = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+        self.predictions = keras.layers.Dense(
+            1 if activation == "sigmoid" else classes, activation=activation, dtype="float32", name="predictions"
+        )
+
+    @classmethod
+    def from_spec(cls, spec: str, classes: int, **kwargs: Any) -> Self:
+        """The head that a short text describes, as the command line takes it.
+
+        Args:
+            spec: pooling, then the hidden widths: `"average"`, `"max"`, `"flatten-256"`, `"average-256-128"`.
+            classes: Number of classes.
+            **kwargs: The other arguments of `ClassifierHead`.
+
+        Raises:
+            ValueError: If `spec` does not read so.
+        """
+        pooling, *units = spec.split("-")
+        if pooling not in POOLINGS or not all(text.isdecimal() and int(text) for text in units):
+            raise ValueError(
+                "`head` must be 'average', 'max' or 'flatten', then the widths of the hidden layers, as in "
+                f"'flatten-256'. Received: head={spec!r}"
+            )
+        return cls(classes, pooling, [int(text) for text in units], **kwargs)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        shape = tuple(input_shape)
+        for layer in (self.pool, *self.hidden, self.drop, self.predictions):
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+
+    def call(self, features: Tensor, training: bool | None = None) -> Tensor:
+        x = self.pool(features)
+        for layer in self.hidden:
+            x = layer(x)
+        return self.predictions(self.drop(x, training=training))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], self.predictions.units)
+
+    def compute_output_spec(self, features: Tensor, training: bool | None = None) -> Any:
+        return keras.KerasTensor(self.compute_output_shape(features.shape), dtype="float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "classes": self.classes,
+            "pooling": self.pooling,
+            "hidden_units": list(self.hidden_units),
+            "dropout": self.dropout,
+            "activation": self.activation,
+            "data_format": self.data_format,
+            "seed": self.seed,
+        }
+
+
+def _validate(classes: int, pooling: str, hidden_units: Sequence[int], dropout: float, activation: str) -> None:
+    if not isinstance(classes, int) or classes < 2:
+        raise ValueError(f"`classes` must be an integer, 2 or more. Received: classes={classes!r}")
+    if pooling not in POOLINGS:
+        raise ValueError(f"`pooling` must be one of {', '.join(map(repr, POOLINGS))}. Received: pooling={pooling!r}")
+    if any(not isinstance(units, int) or units < 1 for units in hidden_units):
+        raise ValueError(f"`hidden_units` must be positive integers. Received: hidden_units={hidden_units!r}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be at least 0 and less than 1. Received: dropout={dropout!r}")
+    if activation not in ("softmax", "sigmoid"):
+        raise ValueError(f"`activation` must be 'softmax' or 'sigmoid'. Received: activation={activation!r}")
+    if activation == "sigmoid" and classes != 2:
+        raise ValueError(
+            "`activation='sigmoid'` is one unit for two classes; use 'softmax' for more. "
+            f"Received: activation='sigmoid', classes={classes}"
+        )

@@ -1,0 +1,141 @@
+"""The `preprocess_input` of every `keras.applications` model, as a layer of the graph."""
+
+from difflib import get_close_matches
+from typing import Any
+
+import keras
+from keras import ops
+
+Tensor = Any
+
+MODES = ("caffe", "tf", "torch", "rescale", "none")
+
+_NORMALISES_ITSELF = "none"
+APPLICATION_MODES = {
+    **dict.fromkeys(("VGG16", "VGG19", "ResNet50", "ResNet101", "ResNet152"), "caffe"),
+    **dict.fromkeys(("ResNet50V2", "ResNet101V2", "ResNet152V2", "InceptionV3", "InceptionResNetV2"), "tf"),
+    **dict.fromkeys(("MobileNet", "MobileNetV2", "NASNetMobile", "NASNetLarge", "Xception", "DemoVGG"), "tf"),
+    **dict.fromkeys(("DenseNet121", "DenseNet169", "DenseNet201"), "torch"),
+    **dict.fromkeys(("MobileNetV3Small", "MobileNetV3Large"), _NORMALISES_ITSELF),
+    **{f"EfficientNetB{size}": _NORMALISES_ITSELF for size in range(8)},
+    **{f"EfficientNetV2{size}": _NORMALISES_ITSELF for size in ("B0", "B1", "B2", "B3", "S", "M", "L")},
+    **{f"ConvNeXt{size}": _NORMALISES_ITSELF for size in ("Tiny", "Small", "Base", "Large", "XLarge")},
+}
+
+_BGR_MEAN = (103.939, 116.779, 123.68)
+_RGB_MEAN = (0.485, 0.456, 0.406)
+_RGB_STD = (0.229, 0.224, 0.225)
+
+
+def application_name(name: str) -> str:
+    """`name` as `keras.applications` spells it; upper and lower case do not matter.
+
+    Args:
+        name: a model of `keras.applications`, or `"DemoVGG"`.
+
+    Returns:
+        The exact name, for example `"VGG16"` for `"vgg16"`.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    exact = {known.lower(): known for known in APPLICATION_MODES}
+    if name.lower() not in exact:
+        close = [exact[match] for match in get_close_matches(name.lower(), exact, n=3)]
+        hint = (
+            f" Did you mean {' or '.join(map(repr, close))}?" if close else f" One of: {', '.join(APPLICATION_MODES)}."
+        )
+        raise ValueError(f"`backbone` must be the name of a `keras.applications` model. Received: {name!r}.{hint}")
+    return exact[name.lower()]
+
+
+@keras.saving.register_keras_serializable(package="kerasxfer")
+class Preprocess(keras.layers.Layer):  # type: ignore[misc]
+    """Turns 0–255 RGB pixels into what a pretrained network was trained on.
+
+    The same numbers as `keras.applications.<module>.preprocess_input`, computed in the graph, so that a saved or
+    exported model takes raw pixels. Half-precision policies compute in `float32` and cast the result.
+
+    Args:
+        mode: One of
+            - `"caffe"`: RGB to BGR, minus the ImageNet mean (VGG, ResNet);
+            - `"tf"`: scaled to -1 … 1 (Inception, MobileNet, NASNet, ResNetV2, Xception);
+            - `"torch"`: scaled to 0 … 1, then the ImageNet mean and standard deviation (DenseNet);
+            - `"rescale"`: scaled to 0 … 1;
+            - `"none"`: a cast only (ConvNeXt, EfficientNet and MobileNetV3 normalise by themselves);
+
+            or the name of a `keras.applications` model, which stands for its mode.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to `keras.config.image_data_format()`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Input shape:
+        `(batch, height, width, 3)`, integers or floats; with `"channels_first"` `(batch, 3, height, width)`.
+
+    Output shape:
+        The input's, in the layer's compute dtype.
+
+    Raises:
+        ValueError: If `mode` is neither a mode nor the name of an application.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from kerasxfer.layers import Preprocess
+
+    pixels = np.full((1, 2, 2, 3), 255, "uint8")
+    assert float(np.max(Preprocess("InceptionV3")(pixels))) == 1.0
+    ```
+    """
+
+    def __init__(self, mode: str, data_format: str | None = None, **kwargs: Any) -> None:
+        # Pixels are cast in `call`: autocast would round float pixels to half precision before the mean is taken off.
+        super().__init__(autocast=False, **kwargs)
+        self.mode = mode if mode in MODES else APPLICATION_MODES[_application_or_mode(mode)]
+        self.data_format = data_format or keras.config.image_data_format()
+
+    def call(self, images: Tensor) -> Tensor:
+        working = "float32" if self.compute_dtype in ("float16", "bfloat16") else self.compute_dtype
+        pixels = ops.cast(images, working)
+        return ops.cast(getattr(self, f"_{self.mode}")(pixels), self.compute_dtype)
+
+    def _caffe(self, pixels: Tensor) -> Tensor:
+        # `take`, not a slice with step -1: it exports to one Gather.
+        return ops.take(pixels, [2, 1, 0], axis=self._channel_axis) - self._per_channel(_BGR_MEAN, pixels)
+
+    def _tf(self, pixels: Tensor) -> Tensor:
+        return pixels / 127.5 - 1.0
+
+    def _torch(self, pixels: Tensor) -> Tensor:
+        centred = pixels / 255.0 - self._per_channel(_RGB_MEAN, pixels)
+        return centred / self._per_channel(_RGB_STD, pixels)
+
+    def _rescale(self, pixels: Tensor) -> Tensor:
+        return pixels / 255.0
+
+    def _none(self, pixels: Tensor) -> Tensor:
+        return pixels
+
+    @property
+    def _channel_axis(self) -> int:
+        return 1 if self.data_format == "channels_first" else -1
+
+    def _per_channel(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        constant = ops.convert_to_tensor(values, dtype=like.dtype)
+        return ops.reshape(constant, (3, 1, 1)) if self.data_format == "channels_first" else constant
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mode": self.mode, "data_format": self.data_format}
+
+
+def _application_or_mode(mode: str) -> str:
+    try:
+        return application_name(mode)
+    except ValueError:
+        raise ValueError(
+            f"`mode` must be one of {', '.join(map(repr, MODES))} or the name of a `keras.applications` model. "
+            f"Received: mode={mode!r}"
+        ) from None

@@ -1,0 +1,182 @@
+"""Classifiers on raw pixels: preprocessing, a backbone and a head in one functional model."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from kerasxfer.backbones import load_backbone
+from kerasxfer.layers.classifier_head import ClassifierHead
+from kerasxfer.layers.preprocess import Preprocess
+
+Tensor = Any
+
+
+def image_classifier(
+    backbone: str | keras.Model,
+    class_names: Sequence[str],
+    image_size: tuple[int, int],
+    *,
+    weights: str | None = "imagenet",
+    backbone_output: str | None = None,
+    backbone_kwargs: Mapping[str, Any] | None = None,
+    preprocess: str | None = None,
+    head: str | keras.layers.Layer = "average",
+    dropout: float = 0.0,
+    activation: str = "softmax",
+    augmentation: keras.layers.Layer | None = None,
+    trainable: bool = False,
+    name: str | None = None,
+) -> keras.Model:
+    """A classifier that takes 0–255 RGB pixels and gives probabilities.
+
+    The backbone's layers lie flat in the model, under their own names: `model.get_layer("block5_conv1")` is there to
+    be unfrozen, and the graph can be cut at any of them. Names that Keras numbers by itself (`conv2d_94`) start from
+    0 in every model, so that a schedule or a cache means the same layer in another process.
+
+    The backbone is frozen, all its BatchNormalization layers with it: train the head first, then unfreeze, for
+    example with `kerasxfer.callbacks.ProgressiveUnfreezing`.
+
+    Args:
+        backbone: Name of a `keras.applications` model (`"VGG16"`, `"InceptionV3"`, …); `"DemoVGG"`, the small network
+            that comes with kerasxfer; or a functional or sequential `keras.Model` on images, which is copied.
+        class_names: Names of the classes, in the order of their indices. Two or more.
+        image_size: `(height, width)` of the pixels.
+        weights: `"imagenet"`; the path of a weights file of the *whole* backbone without its top, even when
+            `backbone_output` cuts it; or `None` for random ones. `"DemoVGG"` takes `"imagenet"` for its own weights.
+            A `keras.Model` keeps the weights it has. Defaults to `"imagenet"`.
+        backbone_output: Name of the layer whose output are the features, for example `"mixed7"`.
+            Defaults to `None`, the backbone's output.
+        backbone_kwargs: More arguments of the application, for example `{"alpha": 0.75}`. Defaults to `None`.
+        preprocess: Mode of `kerasxfer.layers.Preprocess`. Defaults to `None`, the application's own; required for
+            a `keras.Model`, whose expectations nobody can know (`"none"` where it preprocesses by itself).
+        head: `"average"`, `"max"` or `"flatten"`, then hidden widths as in `"flatten-256"`; or a layer from features
+            to probabilities, which `dropout` and `activation` then do not reach. Defaults to `"average"`.
+        dropout: Share of units dropped before the last layer. Defaults to `0.0`.
+        activation: `"softmax"`, or `"sigmoid"` for one unit, the probability of the second of two classes.
+            Defaults to `"softmax"`.
+        augmentation: A layer that changes the pixels in training, usually `kerasxfer.layers.Augmentation`.
+            Defaults to `None`.
+        trainable: Whether the backbone trains from the start. Defaults to `False`.
+        name: Name of the model. Defaults to `None`.
+
+    Returns:
+        A functional `keras.Model`, not compiled: uint8 input `images`, layers `preprocess`, the backbone's, `head`.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the backbone has no such layer.
+        WeightsError: If the weights cannot be had, or belong to another network. Random ones never take their place.
+
+    Example:
+
+    ```python
+    import kerasxfer
+
+    model = kerasxfer.image_classifier("DemoVGG", ["circle", "square"], (64, 64), head="average-32", dropout=0.2)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    ```
+    """
+    _validate(class_names, image_size)
+    source, mode = _source(backbone, image_size, weights, backbone_kwargs, preprocess)
+    images = keras.Input((*image_size, 3), dtype="uint8", name="images")
+    pixels = images if augmentation is None else augmentation(images)
+    pixels = Preprocess(mode, name="preprocess")(pixels)
+    features, layers = _copy_flat(_features(source, backbone_output), images, pixels, isinstance(backbone, str))
+    if not trainable:
+        for layer in layers:
+            layer.trainable = False
+    if isinstance(head, str):
+        head = ClassifierHead.from_spec(head, len(class_names), dropout=dropout, activation=activation, name="head")
+    return keras.Model(images, head(features), name=name)
+
+
+def _validate(class_names: Sequence[str], image_size: tuple[int, int]) -> None:
+    if isinstance(class_names, str) or len(class_names) < 2 or len(set(class_names)) < len(class_names):
+        raise ValueError(f"`class_names` must be two or more different names. Received: class_names={class_names!r}")
+    if len(image_size) != 2 or min(image_size) < 1:
+        raise ValueError(f"`image_size` must be (height, width), both positive. Received: image_size={image_size!r}")
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "`image_classifier` builds models on `channels_last` pictures. Call "
+            "`keras.config.set_image_data_format('channels_last')` first. "
+            f"Received: image_data_format={keras.config.image_data_format()!r}"
+        )
+
+
+def _source(
+    backbone: str | keras.Model,
+    image_size: tuple[int, int],
+    weights: str | None,
+    backbone_kwargs: Mapping[str, Any] | None,
+    preprocess: str | None,
+) -> tuple[keras.Model, str]:
+    """The backbone by itself, with its weights, and the mode of preprocessing."""
+    if isinstance(backbone, str):
+        return load_backbone(backbone, (*image_size, 3), weights, backbone_kwargs or {}), preprocess or backbone
+    if preprocess is None:
+        raise ValueError(
+            "`preprocess` must say what a `keras.Model` backbone expects: 'caffe', 'tf', 'torch', 'rescale' or "
+            f"'none'. Received: backbone={backbone!r}, preprocess=None"
+        )
+    return backbone, preprocess
+
+
+def _features(source: keras.Model, output: str | None) -> keras.Model:
+    """The part of a backbone that leads to its features, as a plain functional model."""
+    if not isinstance(source, keras.Model) or getattr(source, "inputs", None) is None or len(source.inputs) != 1:
+        raise ValueError(
+            "`backbone` must be a name, or a functional or built sequential `keras.Model` with one input. "
+            f"Received: backbone={source!r}"
+        )
+    if output is None:
+        return keras.Model(source.inputs[0], source.outputs[0])
+    names = [layer.name for layer in source.layers]
+    if output not in names:
+        raise ValueError(
+            f"`backbone_output` must be the name of a layer of '{source.name}'. Received: {output!r}. "
+            f"Its last layers: {', '.join(names[-8:])}"
+        )
+    return keras.Model(source.inputs[0], source.get_layer(output).output)
+
+
+def _copy_flat(
+    source: keras.Model, images: Tensor, pixels: Tensor, renumber: bool
+) -> tuple[Tensor, list[keras.layers.Layer]]:
+    """Repeat a model's layers on `pixels`, which come from `images`; its features there, and the new layers.
+
+    Copies, not the layers themselves: a layer called twice keeps its first output, so `model.get_layer(...).output`
+    would lead into the backbone's own graph.
+    """
+    names = _stable_names(source.layers) if renumber else {}
+    copies: list[tuple[Any, Any]] = []
+
+    def copy(layer: Any) -> Any:
+        config = layer.get_config()
+        if layer.name in names:
+            config["name"] = names[layer.name]
+        copies.append((layer, type(layer).from_config(config)))
+        return copies[-1][1]
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        args = keras.tree.map_structure(lambda tensor: pixels if tensor is images else tensor, args)
+        return layer(*args, **kwargs)
+
+    model = keras.models.clone_model(source, input_tensors=images, clone_function=copy, call_function=call)
+    layers = [(old, new) for old, new in copies if isinstance(new, keras.layers.Layer)]
+    for old, new in layers:
+        new.set_weights(old.get_weights())
+    return model.outputs[0], [new for _, new in layers]
+
+
+def _stable_names(layers: Sequence[Any]) -> dict[str, str]:
+    """New names for the layers that Keras has named, which counts through a process: `conv2d_94` to `conv2d`."""
+    names: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for layer in layers:
+        stem = re.sub(r"_\d+$", "", layer.name)
+        if stem.replace("_", "") == type(layer).__name__.lower():
+            names[layer.name] = f"{stem}_{seen[stem]}" if seen[stem] else stem
+            seen[stem] += 1
+    return names
