@@ -1,0 +1,265 @@
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerasxfer.callbacks._neighbours import callbacks_of_this_fit, direction, monitored_names, single_metrics
+from kerasxfer.histories import HistoryFiles, Row, stage_starts, to_columns
+from kerasxfer.smoothing import MovingAverage
+
+Logs = dict[str, Any]
+
+# Numbers that callbacks put into the logs to say what they did; nothing is measured, so nothing is to be smoothed.
+BOOKKEEPING = ("epoch", "batch", "stage", "trainable_params", "lr", "learning_rate")
+
+
+class SmoothedMetricsLogger(keras.callbacks.Callback):  # type: ignore[misc]
+    """Adds exponential moving averages of the logs to the logs, so that other callbacks can act on them.
+
+    Every `name` in the logs of an epoch gets a `smoothed_name` beside it, which History, CSVLogger and TensorBoard
+    record and which `EarlyStopping(monitor="smoothed_val_loss")`, ReduceLROnPlateau, ModelCheckpoint and
+    ProgressiveUnfreezing can follow. Their `mode="auto"` works as it does for the raw name.
+
+    Stand it before the callbacks that use it: first in the list is right. An epoch without the metric
+    (`validation_freq` above 1) has no smoothed value either, so that nobody's patience counts it; a NaN or an infinity
+    leaves the average where it was.
+
+    A fit that is resumed, by `initial_epoch` or by `BackupAndRestore`, goes on with the averages of the epochs before
+    it. In the same process the callback remembers them. In a new process they are computed again from `csv` or
+    `jsonl` (one of them is needed then), whose rows from the first resumed epoch on are dropped. A fit from epoch 0
+    starts anew.
+
+    Args:
+        factor: weight of the past, from 0 to below 1. Defaults to `0.8`.
+        metrics: names of the logs to smooth. Defaults to `None`: every number but the bookkeeping of other callbacks
+            (stage, learning rate, number of trainable parameters).
+        prefix: put before the name. Defaults to `"smoothed_"`.
+        debias: whether the average starts from zero with Adam's correction, instead of from the first point. Defaults
+            to `False`.
+        per_batch: whether the training metrics are averaged over batches instead of epochs. Keras logs running means
+            since the beginning of the epoch; each batch's own value is recovered from them for the loss and for every
+            `keras.metrics.Mean` (as if a last, smaller batch were full), other metrics are taken as logged. Batches
+            are folded in at the end of the epoch, in their order: no step waits for the device. Defaults to `False`.
+        csv: path of a table with a row an epoch: raw and smoothed logs, also what later callbacks add. Defaults to
+            `None`.
+        jsonl: path of the same as JSON Lines; with `per_batch` also a line for every batch. Defaults to `None`.
+        plot: path of a picture of the curves (`.png` or `.svg`), drawn again after each epoch. Defaults to `None`.
+        verbose: 1 prints the smoothed values of each epoch and the stages as they begin. Defaults to `0`.
+
+    Raises:
+        ValueError: `factor` is out of range; or, at the beginning of training, a callback that monitors a smoothed
+            value stands before this one.
+
+    Example:
+
+    ```python
+    model.fit(
+        train,
+        validation_data=validation,
+        epochs=30,
+        callbacks=[
+            kerasxfer.callbacks.SmoothedMetricsLogger(factor=0.8, csv="history.csv", plot="curves.png"),
+            keras.callbacks.EarlyStopping(monitor="smoothed_val_loss", patience=5),
+        ],
+    )
+    ```
+
+    Source: `smooth_curve` in F. Chollet, *Deep Learning with Python* (2017), section 5.3; for `debias`, Kingma and Ba,
+    [Adam](https://arxiv.org/abs/1412.6980), section 3.
+    """
+
+    # Keras waits for the device in every step for callbacks with batch hooks, unless they carry this flag.
+    async_safe = True
+
+    def __init__(
+        self,
+        factor: float = 0.8,
+        metrics: Sequence[str] | None = None,
+        prefix: str = "smoothed_",
+        debias: bool = False,
+        per_batch: bool = False,
+        csv: str | os.PathLike[str] | None = None,
+        jsonl: str | os.PathLike[str] | None = None,
+        plot: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        MovingAverage(factor, debias)  # refuses a wrong factor now, not in the first epoch
+        if not prefix:
+            raise ValueError("`prefix` must not be empty: the raw logs would be overwritten. Received: prefix=''")
+        if isinstance(metrics, str):
+            raise ValueError(f"`metrics` must be a list of names. Received: metrics={metrics!r}")
+        self.factor = factor
+        self.metrics = None if metrics is None else list(metrics)
+        self.prefix = prefix
+        self.debias = debias
+        self.per_batch = per_batch
+        self.plot = None if plot is None else Path(plot)
+        self.verbose = verbose
+        self._files = HistoryFiles(csv, jsonl)
+        self._rows: list[Row] = []
+        self._averages: dict[str, MovingAverage] = {}
+        self._averages_after: dict[int, dict[str, MovingAverage]] = {}
+        self._batches: list[tuple[int, Logs]] = []
+        self._live_logs: Logs | None = None
+        self._followers: list[Any] = []
+        self._begun = False
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._begun = False
+        self._live_logs = None
+        callbacks = callbacks_of_this_fit()
+        followed = [(c, name) for c in callbacks for name in monitored_names(c) if name.startswith(self.prefix)]
+        for callback, name in followed:
+            if callbacks.index(callback) < callbacks.index(self):
+                raise ValueError(
+                    "`SmoothedMetricsLogger` must stand before the callbacks that use its values; put it first in "
+                    f"`callbacks`. Received: {type(callback).__name__}(monitor={name!r}) before it"
+                )
+        self._followers = [callback for callback, _ in followed]
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._batches = []
+        if self._begun:
+            self._collect_late_logs()
+        else:
+            self._begun = True
+            self._continue_from(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        # Keras may call this from several threads and out of order, so it only takes note.
+        if self.per_batch and logs:
+            self._batches.append((batch, logs))
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = {} if logs is None else logs
+        names = [name for name, value in logs.items() if self._is_smoothed(name, value)]
+        self._warn_of_missing(logs)
+        batch_rows = self._fold_batches(epoch) if self.per_batch else []
+        by_batch = {name for row in batch_rows for name in row}
+        for name in names:
+            average = self._average(name)
+            smoothed = average.value if name in by_batch else average.update(logs[name])
+            if smoothed is not None:
+                logs[self.prefix + name] = smoothed
+        self._averages_after[epoch] = copy.deepcopy(self._averages)
+        self._tell_directions()
+        self._rows.append({"epoch": epoch, **logs})
+        self._live_logs = logs
+        self._write(batch_rows)
+        if self.verbose:
+            shown = (f"{name} {logs[self.prefix + name]:.4f}" for name in names if self.prefix + name in logs)
+            _print(f"Epoch {epoch + 1}: smoothed {', '.join(shown)}")
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self._collect_late_logs()
+
+    def _continue_from(self, epoch: int) -> None:
+        """Forget `epoch` and what comes after it; know what came before."""
+        if epoch and not self._rows:
+            self._read_back()
+        self._rows = [row for row in self._rows if row["epoch"] < epoch]
+        self._averages_after = {e: averages for e, averages in self._averages_after.items() if e < epoch}
+        last = max(self._averages_after, default=None)
+        self._averages = {} if last is None else copy.deepcopy(self._averages_after[last])
+        self._files.keep_before(epoch)
+        if epoch and not self._rows:
+            warnings.warn(
+                f"Training goes on at epoch {epoch + 1} and the epochs before it are not known: smoothing starts anew. "
+                "Pass `csv` or `jsonl` to carry the averages from one process to the next.",
+                stacklevel=2,
+            )
+
+    def _read_back(self) -> None:
+        """Compute the averages of an earlier process again from its files."""
+        by_batch: set[str] = set()
+        self._averages = {}
+        for row in self._files.read():
+            raw = {name: value for name, value in row.items() if self._is_smoothed(name, value)}
+            if "batch" in row:
+                by_batch |= raw.keys()
+            for name, value in raw.items():
+                if "batch" in row or name not in by_batch:
+                    self._average(name).update(value)
+            if "batch" not in row:
+                self._rows.append(row)
+                self._averages_after[row["epoch"]] = copy.deepcopy(self._averages)
+        if self.per_batch and self._rows and not by_batch:
+            warnings.warn(
+                "`csv` has no batches: with `per_batch`, pass `jsonl` for averages that go on exactly.", stacklevel=2
+            )
+
+    def _fold_batches(self, epoch: int) -> list[Row]:
+        """Smooth the batches of an epoch in their order; a row for each."""
+        not_means = tuple(m.name for m in single_metrics(self.model.metrics) if not isinstance(m, keras.metrics.Mean))
+        rows: list[Row] = []
+        before: Logs = {}
+        done = 0
+        for batch, logs in sorted(self._batches, key=lambda item: item[0]):
+            row: Row = {"epoch": epoch, "batch": batch}
+            for name, value in logs.items():
+                if self._is_smoothed(name, value):
+                    if not name.endswith(not_means):
+                        value = (value * (batch + 1) - before.get(name, 0.0) * done) / (batch + 1 - done)
+                    row |= {name: value, self.prefix + name: self._average(name).update(value)}
+            rows.append(row)
+            before, done = logs, batch + 1
+        return rows
+
+    def _average(self, name: str) -> MovingAverage:
+        return self._averages.setdefault(name, MovingAverage(self.factor, self.debias))
+
+    def _is_smoothed(self, name: str, value: Any) -> bool:
+        if not isinstance(value, Real) or name.startswith(self.prefix):
+            return False
+        return name in self.metrics if self.metrics is not None else not name.startswith(BOOKKEEPING)
+
+    def _warn_of_missing(self, logs: Logs) -> None:
+        known = {*logs, *self._averages}
+        # Validation may simply not have run yet.
+        missing = [name for name in self.metrics or () if name not in known and not name.startswith("val_")]
+        if missing:
+            warnings.warn(
+                f"`metrics` must name logs of this fit. Received: {missing}. There are: {sorted(logs)}", stacklevel=2
+            )
+
+    def _tell_directions(self) -> None:
+        """Settle `mode="auto"` of the callbacks that follow smoothed values: Keras knows the raw names only."""
+        for callback in self._followers:
+            if getattr(callback, "mode", None) == "auto":
+                for name in monitored_names(callback):
+                    callback.mode = direction(name.removeprefix(self.prefix), self.model.metrics) or "auto"
+        self._followers = []  # once is enough, and on JAX each look at `self.model` costs a synchronisation
+
+    def _collect_late_logs(self) -> None:
+        """Complete the last row by what callbacks further down have added to the same logs since."""
+        if self._live_logs is None:
+            return
+        row = {**self._rows[-1], **self._live_logs}
+        if row.keys() != self._rows[-1].keys():
+            self._rows[-1] = row
+            self._write([])
+        starts = [label for i, label in stage_starts(to_columns(self._rows)) if i == len(self._rows) - 1]
+        if self.verbose and starts:
+            _print(f"Epoch {row['epoch'] + 1}: first epoch of stage {starts[0]}")
+        self._live_logs = None
+
+    def _write(self, batch_rows: list[Row]) -> None:
+        self._files.write(self._rows, batch_rows)
+        if self.plot is not None:
+            from kerasxfer.plots import plot_history  # only who wants a picture pays for matplotlib's import
+
+            plot_history(to_columns(self._rows), self.plot, factor=self.factor, prefix=self.prefix)
+
+
+def _print(message: str) -> None:
+    if keras.config.is_interactive_logging_enabled():
+        print(message)
+    else:
+        logging.getLogger("kerasxfer").info(message)
