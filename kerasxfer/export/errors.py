@@ -1,0 +1,7 @@
+"""What goes wrong in an export."""
+
+from kerasxfer_serving.errors import KerasxferError
+
+
+class ExportError(KerasxferError):
+    """A model that cannot be exported, or a file that does not give the model's answers. No file is left behind."""

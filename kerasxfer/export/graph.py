@@ -1,0 +1,94 @@
+"""The converted graph made presentable: stable names, one open dimension, the manifest inside, checked."""
+
+from typing import Any
+
+import onnx
+from kerasxfer_serving import __version__
+from kerasxfer_serving.manifest import METADATA_KEY, Manifest
+
+from kerasxfer.export.errors import ExportError
+
+INPUT = "images"
+OUTPUT = "probabilities"
+FEATURES = "features"
+
+_POOLINGS = frozenset(
+    {"GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "Flatten", "Reshape", "Squeeze"}
+)
+
+
+def tidy(proto: onnx.ModelProto, *, features: bool = False) -> onnx.ModelProto:
+    """Give inputs, outputs and dimensions their names, and drop what changes from conversion to conversion.
+
+    Args:
+        proto: a graph with one input and one output, changed in place.
+        features: whether to add the pooled features as a second output. Defaults to `False`.
+
+    Returns:
+        `proto`.
+
+    Raises:
+        ExportError: there are no pooled features, or more than one input or output.
+    """
+    graph = proto.graph
+    if len(graph.input) != 1 or len(graph.output) != 1:
+        raise ExportError(
+            f"The conversion gave {len(graph.input)} inputs and {len(graph.output)} outputs; a classifier has one each."
+        )
+    _rename(graph, graph.input[0].name, INPUT)
+    _rename(graph, graph.output[0].name, OUTPUT)
+    if features:
+        _add_features(proto)
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        value.doc_string = ""
+    del graph.value_info[:]
+    graph.name, graph.doc_string, proto.doc_string = "classifier", "", ""
+    proto.producer_name, proto.producer_version = "kerasxfer", __version__
+    used = {node.domain for node in graph.node}
+    opsets = [entry for entry in proto.opset_import if entry.domain in used]
+    del proto.opset_import[:]
+    proto.opset_import.extend(opsets)
+    return proto
+
+
+def with_manifest(proto: onnx.ModelProto, manifest: Manifest) -> bytes:
+    """The bytes of the file: graph and manifest, after ONNX's own full check.
+
+    Raises:
+        ExportError: the graph is not valid ONNX.
+    """
+    del proto.metadata_props[:]
+    proto.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"The converted graph is not valid ONNX: {error}") from error
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for names in (names for node in graph.node for names in (node.input, node.output)):
+        for position, name in enumerate(names):
+            if name == old:
+                names[position] = new
+    for value in (*graph.input, *graph.output):
+        if value.name == old:
+            value.name = new
+
+
+def _add_features(proto: onnx.ModelProto) -> None:
+    """The last tensor of two dimensions that a pooling or flattening made."""
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    shapes: dict[str, Any] = {value.name: value.type.tensor_type for value in inferred.value_info}
+    for node in reversed(proto.graph.node):
+        name = node.output[0]
+        if node.op_type in _POOLINGS and name in shapes and len(shapes[name].shape.dim) == 2:
+            width = shapes[name].shape.dim[1].dim_value
+            _rename(proto.graph, name, FEATURES)
+            proto.graph.output.append(
+                onnx.helper.make_tensor_value_info(FEATURES, shapes[name].elem_type, ["batch", width or None])
+            )
+            return
+    raise ExportError("`features=True` needs a model that pools or flattens before its head; this one does not.")

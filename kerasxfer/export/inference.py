@@ -1,0 +1,123 @@
+"""A Keras model as it is served: float32, nothing random, uint8 pixels in and probabilities out. Any backend."""
+
+from typing import Any
+
+import keras
+
+from kerasxfer.layers.preprocess import APPLICATION_MODES, MODES, Preprocess
+
+# Identities at inference, but traced with their random generators, which ONNX Runtime then refuses.
+# `RandomCrop` is missing on purpose: at inference it resizes.
+_RANDOM_LAYERS = tuple(
+    getattr(keras.layers, name)
+    for name in dir(keras.layers)
+    if (name.startswith("Random") and name != "RandomCrop") or name in ("AugMix", "CutMix", "MixUp", "RandAugment")
+)
+_FINAL = {"softmax": keras.activations.softmax, "sigmoid": keras.activations.sigmoid}
+
+
+def prepare(model: keras.Model) -> keras.Model:
+    """Set every layer of `model` to float32 and turn random layers into identities, in place.
+
+    Args:
+        model: a private copy. Its variables are float32 under mixed precision already, so nothing is lost.
+
+    Returns:
+        `model`.
+    """
+    for layer in all_layers(model):
+        if layer.dtype_policy.compute_dtype in ("float16", "bfloat16"):
+            layer.dtype_policy = "float32"
+        if isinstance(layer, _RANDOM_LAYERS):
+            layer.call = _cast_only(layer.compute_dtype)
+    return model
+
+
+def needs_preparation(model: keras.Model) -> bool:
+    """Whether the answers of `prepare(model)` differ from the model's own: it computes in half precision."""
+    return any(layer.dtype_policy.compute_dtype in ("float16", "bfloat16") for layer in all_layers(model))
+
+
+def as_served(model: keras.Model, image_size: tuple[int, int], preprocessing: str | None, output: str) -> keras.Model:
+    """The functional model that is converted.
+
+    Args:
+        model: a prepared classifier.
+        image_size: `(height, width)`.
+        preprocessing: mode of `kerasxfer.layers.Preprocess` to put in front, or `None`.
+        output: what the model's output is: `"softmax"`, `"sigmoid"` or `"logits"`.
+
+    Returns:
+        A model from `images`, uint8 `[batch, height, width, 3]`, to probabilities `[batch, columns]`.
+    """
+    pixels = keras.Input((*image_size, 3), dtype="uint8", name="images")
+    x = pixels if preprocessing is None else Preprocess(preprocessing, data_format="channels_last")(pixels)
+    if preprocessing is None and input_dtype(model) != "uint8":
+        x = keras.ops.cast(x, "float32")
+    if is_channels_first(model):
+        x = keras.ops.transpose(x, (0, 3, 1, 2))
+    y = model(x, training=False)
+    if output == "logits":
+        y = _FINAL["sigmoid" if y.shape[-1] == 1 else "softmax"](y)
+    return keras.Model(pixels, y, name="classifier")
+
+
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """Every layer inside `model`, those inside layers too, and itself."""
+    # The one private name of the exporter: `.layers` does not reach the layers inside a custom layer.
+    layers: list[keras.Layer] = model._flatten_layers()
+    return layers
+
+
+def input_dtype(model: keras.Model) -> str:
+    """Element type that the model's input declares; float32 where it declares none."""
+    inputs = getattr(model, "inputs", None)
+    return str(keras.backend.standardize_dtype(inputs[0].dtype)) if inputs else "float32"
+
+
+def is_channels_first(model: keras.Model) -> bool:
+    """Whether the model takes `[batch, 3, height, width]`."""
+    shape = model.input_shape
+    return bool(shape[1] == 3 and shape[-1] != 3)
+
+
+def output_kind(model: keras.Model) -> str | None:
+    """`"softmax"`, `"sigmoid"` or `"logits"`, by the activation of the last layer; `None` where it has none to ask."""
+    layer: Any = model
+    while getattr(layer, "layers", None):
+        layer = layer.layers[-1]
+    layer = getattr(layer, "predictions", layer)
+    if isinstance(layer, keras.layers.Softmax):
+        return "softmax"
+    activation = getattr(layer, "activation", None)
+    kinds = {keras.activations.softmax: "softmax", keras.activations.sigmoid: "sigmoid"}
+    if activation is keras.activations.linear:
+        return "logits"
+    return kinds.get(activation)
+
+
+def preprocessing_mode(name: str) -> str:
+    """The `Preprocess` mode that a name stands for.
+
+    Args:
+        name: a mode, a model (`"InceptionV3"`, `"inception_v3"`) or a module of `keras.applications` (`"resnet_v2"`).
+
+    Raises:
+        ValueError: the name is none of these.
+
+    Example:
+
+    ```python
+    assert preprocessing_mode("inception_v3") == preprocessing_mode("InceptionV3") == "tf"
+    ```
+    """
+    if name in MODES:
+        return name
+    module = getattr(keras.applications, name, None)
+    application = next((known for known in APPLICATION_MODES if hasattr(module, known)), name.replace("_", ""))
+    mode: str = Preprocess(application).mode
+    return mode
+
+
+def _cast_only(dtype: str) -> Any:
+    return lambda images, *args, **kwargs: keras.ops.cast(images, dtype)

@@ -1,0 +1,76 @@
+"""Pictures to compare two models on: the user's own, or drawn ones where there are none."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from kerasxfer.export.errors import ExportError
+from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.images import IMAGE_SUFFIXES, ImagePolicy
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Decoded and resized pictures with their names: uint8 `[n, height, width, 3]`."""
+
+    names: tuple[str, ...]
+    images: NDArray[np.uint8]
+
+
+def choose_pictures(
+    folder: str | Path | None, count: int, image_size: tuple[int, int], policy: ImagePolicy, seed: int = 0
+) -> Pictures:
+    """A seeded choice of the pictures under a folder, or drawn ones.
+
+    Args:
+        folder: a folder of pictures, with or without class folders, or `None` for drawn pictures.
+        count: how many at most. Unreadable pictures are passed over.
+        image_size: `(height, width)`.
+        policy: how to decode and resize.
+        seed: which ones. Defaults to `0`.
+
+    Returns:
+        `Pictures`.
+
+    Raises:
+        ExportError: there is no readable picture.
+    """
+    sources = _drawn(count, seed) if folder is None else _found(Path(folder), seed)
+    names: list[str] = []
+    images: list[NDArray[np.uint8]] = []
+    for name, source in sources:
+        if len(images) == count:
+            break
+        try:
+            images.append(policy.load(source, image_size))
+        except ImageError:
+            continue
+        names.append(name)
+    if not images:
+        raise ExportError(f"A folder of pictures is needed. Received: `{folder}`, without a readable picture.")
+    return Pictures(tuple(names), np.stack(images))
+
+
+def _found(folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
+    if not folder.is_dir():
+        raise ExportError(f"There is no folder `{folder}`.")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    for position in np.random.default_rng(seed).permutation(len(paths)):
+        yield paths[position].relative_to(folder).as_posix(), paths[position]
+
+
+def _drawn(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """JPEG files of soft patches of colour under fine grain: both low and high frequencies, no two alike."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        coarse = rng.integers(0, 256, (rng.integers(2, 9), rng.integers(2, 9), 3), np.uint8)
+        picture = np.asarray(Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC), np.int16)
+        grain = rng.normal(0, rng.uniform(1, 30), picture.shape)
+        file = io.BytesIO()
+        Image.fromarray(np.clip(picture + grain, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+        yield f"drawn picture {number}", file.getvalue()

@@ -1,0 +1,33 @@
+"""The conversion itself, in a process of its own: `python -m kerasxfer.export.worker JOB.json`.
+
+tf2onnx's names depend on what the process has done before; a fresh one makes the bytes repeatable. It also gives
+models of every backend one and the same graph. `kerasxfer.export.convert` sets the backend and writes the job.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(job_file: str) -> None:
+    """Convert the model of a job file to its `target`, a raw ONNX file."""
+    job: dict[str, Any] = json.loads(Path(job_file).read_text())
+    sys.path.extend(entry for entry in job["sys_path"] if entry not in sys.path)
+
+    import keras
+
+    from kerasxfer.export.inference import as_served, prepare
+    from kerasxfer.export.modules import import_modules
+    from kerasxfer.export.source import read_model
+
+    import_modules([(name, file) for name, file in job["modules"]])
+    model = prepare(read_model(Path(job["model"]), safe_mode=False))
+    served = as_served(model, tuple(job["image_size"]), job["preprocessing"], job["output"])
+    # A loaded functional model counts as never called, which Keras's exporter refuses.
+    served(keras.ops.zeros((1, *job["image_size"], 3), "uint8"), training=False)
+    served.export(job["target"], format="onnx", opset_version=job["opset"], verbose=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
