@@ -1,15 +1,67 @@
-"""The way of a picture: read, decode, run, hand on; all at once, in order, and with bounded memory."""
+"""The way of a picture: read, decode, run, write; all at once, in order, and with bounded memory."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from kerasxfer_serving.errors import KerasxferError
+from kerasxfer_serving.inputs import Input
 from kerasxfer_serving.predictions import Predictions
-from kerasxfer_serving.predictor import Input, Predictor
+from kerasxfer_serving.predictor import Predictor
+from kerasxfer_serving.reader import Reader
+from kerasxfer_serving.summary import Summary
+from kerasxfer_serving.writer import Writer
 
 T = TypeVar("T")
+
+
+class TooManyErrors(KerasxferError):
+    """More inputs have failed than are allowed."""
+
+
+def predict_to(
+    predictor: Predictor,
+    reader: Reader,
+    writer: Writer,
+    *,
+    max_errors: int | None = None,
+    watch: Callable[[Summary], None] = lambda summary: None,
+) -> Summary:
+    """Predict all inputs of a reader into a writer.
+
+    Args:
+        predictor: the model.
+        reader: where the inputs come from.
+        writer: where the predictions go; what it has from an earlier run is passed over.
+        max_errors: stop when more inputs than this have failed. Defaults to `None`, never.
+        watch: called with the summary after every batch.
+
+    Returns:
+        The `Summary`.
+
+    Raises:
+        TooManyErrors: more than `max_errors` inputs have failed. Like `KeyboardInterrupt`, it comes after all that was
+            predicted is committed.
+    """
+    inputs = iter(reader)
+    done_before = writer.skip(inputs)
+    summary = Summary(predictor.workers, done_before)
+    try:
+        for predictions in stream(predictor, _timed(inputs, summary, "read")):
+            with summary.time("write"):
+                writer.write(predictions)
+            summary.add(predictions)
+            watch(summary)
+            if max_errors is not None and summary.errors > max_errors:
+                raise TooManyErrors(f"{summary.errors:,} inputs have failed, more than {max_errors:,}: stopped.")
+    except (KeyboardInterrupt, TooManyErrors):
+        writer.commit()
+        raise
+    summary.skipped = reader.skipped
+    writer.finish(summary.to_dict())
+    return summary
 
 
 def stream(predictor: Predictor, inputs: Iterable[Input], *, workers: int | None = None) -> Iterator[Predictions]:
@@ -47,3 +99,13 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+def _timed(items: Iterable[T], summary: Summary, step: str) -> Iterator[T]:
+    iterator = iter(items)
+    while True:
+        with summary.time(step):
+            item = next(iterator, None)
+        if item is None:
+            return
+        yield item

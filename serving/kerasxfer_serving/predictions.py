@@ -94,12 +94,12 @@ class Predictions:
             for rank in range(order.shape[1]):
                 column = order[index, rank]
                 row[_ranked("label", rank)] = self.class_names[column] if code == OK else None
-                row[_ranked("probability", rank)] = float(self.probabilities[index, column]) if code == OK else None
+                row[_ranked("probability", rank)] = _short(self.probabilities[index, column]) if code == OK else None
             row |= {"width": width, "height": height}
             if all_probabilities:
-                row["probabilities"] = self.probabilities[index].tolist() if code == OK else None
+                row["probabilities"] = [*map(_short, self.probabilities[index])] if code == OK else None
             if self.features is not None:
-                row["features"] = self.features[index].tolist() if code == OK else None
+                row["features"] = [*map(_short, self.features[index])] if code == OK else None
             yield row
 
 
@@ -125,6 +125,11 @@ def columns(
     if features:
         table["features"] = "floats"
     return table
+
+
+def _short(value: np.float32) -> float:
+    """The seven digits that a float32 holds, not the seventeen of the float64 nearest to it."""
+    return float(f"{value:.7g}")
 
 
 def _judge(picture: DecodedImage | ImageError, answered: bool) -> tuple[str, str, tuple[int, int] | None]:

@@ -1,21 +1,19 @@
 """`Predictor`: pictures in, one answer per picture out, in the order given."""
 
-import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from kerasxfer_serving.errors import ImageError, ModelError
 from kerasxfer_serving.images import DecodedImage
+from kerasxfer_serving.inputs import Input, as_inputs
 from kerasxfer_serving.manifest import Manifest
 from kerasxfer_serving.predictions import Predictions
 from kerasxfer_serving.session import Session, open_session
@@ -25,19 +23,6 @@ from kerasxfer_serving.threads import available_cores
 _CPU_BATCH = 8
 _GPU_BATCH = 64
 _RUNS_AT_ONCE = 2  # per GPU: one uploads while the other computes
-
-
-@dataclass(frozen=True)
-class Input:
-    """One thing to predict.
-
-    Args:
-        path: what the row is called.
-        open: returns what `ImagePolicy.decode` takes (path, bytes, array, image), or raises `ImageError`.
-    """
-
-    path: str
-    open: Callable[[], Any] = field(repr=False)
 
 
 class Predictor:
@@ -237,18 +222,3 @@ class Predictor:
                     self._bytes, self.device, gpu_id=gpu_id, threads=threads, **self._open
                 )
             return self._sessions[key]
-
-
-def as_inputs(inputs: Any) -> list[Input]:
-    """What `Predictor.predict` takes, as a list of `Input`."""
-    one = isinstance(inputs, str | bytes | os.PathLike | Image.Image) or hasattr(inputs, "read")
-    if one or (isinstance(inputs, np.ndarray) and inputs.ndim in (2, 3)):
-        inputs = [inputs]
-    return [_as_input(index, item) for index, item in enumerate(inputs)]
-
-
-def _as_input(index: int, item: Any) -> Input:
-    if isinstance(item, Input):
-        return item
-    name = os.fspath(item) if isinstance(item, str | os.PathLike) else f"[{index}]"
-    return Input(name, lambda: item)

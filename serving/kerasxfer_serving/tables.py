@@ -1,0 +1,142 @@
+"""Tables of predictions in files: CSV, JSON lines and Parquet, written row by row and joined part by part."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from kerasxfer_serving.errors import UsageError
+
+Row = Mapping[str, Any]
+_ROW_GROUP_VALUES = 1 << 20
+
+
+class Table(Protocol):
+    """A table being written to a binary file, which `close` leaves open."""
+
+    def __init__(self, file: IO[bytes], columns: Mapping[str, str]) -> None: ...
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Append rows."""
+
+    def close(self) -> None:
+        """Write what is buffered, and the end of the table."""
+
+    @staticmethod
+    def join(parts: Sequence[Path], file: IO[bytes], columns: Mapping[str, str]) -> None:
+        """Write one table with the rows of all parts."""
+
+
+class CsvTable:
+    """CSV in UTF-8; a list is written as JSON within its cell. File names that are not UTF-8 keep their bytes."""
+
+    def __init__(self, file: IO[bytes], columns: Mapping[str, str]) -> None:
+        self._text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="", write_through=True)
+        self._columns = tuple(columns)
+        self._lists = {name for name, kind in columns.items() if kind == "floats"}
+        self._writer = csv.writer(self._text, lineterminator="\n")
+        self._writer.writerow(self._columns)
+
+    def write(self, rows: Iterable[Row]) -> None:
+        self._writer.writerows([self._cell(row, name) for name in self._columns] for row in rows)
+
+    def close(self) -> None:
+        self._text.detach()
+
+    def _cell(self, row: Row, name: str) -> Any:
+        value = row.get(name)
+        return json.dumps(value) if name in self._lists and value is not None else value
+
+    @staticmethod
+    def join(parts: Sequence[Path], file: IO[bytes], columns: Mapping[str, str]) -> None:
+        CsvTable(file, columns).close()
+        for part in parts:
+            with part.open("rb") as source:
+                source.readline()  # no column has a line break in its name
+                shutil.copyfileobj(source, file)
+
+
+class JsonlTable:
+    """One JSON object a line."""
+
+    def __init__(self, file: IO[bytes], columns: Mapping[str, str]) -> None:
+        self._file = file
+        self._columns = tuple(columns)
+
+    def write(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._file.write(_json_line({name: row.get(name) for name in self._columns}))
+
+    def close(self) -> None:
+        pass
+
+    @staticmethod
+    def join(parts: Sequence[Path], file: IO[bytes], columns: Mapping[str, str]) -> None:
+        for part in parts:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, file)
+
+
+class ParquetTable:
+    """Parquet, zstd-compressed. Bytes of file names that are not UTF-8, which it cannot hold, are written `\\xff`."""
+
+    def __init__(self, file: IO[bytes], columns: Mapping[str, str]) -> None:
+        pa, pq = _pyarrow()
+        kinds = {"string": pa.string(), "float": pa.float32(), "integer": pa.int32(), "floats": pa.list_(pa.float32())}
+        self._schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
+        self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
+        self._rows: list[Row] = []
+        self._values = 0
+
+    def write(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._rows.append(row | {"path": _utf8(row["path"]), "message": _utf8(row["message"])})  # type: ignore[operator]
+            self._values += sum(len(value) if isinstance(value, list) else 1 for value in row.values())
+        if self._values >= _ROW_GROUP_VALUES:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._values = [], 0
+
+    @staticmethod
+    def join(parts: Sequence[Path], file: IO[bytes], columns: Mapping[str, str]) -> None:
+        _, pq = _pyarrow()
+        table = ParquetTable(file, columns)
+        for part in parts:
+            for batch in pq.ParquetFile(part).iter_batches():
+                table._writer.write_batch(batch)
+        table.close()
+
+
+TABLES: dict[str, type[Table]] = {"csv": CsvTable, "jsonl": JsonlTable, "parquet": ParquetTable}
+
+
+def _json_line(row: Row) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # a file name that is not UTF-8; JSON's escapes can hold it
+        return json.dumps(row).encode() + b"\n"
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageError("Parquet needs pyarrow: `pip install 'kerasxfer-serving[parquet]'`.") from None
+    return pyarrow, pyarrow.parquet
