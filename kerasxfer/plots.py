@@ -127,8 +127,8 @@ def _draw_panel(axes: Axes, history: History, name: str, factor: float, prefix: 
 def _mark_stages(axes: Axes, history: History) -> None:
     epochs = _epochs(history)
     starts = stage_starts({"stage": list(history.get("stage", ()))})
-    ends = [position for position, _ in starts[1:]] + [len(epochs)]
-    for (position, label), end in zip(starts, ends, strict=True):
+    ends = [*(position for position, _ in starts[1:]), len(epochs)]
+    for (position, label), end in zip(starts, ends, strict=False):
         room = max(1, int(60 * (end - position) / len(epochs)))  # a panel is about this many letters wide
         shown = label if len(label) <= room else label[: room - 1] + "…"
         first = epochs[position] - 0.5

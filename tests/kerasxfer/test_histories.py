@@ -57,6 +57,10 @@ def test_a_line_cut_off_by_a_crash_is_ignored(tmp_path):
 
 
 def test_stage_starts_are_where_the_label_changes():
-    assert stage_starts({"stage": ["head", "head", "block5", None, "block4"]}) == [(0, "head"), (2, "block5"), (4, "block4")]
+    assert stage_starts({"stage": ["head", "head", "block5", None, "block4"]}) == [
+        (0, "head"),
+        (2, "block5"),
+        (4, "block4"),
+    ]
     assert stage_starts({"stage": [0.0, 1.0]}) == [(0, "0"), (1, "1")]
     assert stage_starts({"loss": [1.0]}) == []
