@@ -1,0 +1,282 @@
+"""Random changes of the pictures in training, with `ImageDataGenerator`'s parameters."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from kerasxfer.layers.sampling import FILL_MODES, sample
+
+Tensor = Any
+Shift = float | int | Sequence[float]
+
+# One uniform number per picture each, drawn whether it is used or not: turning one parameter on leaves what the
+# others do as it was.
+_DRAWS = (
+    "rotation",
+    "shear",
+    "width_shift",
+    "width_sign",
+    "height_shift",
+    "height_sign",
+    "zoom_x",
+    "zoom_y",
+    "horizontal_flip",
+    "vertical_flip",
+    "channel_shift",
+    "brightness",
+)
+
+
+@keras.saving.register_keras_serializable(package="kerasxfer")
+class Augmentation(keras.layers.Layer):  # type: ignore[misc]
+    """`ImageDataGenerator`'s random transformations as a layer on 0–255 pixels.
+
+    In training each picture gets its own rotation, shift, shear, zoom and flips, composed into one affine
+    transformation with one bilinear interpolation, then a channel shift, then a brightness; the meanings and their
+    order are `keras.preprocessing.image.ImageDataGenerator`'s. At inference the pictures pass unchanged.
+
+    The work is plain `keras.ops`, no backend's own image kernel: the pixels, and all four fill modes, are the same on
+    every backend, and TensorFlow may still compile the model with XLA, which Keras's random layers forbid.
+
+    Args:
+        rotation_range: Degrees; angles are drawn from `-rotation_range … rotation_range`. Defaults to `0.0`.
+        width_shift_range: Horizontal shift: a float below 1 is a share of the width, a float from 1 a number of
+            pixels; an integer `n` stands for whole pixels from `-(n - 1)` to `n - 1`; a sequence for its values, to
+            either side. Defaults to `0.0`.
+        height_shift_range: Vertical shift, likewise. Defaults to `0.0`.
+        shear_range: Degrees, drawn like a rotation. Defaults to `0.0`.
+        zoom_range: `z` for `[1 - z, 1 + z]`, or `(lower, upper)`; both axes are drawn by themselves, and a factor
+            above 1 shows more of the picture's surroundings. Defaults to `0.0`.
+        horizontal_flip: Whether half of the pictures are flipped left to right. Defaults to `False`.
+        vertical_flip: Whether half of the pictures are flipped upside down. Defaults to `False`.
+        brightness_range: `(lower, upper)`, factors on the pixels; 1 leaves them. Defaults to `None`.
+        channel_shift_range: Values up to this are added to all channels, or taken away; the result stays between
+            the picture's darkest and brightest values. Defaults to `0.0`.
+        fill_mode: What lies outside of the picture: `"nearest"` (aaaa|abcd|dddd), `"constant"` (`cval`),
+            `"reflect"` (abcddcba|abcd|dcbaabcd) or `"wrap"` (abcdabcd|abcd|abcdabcd). Defaults to `"nearest"`.
+        cval: The value outside of the picture with `fill_mode="constant"`. Defaults to `0.0`.
+        seed: Seed of the draws in training. Defaults to `None`, a random one.
+        data_format: `"channels_last"` or `"channels_first"`. Defaults to `keras.config.image_data_format()`.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+
+    Call arguments:
+        images: Pixels 0–255, integers or floats.
+        training: Whether to transform. Defaults to `None`, what Keras is doing.
+
+    Input shape:
+        `(batch, height, width, channels)`; with `"channels_first"` `(batch, channels, height, width)`.
+
+    Output shape:
+        The input's, in the layer's compute dtype.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from kerasxfer.layers import Augmentation
+
+    layer = Augmentation(rotation_range=40, zoom_range=0.2, horizontal_flip=True, seed=1)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
+    assert not np.array_equal(layer(pictures, training=True), pictures)
+    assert np.array_equal(layer(pictures), pictures)
+    assert np.array_equal(layer.augment(pictures, seed=7), layer.augment(pictures, seed=7))
+    ```
+    """
+
+    def __init__(
+        self,
+        rotation_range: float = 0.0,
+        width_shift_range: Shift = 0.0,
+        height_shift_range: Shift = 0.0,
+        shear_range: float = 0.0,
+        zoom_range: float | Sequence[float] = 0.0,
+        horizontal_flip: bool = False,
+        vertical_flip: bool = False,
+        brightness_range: Sequence[float] | None = None,
+        channel_shift_range: float = 0.0,
+        fill_mode: str = "nearest",
+        cval: float = 0.0,
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)  # pixels are worked on in `float32` and cast once, at the end
+        self.rotation_range = rotation_range
+        self.width_shift_range = width_shift_range
+        self.height_shift_range = height_shift_range
+        self.shear_range = shear_range
+        self.zoom_range = zoom_range
+        self.horizontal_flip = horizontal_flip
+        self.vertical_flip = vertical_flip
+        self.brightness_range = brightness_range
+        self.channel_shift_range = channel_shift_range
+        self.fill_mode = fill_mode
+        self.cval = cval
+        self.seed = seed
+        self.data_format = data_format or keras.config.image_data_format()
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self._validate()
+
+    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
+        if training:
+            draws = keras.random.uniform((ops.shape(images)[0], len(_DRAWS)), seed=self.seed_generator)
+            images = self._transform(images, draws)
+        return ops.cast(images, self.compute_dtype)
+
+    def augment(
+        self,
+        images: NDArray[Any],
+        seed: int | Sequence[int],
+        rows: Sequence[int] | NDArray[np.intp] | None = None,
+    ) -> NDArray[np.float32]:
+        """The transformations as a function of pictures and seed, outside of any model and on the CPU.
+
+        Each picture's draws depend on `seed` and its row alone, not on the batch it comes in nor on the backend.
+
+        Args:
+            images: Pixels 0–255.
+            seed: An integer or several, such as `(seed, epoch)` or `(seed, copy)`; none negative.
+            rows: A number for each picture that stays its own. Defaults to `None`, its place in `images`.
+
+        Returns:
+            float32 array of the shape of `images`.
+        """
+        prefix = (seed,) if isinstance(seed, int) else tuple(seed)
+        rows = range(len(images)) if rows is None else rows
+        draws = [np.random.default_rng((*prefix, int(row))).random(len(_DRAWS), "float32") for row in rows]
+        with keras.device("cpu:0"):
+            return ops.convert_to_numpy(self._transform(images, np.stack(draws)))  # type: ignore[no-any-return]
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "rotation_range": self.rotation_range,
+            "width_shift_range": self.width_shift_range,
+            "height_shift_range": self.height_shift_range,
+            "shear_range": self.shear_range,
+            "zoom_range": self.zoom_range,
+            "horizontal_flip": self.horizontal_flip,
+            "vertical_flip": self.vertical_flip,
+            "brightness_range": self.brightness_range,
+            "channel_shift_range": self.channel_shift_range,
+            "fill_mode": self.fill_mode,
+            "cval": self.cval,
+            "seed": self.seed,
+            "data_format": self.data_format,
+        }
+
+    def _transform(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Transform float32 pictures by uniform numbers `[n, draws]`."""
+        named = dict(
+            zip(_DRAWS, ops.unstack(ops.convert_to_tensor(draws, "float32"), len(_DRAWS), axis=1), strict=True)
+        )
+        pixels = ops.cast(images, "float32")
+        if self.data_format == "channels_first":
+            pixels = ops.transpose(pixels, (0, 2, 3, 1))
+        if self._is_geometric:
+            pixels = sample(pixels, *self._affine(named, *ops.shape(pixels)[1:3]), self.fill_mode, self.cval)
+        if self.channel_shift_range:
+            shift = _symmetric(named["channel_shift"], self.channel_shift_range)
+            lowest, highest = (reduce(pixels, axis=(1, 2, 3), keepdims=True) for reduce in (ops.min, ops.max))
+            pixels = ops.clip(pixels + _per_image(shift), lowest, highest)
+        if self.brightness_range is not None:
+            factor = _between(named["brightness"], *self.brightness_range)
+            pixels = ops.clip(pixels * _per_image(factor), 0.0, 255.0)
+        return ops.transpose(pixels, (0, 3, 1, 2)) if self.data_format == "channels_first" else pixels
+
+    def _affine(self, draws: dict[str, Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
+        """What takes an output's (x, y), counted from the centre, to the input's: `[n, 2, 2]` and `[n, 2]`.
+
+        ImageDataGenerator's rotation @ shift @ shear @ zoom, then the flips, multiplied out.
+        """
+        turn = _symmetric(draws["rotation"], float(np.deg2rad(self.rotation_range)))
+        slant = turn + _symmetric(draws["shear"], float(np.deg2rad(self.shear_range)))
+        x = _between(draws["zoom_x"], *self._zoom) * _flip(draws["horizontal_flip"], self.horizontal_flip)
+        y = _between(draws["zoom_y"], *self._zoom) * _flip(draws["vertical_flip"], self.vertical_flip)
+        right = _shift(draws["width_shift"], draws["width_sign"], self.width_shift_range, width)
+        down = _shift(draws["height_shift"], draws["height_sign"], self.height_shift_range, height)
+        cos, sin = ops.cos(turn), ops.sin(turn)
+        rows = [ops.stack([cos * x, -ops.sin(slant) * y], 1), ops.stack([sin * x, ops.cos(slant) * y], 1)]
+        return ops.stack(rows, 1), ops.stack([cos * right - sin * down, sin * right + cos * down], 1)
+
+    @property
+    def _zoom(self) -> tuple[float, float]:
+        if isinstance(self.zoom_range, Sequence):
+            return float(self.zoom_range[0]), float(self.zoom_range[1])
+        return 1.0 - self.zoom_range, 1.0 + self.zoom_range
+
+    @property
+    def _is_geometric(self) -> bool:
+        angles = self.rotation_range or self.shear_range
+        shifts = np.any(self.width_shift_range) or np.any(self.height_shift_range)
+        return bool(angles or shifts or self._zoom != (1.0, 1.0) or self.horizontal_flip or self.vertical_flip)
+
+    def _validate(self) -> None:
+        for name in ("rotation_range", "shear_range", "channel_shift_range"):
+            if not _is_number(value := getattr(self, name)) or value < 0:
+                raise ValueError(f"`{name}` must be a number, 0 or more. Received: {name}={value!r}")
+        for name in ("width_shift_range", "height_shift_range"):
+            value = getattr(self, name)
+            values = value if isinstance(value, Sequence) and len(value) else [value]
+            if not all(_is_number(item) and item >= 0 for item in values):
+                raise ValueError(
+                    f"`{name}` must be a number or a sequence of numbers, 0 or more. Received: {name}={value!r}"
+                )
+        if not _is_range(self._zoom) or self._zoom[0] <= 0:
+            raise ValueError(
+                "`zoom_range` must be a number, 0 or more and less than 1, or (lower, upper) with 0 < lower <= upper. "
+                f"Received: zoom_range={self.zoom_range!r}"
+            )
+        if self.brightness_range is not None and not (
+            _is_range(self.brightness_range) and self.brightness_range[0] >= 0
+        ):
+            raise ValueError(
+                "`brightness_range` must be (lower, upper) with 0 <= lower <= upper. "
+                f"Received: brightness_range={self.brightness_range!r}"
+            )
+        if self.fill_mode not in FILL_MODES:
+            raise ValueError(f"`fill_mode` must be one of {FILL_MODES}. Received: fill_mode={self.fill_mode!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(map(_is_number, value)) and value[0] <= value[1]
+
+
+def _symmetric(draw: Tensor, bound: float) -> Tensor:
+    return (2.0 * draw - 1.0) * bound
+
+
+def _between(draw: Tensor, lower: float, upper: float) -> Tensor:
+    return lower + draw * (upper - lower)
+
+
+def _flip(draw: Tensor, allowed: bool) -> Tensor:
+    return ops.where(ops.logical_and(draw < 0.5, allowed), -1.0, 1.0)
+
+
+def _shift(draw: Tensor, sign: Tensor, spec: Shift, extent: int) -> Tensor:
+    """Pixels; see `width_shift_range`."""
+    if isinstance(spec, float):
+        return _symmetric(draw, spec) * (extent if spec < 1 else 1)
+    choices = np.arange(max(spec, 1)) if isinstance(spec, int) else np.asarray(spec)
+    index = ops.cast(ops.floor(draw * len(choices)), "int32")
+    pixels = ops.take(ops.convert_to_tensor(choices, "float32"), index)
+    return pixels * ops.where(sign < 0.5, -1.0, 1.0) * (extent if np.max(choices) < 1 else 1)
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return ops.reshape(values, (-1, 1, 1, 1))
