@@ -43,10 +43,9 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self.run, self.parts, self.summary, end = _read(path)
         self._file: IO[bytes] = path.open("ab")
         _lock(self._file, path)
+        self.run, self.parts, self.summary, end = _read(path)
         self._file.truncate(end)
 
     def begin(self, run: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
@@ -94,23 +93,21 @@ def begun_run(path: Path) -> dict[str, Any] | None:
 
 def _read(path: Path) -> tuple[dict[str, Any] | None, list[Part], dict[str, Any] | None, int]:
     """Run, parts, summary, and where the last whole line ends."""
-    run, parts, summary, end = None, [], None, 0
+    entries: dict[str, Any] = {}
+    parts: list[Part] = []
+    end = 0
     for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
         try:
-            entry = json.loads(line) if line.endswith(b"\n") else None
+            entry = json.loads(line)
         except ValueError:
-            entry = None
-        match entry:
-            case {"run": dict(run)}:
-                pass
-            case {"part": dict(part)}:
-                parts.append(Part(**part))
-            case {"summary": dict(summary)}:
-                pass
-            case _:
-                break
+            break
+        if not line.endswith(b"\n"):
+            break
+        if "part" in entry:
+            parts.append(Part(**entry["part"]))
+        entries |= entry
         end += len(line)
-    return run, parts, summary, end
+    return entries.get("run"), parts, entries.get("summary"), end
 
 
 def _lock(file: IO[bytes], path: Path) -> None:

@@ -17,7 +17,7 @@ from kerasxfer_serving.writer import Writer
 T = TypeVar("T")
 
 
-class TooManyErrors(KerasxferError):
+class TooManyErrorsError(KerasxferError):
     """More inputs have failed than are allowed."""
 
 
@@ -42,8 +42,8 @@ def predict_to(
         The `Summary`.
 
     Raises:
-        TooManyErrors: more than `max_errors` inputs have failed. Like `KeyboardInterrupt`, it comes after all that was
-            predicted is committed.
+        TooManyErrorsError: more than `max_errors` inputs have failed. Like `KeyboardInterrupt`, it comes after all
+            that was predicted is committed.
     """
     inputs = iter(reader)
     done_before = writer.skip(inputs)
@@ -55,9 +55,9 @@ def predict_to(
             summary.add(predictions)
             watch(summary)
             if max_errors is not None and summary.errors > max_errors:
-                raise TooManyErrors(f"{summary.errors:,} inputs have failed, more than {max_errors:,}: stopped.")
-    except (KeyboardInterrupt, TooManyErrors):
-        writer.commit()
+                raise TooManyErrorsError(f"{summary.errors:,} inputs have failed, more than {max_errors:,}: stopped.")
+    except (KeyboardInterrupt, KerasxferError):
+        writer.stop()
         raise
     summary.skipped = reader.skipped
     writer.finish(summary.to_dict())

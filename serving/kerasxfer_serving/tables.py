@@ -81,7 +81,7 @@ class JsonlTable:
 
 
 class ParquetTable:
-    """Parquet, zstd-compressed. Bytes of file names that are not UTF-8, which it cannot hold, are written `\\xff`."""
+    """Parquet, zstd-compressed. It holds UTF-8 only: other bytes of file names are written as backslash, x, hex."""
 
     def __init__(self, file: IO[bytes], columns: Mapping[str, str]) -> None:
         pa, pq = _pyarrow()

@@ -30,8 +30,8 @@ class Writer(Protocol):
     def write(self, predictions: Predictions) -> None:
         """Take one batch."""
 
-    def commit(self) -> None:
-        """Make sure that nothing taken is lost any more."""
+    def stop(self) -> None:
+        """End early: commit what was taken, and where that is nothing leave nothing behind."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Commit, and put the result in its place."""
@@ -52,7 +52,7 @@ class StreamWriter:
         self._table.write(predictions.rows(**self._row_options))
         self._file.flush()
 
-    def commit(self) -> None:
+    def stop(self) -> None:
         self._file.flush()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -147,6 +147,7 @@ class PartWriter:
             self.commit()
 
     def commit(self) -> None:
+        """Close the part being written, so that it counts."""
         if self._table is None or self._file is None:
             return
         try:
@@ -161,6 +162,13 @@ class PartWriter:
         except OSError as error:
             raise self._failed(error) from error
         self._file = self._table = None
+
+    def stop(self) -> None:
+        self.commit()
+        self._journal.close()
+        if not self._journal.parts:
+            journal_path(self.out).unlink()
+            self._folder.rmdir()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         self.commit()
@@ -207,6 +215,9 @@ class PartWriter:
         )
 
     def _failed(self, error: OSError) -> KerasxferError:
+        if self._file is not None:  # it may hold half a batch
+            Path(self._file.name).unlink(missing_ok=True)
+            self._file = self._table = None
         done = sum(part.rows for part in self._journal.parts)
         return KerasxferError(
             f"`{self.out}` cannot be written: {error.strerror or error}. {done:,} rows in {len(self._journal.parts):,} "

@@ -1,0 +1,253 @@
+"""`predict`: one row per picture, whatever the pictures."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kerasxfer_serving.commands import _choices as choices
+from kerasxfer_serving.commands._output import note
+
+if TYPE_CHECKING:
+    from kerasxfer_serving.manifest import Manifest
+    from kerasxfer_serving.predictor import Predictor
+    from kerasxfer_serving.reader import Reader
+    from kerasxfer_serving.summary import Summary
+    from kerasxfer_serving.writer import Writer
+
+_INPUT = "Pictures, folders, globs, .txt/.csv lists, zip or tar archives, URLs; `-`: a list on stdin."
+_INTERRUPTED = 130
+_FEW = 256
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help=_INPUT)],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file, a folder for parts, `-`: stdout.")
+    ] = "-",
+    format: Annotated[
+        choices.Table | None, typer.Option(help="Default: by OUT's suffix; parquet in a folder, csv on stdout.")
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Classes in each row, most probable first.")] = 1,
+    all_probabilities: Annotated[bool, typer.Option("--all-probabilities", help="Add every class's.")] = False,
+    features: Annotated[bool, typer.Option("--features", help="Add the input of the last dense layer.")] = False,
+    batch_size: Annotated[str, typer.Option(help="A number; `auto` measures.")] = "auto",
+    device: Annotated[choices.Device, typer.Option(help="Never another one than asked for.")] = choices.Device.auto,
+    gpu_id: Annotated[str, typer.Option(help="Which GPU, or several: 0,1.")] = "0",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run of the model; cores share the runs.")] = 1,
+    tf32: Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")] = True,
+    cache_dir: Annotated[Path | None, typer.Option(help="Keeps TensorRT's engines and timings.")] = None,
+    preprocess: Annotated[
+        choices.Normalisation | None, typer.Option(help="For a model from elsewhere: what it wants done to pixels.")
+    ] = None,
+    image_size: Annotated[str | None, typer.Option(help="Likewise: HxW. Default: the graph's.")] = None,
+    layout: Annotated[choices.Layout | None, typer.Option(help="Likewise. Default: the graph's.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="Likewise: class names, one a line or JSON.")] = None,
+    activation: Annotated[choices.Activation | None, typer.Option(help="Likewise: of the output.")] = None,
+    resize: Annotated[choices.Resize, typer.Option(help="Likewise.")] = choices.Resize.stretch,
+    draft: Annotated[bool, typer.Option("--draft", help="Decode large JPEGs faster and slightly differently.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Where relative paths in lists start.")] = None,
+    all_files: Annotated[bool, typer.Option("--all-files", help="Of folders and archives, whatever suffix.")] = False,
+    max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more inputs have failed.")] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop when one input has failed.")] = False,
+    ignore_errors: Annotated[bool, typer.Option("--ignore-errors", help="Exit with 0 where inputs failed.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew whatever OUT holds.")] = False,
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows that are committed at once, at most.")] = 50_000,
+    sha256: Annotated[str | None, typer.Option(help="Hash that the model file must have.")] = None,
+) -> None:
+    """Classify pictures: one row each, ok or what is wrong with it. Exits with 1 where any input failed."""
+    options = dict(locals())
+    from kerasxfer_serving.pipeline import predict_to
+    from kerasxfer_serving.reader import Reader
+
+    reader = Reader(inputs, root=root, all_files=all_files)
+    with _open_predictor(options) as predictor:
+        _choose_batch_size(predictor, reader, options)
+        note(_describe(predictor))
+        writer = _open_writer(predictor, options)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's notice ends a run as Ctrl-C does
+        try:
+            with _progress(reader) as watch:
+                limit = 0 if fail_fast else max_errors
+                summary = predict_to(predictor, reader, writer, max_errors=limit, watch=watch)
+        except KeyboardInterrupt:
+            note("Interrupted." if out == "-" else f"Interrupted: what is done is in `{out}`; go on with `--resume`.")
+            raise typer.Exit(_INTERRUPTED) from None
+    _report(summary)
+    if summary.errors and not ignore_errors:
+        raise typer.Exit(1)
+
+
+def _open_predictor(options: dict[str, Any]) -> "Predictor":
+    from kerasxfer_serving.predictor import Predictor
+
+    return Predictor(
+        options["model"],
+        device=options["device"],
+        gpu_ids=_gpu_ids(options["gpu_id"]),
+        batch_size=None if options["batch_size"] == "auto" else _batch_size(options["batch_size"]),
+        threads=options["threads"],
+        tf32=options["tf32"],
+        cache_dir=options["cache_dir"],
+        features=options["features"],
+        manifest=_manifest(options),
+        sha256=options["sha256"],
+    )
+
+
+def _manifest(options: dict[str, Any]) -> "Manifest | None":
+    """The manifest that the options make or change; `None` for the model's own."""
+    from dataclasses import replace
+
+    from kerasxfer_serving import foreign
+    from kerasxfer_serving.errors import UsageError
+    from kerasxfer_serving.images import ImagePolicy
+    from kerasxfer_serving.manifest import Manifest
+    from kerasxfer_serving.model_file import load_model_file
+
+    draft, normalisation = options["draft"], options["preprocess"]
+    if normalisation is None:
+        if given := [name for name in ("image_size", "layout", "labels", "activation") if options[name] is not None]:
+            raise UsageError(f"`--{given[0].replace('_', '-')}` describes a model from elsewhere: add `--preprocess`.")
+        if not draft:
+            return None
+        manifest = Manifest.read(options["model"])
+        return replace(manifest, policy=replace(manifest.policy, draft=True))
+    return foreign.describe(
+        load_model_file(options["model"], sha256=options["sha256"]),
+        normalisation=normalisation,
+        image_size=_image_size(options["image_size"]) if options["image_size"] else None,
+        layout=options["layout"],
+        class_names=foreign.read_labels(options["labels"]) if options["labels"] else None,
+        output=options["activation"],
+        policy=ImagePolicy(resize=options["resize"].value, draft=draft),
+    )
+
+
+def _choose_batch_size(predictor: "Predictor", reader: "Reader", options: dict[str, Any]) -> None:
+    """Measure the best batch size, unless given, begun with another before, or not worth the second it takes."""
+    from itertools import islice
+
+    from kerasxfer_serving.journal import begun_run
+    from kerasxfer_serving.tuning import best_batch_size
+    from kerasxfer_serving.writer import journal_path
+
+    out = options["out"]
+    begun = begun_run(journal_path(Path(out))) if options["resume"] and out != "-" else None
+    if options["batch_size"] != "auto":
+        return
+    if begun is not None:
+        predictor.batch_size = begun["batch_size"]
+    elif not (reader.repeatable and len(list(islice(reader, _FEW))) < _FEW):
+        best_batch_size(predictor)
+
+
+def _open_writer(predictor: "Predictor", options: dict[str, Any]) -> "Writer":
+    from kerasxfer_serving.errors import UsageError
+    from kerasxfer_serving.predictions import columns
+    from kerasxfer_serving.writer import PartWriter, StreamWriter, is_single_file
+
+    out, format = Path(options["out"]), options["format"]
+    shown = {"top_k": options["top_k"], "all_probabilities": options["all_probabilities"]}
+    table = columns(predictor.manifest.class_names, features=options["features"], **shown)
+    if options["out"] == "-":
+        if format == "parquet" or options["resume"]:
+            raise UsageError("Standard output takes csv or jsonl, and cannot be resumed: give `-o OUT`.")
+        return StreamWriter(sys.stdout.buffer, format or "csv", table, **shown)
+    if is_single_file(out) and format not in (None, out.suffix[1:].lower()):
+        raise UsageError(f"`--format` must be that of OUT. Received: --format {format} -o {out}")
+    format = format or (out.suffix[1:].lower() if is_single_file(out) else "parquet")
+    return PartWriter(
+        out,
+        str(format),
+        table,
+        run=_run(predictor, options) | {"format": format, "columns": table},
+        versions=_versions() | {"session": predictor.session.describe()},
+        **{name: options[name] for name in ("resume", "overwrite", "part_rows")},
+        **shown,
+    )
+
+
+def _run(predictor: "Predictor", options: dict[str, Any]) -> dict[str, Any]:
+    """All that decides the rows, apart from the inputs."""
+    return {
+        "model": predictor.sha256,
+        "manifest": predictor.manifest.to_dict(),
+        "device": predictor.device,
+        "tf32": predictor.session.tf32,
+        "threads": predictor.session.threads,
+        "batch_size": predictor.batch_size,
+        "root": str(options["root"]) if options["root"] else None,
+        "all_files": options["all_files"],
+    }
+
+
+def _versions() -> dict[str, Any]:
+    import numpy
+    import onnxruntime
+    import PIL
+
+    from kerasxfer_serving import __version__
+
+    modules = {"numpy": numpy, "onnxruntime": onnxruntime, "pillow": PIL}
+    return {"kerasxfer_serving": __version__, **{name: module.__version__ for name, module in modules.items()}}
+
+
+@contextmanager
+def _progress(reader: "Reader") -> Iterator[Any]:
+    """A progress bar on a terminal; yields what `predict_to` calls after every batch."""
+    from kerasxfer_serving.commands._output import console
+    from kerasxfer_serving.commands._progress import watch_run
+
+    stderr = console()
+    if not stderr.is_terminal:
+        yield lambda summary: None
+        return
+    with watch_run(stderr, reader) as watch:
+        yield watch
+
+
+def _describe(predictor: "Predictor") -> str:
+    session = predictor.session
+    where = f"GPU {', '.join(map(str, predictor.gpu_ids))}, TF32 {'on' if session.tf32 else 'off'}"
+    if predictor.device == "cpu":
+        where = f"{predictor.workers} runs at once with {session.threads} thread each"
+    chosen = f" (auto: {session.reason})" if session.reason else ""
+    return f"Device {predictor.device}{chosen}; {where}; batch {predictor.batch_size}."
+
+
+def _report(summary: "Summary") -> None:
+    counts = ", ".join(f"{code} {count:,}" for code, count in summary.status.most_common())
+    note(
+        f"{summary.done:,} inputs in {summary.elapsed:,.1f} s, {summary.rate:,.1f} a second, "
+        f"bottleneck {summary.bottleneck}: {counts or 'none'}."
+    )
+    if summary.skipped:
+        skipped = ", ".join(f"{suffix} {count:,}" for suffix, count in summary.skipped.most_common(8))
+        note(f"Not taken for pictures, by suffix: {skipped}. `--all-files` takes them.")
+
+
+def _gpu_ids(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"`--gpu-id` is a number, or several: 0,1. Received: {text!r}") from None
+
+
+def _batch_size(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"`--batch-size` is `auto` or a number of at least 1. Received: {text!r}")
+    return int(text)
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and (width or height).isdecimal()):
+        raise typer.BadParameter(f"`--image-size` is HxW, as 224x224, or one number. Received: {text!r}")
+    return int(height), int(width or height)
