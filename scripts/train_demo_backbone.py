@@ -7,13 +7,17 @@ weights agree as far as the backend computes the same on another machine.
 
 import argparse
 import hashlib
+import math
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
+from kerasxfer.demo.backbone import WEIGHTS, DemoVGG, preprocess_input
 from kerasxfer.demo.pictures import SOURCE_CLASSES, draw_picture
 
 SIZE = 48
@@ -25,48 +29,62 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=600, help="pictures drawn of each source class")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="defaults to the file inside the package")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="defaults to the file inside the package")
     arguments = parser.parse_args()
 
-    train = draw(arguments.per_class, arguments.seed)
-    held_out = draw(50, arguments.seed + 1)
-
-    import keras
-
-    from kerasxfer.demo.backbone import WEIGHTS, DemoVGG
-
     keras.utils.set_random_seed(arguments.seed)
-    backbone = DemoVGG(weights=None, input_shape=(SIZE, SIZE, 3), pooling="avg")
-    model = keras.Sequential(
-        [
-            keras.layers.Rescaling(1 / 127.5, offset=-1),
-            backbone,
-            keras.layers.Dropout(0.2),
-            keras.layers.Dense(len(SOURCE_CLASSES), activation="softmax"),
-        ]
-    )
-    batch = 32
-    steps = arguments.epochs * -(-len(train[0]) // batch)
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps, warmup_target=2e-3, warmup_steps=steps // 10)
-    model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
-    model.fit(*train, batch_size=batch, epochs=arguments.epochs, validation_data=held_out, verbose=2)
+    train = Turned(*draw(arguments.per_class, arguments.seed), seed=arguments.seed)
+    pictures, labels = draw(50, arguments.seed + 1)
 
-    out = arguments.out or WEIGHTS
-    backbone.save_weights(out)
-    digest = hashlib.sha256(out.read_bytes()).hexdigest()
-    print(f"{out}: {out.stat().st_size / 1e6:.2f} MB, sha256 {digest[:16]}")
+    backbone = DemoVGG(weights=None, pooling="avg")
+    classify = keras.layers.Dense(len(SOURCE_CLASSES), activation="softmax")
+    model = keras.Sequential([backbone, classify])
+    steps = arguments.epochs * len(train)
+    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps, warmup_target=2e-3, warmup_steps=steps // 10)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=1e-3)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(train, epochs=arguments.epochs, validation_data=(preprocess_input(pictures), labels), verbose=2)
+
+    backbone.save_weights(arguments.out)
+    content = arguments.out.read_bytes()
+    print(f"{arguments.out}: {len(content) / 1e6:.2f} MB, sha256 {hashlib.sha256(content).hexdigest()[:16]}")
+
+
+class Turned(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches in which each picture is turned, mirrored, recoloured and inverted at random: many out of one drawing."""
+
+    def __init__(self, pictures: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], seed: int, batch: int = 32):
+        super().__init__()
+        self.pictures, self.labels, self.batch = pictures, labels, batch
+        self.rng = np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.labels) / self.batch)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        rows = self.order[index * self.batch : (index + 1) * self.batch]
+        return preprocess_input(np.stack([self._turn(self.pictures[row]) for row in rows])), self.labels[rows]
+
+    def on_epoch_end(self) -> None:
+        """Shuffle for the next epoch."""
+        self.order = self.rng.permutation(len(self.labels))
+
+    def _turn(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        picture = np.rot90(picture, self.rng.integers(4))
+        picture = picture[:: self.rng.choice([-1, 1]), :, self.rng.permutation(3)]
+        return 255 - picture if self.rng.random() < 0.5 else picture
 
 
 def draw(per_class: int, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Draw `per_class` pictures of each source class, on all cores."""
     with ProcessPoolExecutor() as pool:
-        folders = list(pool.map(_draw_class, SOURCE_CLASSES, repeat(per_class), repeat(seed)))
+        folders = list(pool.map(draw_class, SOURCE_CLASSES, repeat(per_class), repeat(seed)))
     return np.concatenate(folders), np.repeat(np.arange(len(SOURCE_CLASSES)), per_class)
 
 
-def _draw_class(name: str, per_class: int, seed: int) -> npt.NDArray[np.uint8]:
+def draw_class(name: str, per_class: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Draw pictures of one class."""
     rng = np.random.default_rng([seed, *name.encode()])
     return np.stack([draw_picture(name, SIZE, rng) for _ in range(per_class)])
 

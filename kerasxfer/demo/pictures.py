@@ -81,17 +81,15 @@ def _gradient(side: int, colour: npt.NDArray[np.float64], rng: np.random.Generat
 def _shape_mask(parts: tuple[Part, ...], side: int, rng: np.random.Generator) -> Image.Image:
     radius = side * rng.uniform(0.24, 0.42)
     angle, stretch = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.18)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     centre = side / 2 + rng.uniform(-1, 1, 2) * (side / 2 - radius)
     mirror = rng.choice([-1, 1])
     outline = rng.random() < 0.25
-
-    def place(points: Points) -> Points:
-        return (points * [stretch * mirror, 1 / stretch]) @ turn.T * radius + centre
+    placement: Points = np.diag([stretch * mirror, 1 / stretch]) @ turn * radius
 
     mask = Image.new("L", (side, side))
     for part in parts:
-        _draw_part(ImageDraw.Draw(mask), place(part.points), part, radius)
+        _draw_part(ImageDraw.Draw(mask), part.points @ placement + centre, part, radius)
     return _hollow(mask, radius) if outline else mask
 
 
