@@ -180,7 +180,8 @@ def open_session(
     try:
         return _open(model, "cuda", how, reason="a GPU is there")
     except DeviceError as error:
-        return _open(model, "cpu", how, reason=str(error))
+        reason = str(error).removeprefix(f"{_wish('cuda')}: ").partition(". ")[0]
+        return _open(model, "cpu", how, reason=f"no CUDA: {reason}")
 
 
 def cuda_devices() -> int:
@@ -215,8 +216,8 @@ def _open(model: bytes, device: str, how: _How, reason: str = "") -> Session:
     raw = _create(model, _session_options(model, gpu, how), _providers(device, how))
     if raw.get_providers()[0] != _PROVIDERS[device]:
         raise DeviceError(
-            f"`device={device!r}` cannot be had: ONNX Runtime lists {_PROVIDERS[device]} and cannot start it, mostly "
-            "for want of CUDA or cuDNN libraries. Install them with `pip install 'onnxruntime-gpu[cuda,cudnn]'`; "
+            f"{_wish(device)}: ONNX Runtime lists {_PROVIDERS[device]} and cannot start it, mostly for "
+            "want of CUDA or cuDNN libraries. Install them with `pip install 'onnxruntime-gpu[cuda,cudnn]'`; "
             "`kerasxfer-serving env` says what is missing."
         )
     return Session(raw, device, reason, how)
@@ -226,22 +227,25 @@ def _require(device: str, gpu_id: int) -> None:
     """Raise a `DeviceError` with the remedy where what the device needs is not there."""
     import onnxruntime
 
-    wish = f"`device={device!r}` cannot be had"
-    if _PROVIDERS[device] not in onnxruntime.get_available_providers():
+    if _PROVIDERS[device] not in (listed := onnxruntime.get_available_providers()):
         raise DeviceError(
-            f"{wish}: this ONNX Runtime is not built for it. Received: {onnxruntime.get_available_providers()}. "
-            "Replace it: `pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'kerasxfer-serving[gpu]'`."
+            f"{_wish(device)}: this ONNX Runtime is not built for it. Received: providers {listed}. Replace it: "
+            "`pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'kerasxfer-serving[gpu]'`."
         )
     count = cuda_devices()
     if count == 0:
         raise DeviceError(
-            f"{wish}: no NVIDIA GPU is visible to this process. `nvidia-smi` shows what the driver has; a container "
+            f"{_wish(device)}: this process sees no NVIDIA GPU. `nvidia-smi` shows what the driver has; a container "
             "needs `--gpus all`; `CUDA_VISIBLE_DEVICES` hides GPUs."
         )
     if not 0 <= gpu_id < count:
         raise DeviceError(f"`gpu_id` must be 0 to {count - 1}: that many GPUs are visible. Received: gpu_id={gpu_id}")
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # finds the CUDA and cuDNN wheels, which are on no library path
+
+
+def _wish(device: str) -> str:
+    return f"`device={device!r}` cannot be had"
 
 
 def _session_options(model: bytes, gpu: bool, how: _How) -> Any:

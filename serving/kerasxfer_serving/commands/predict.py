@@ -89,7 +89,7 @@ def _open_predictor(options: dict[str, Any]) -> "Predictor":
 
     return Predictor(
         options["model"],
-        device=options["device"],
+        device=options["device"].value,
         gpu_ids=_gpu_ids(options["gpu_id"]),
         batch_size=None if options["batch_size"] == "auto" else _batch_size(options["batch_size"]),
         threads=options["threads"],
@@ -121,7 +121,7 @@ def _manifest(options: dict[str, Any]) -> "Manifest | None":
         return replace(manifest, policy=replace(manifest.policy, draft=True))
     return foreign.describe(
         load_model_file(options["model"], sha256=options["sha256"]),
-        normalisation=normalisation,
+        normalisation=normalisation.value,
         image_size=_image_size(options["image_size"]) if options["image_size"] else None,
         layout=options["layout"],
         class_names=foreign.read_labels(options["labels"]) if options["labels"] else None,
