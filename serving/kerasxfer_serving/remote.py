@@ -1,6 +1,7 @@
 """Pictures in object storage and on the web, through fsspec: `s3://`, `gs://`, `https://`, `memory://`, `file://`."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from kerasxfer_serving.archives import is_archive, read_archive
@@ -42,21 +43,30 @@ def read_remote(url: str, wanted: Callable[[str], bool]) -> Iterator[Input]:
 
 
 def remote_input(url: str) -> Input:
-    """The input for the URL of one picture."""
-    return _remote_input(*_file_system(url), url)
+    """The input for the URL of one picture, as in a list: what is wrong with it is said in its row."""
+
+    def fetch() -> bytes:
+        try:
+            system, path = _file_system(url)
+        except UsageError as error:
+            raise ImageError("unreadable", str(error)) from error
+        return _fetch(system, path, url)
+
+    return Input(url, fetch)
 
 
 def _remote_input(system: Any, path: str, url: str) -> Input:
-    def fetch() -> bytes:
-        try:
-            data: bytes = system.cat_file(path)
-        except FileNotFoundError as error:
-            raise ImageError("not_found", f"{url!r} does not exist") from error
-        except Exception as error:  # each protocol has its own errors: connection, permission, timeout
-            raise ImageError("unreadable", f"{url!r} cannot be fetched: {error}") from error
-        return data
+    return Input(url, partial(_fetch, system, path, url))
 
-    return Input(url, fetch)
+
+def _fetch(system: Any, path: str, url: str) -> bytes:
+    try:
+        data: bytes = system.cat_file(path)
+    except FileNotFoundError as error:
+        raise ImageError("not_found", f"{url!r} does not exist") from error
+    except Exception as error:  # each protocol has its own errors: connection, permission, timeout
+        raise ImageError("unreadable", f"{url!r} cannot be fetched: {error}") from error
+    return data
 
 
 def _file_system(url: str) -> tuple[Any, str]:
