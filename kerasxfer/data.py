@@ -17,7 +17,7 @@ from kerasxfer.batch_decoder import BatchDecoder, PendingBatch, available_cpus
 from kerasxfer.image_files import (
     BadImage,
     UnreadableImagesError,
-    class_folders,
+    choose_class_names,
     find_labelled_images,
     stratified_split,
 )
@@ -120,7 +120,7 @@ class ImageFolder(keras.utils.PyDataset):  # type: ignore[misc]
         self.augmentation = augmentation
         self.threads = threads or available_cpus()
         self._decoder = BatchDecoder(self.root, self.image_size, self.policy, self.threads)
-        self.class_names = _class_names(self.root, class_names)
+        self.class_names = choose_class_names(self.root, class_names)
         self.paths, self.labels = find_labelled_images(self.root, self.class_names)
         self.skipped: list[BadImage] = []
         self._epoch = 0
@@ -132,6 +132,11 @@ class ImageFolder(keras.utils.PyDataset):  # type: ignore[misc]
         if validation_split is not None:
             chosen = stratified_split(self.labels, validation_split, self.seed)
             self._keep(chosen if subset == "validation" else ~chosen)
+            if not self.paths:
+                raise ValueError(
+                    f"`validation_split={validation_split}` leaves no picture for `subset='{subset}'`: every class in "
+                    f"'{self.root}' has a single picture."
+                )
         if on_error == "skip":
             self._skip_unreadable()
 
@@ -163,19 +168,21 @@ class ImageFolder(keras.utils.PyDataset):  # type: ignore[misc]
             raise IndexError(f"`index` must be in 0 … {len(self) - 1}. Received: index={index}")
         return self.order(self._epoch)[index * self.batch_size : (index + 1) * self.batch_size]
 
-    def load(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Decoded pictures of the given rows, in their order.
+    def load(self, rows: Sequence[int] | NDArray[np.intp], epoch: int | None = None) -> NDArray[Any]:
+        """Pictures of the given rows, in their order.
 
         Args:
-            rows: row numbers, indices into `paths`.
+            rows: Row numbers, indices into `paths`.
+            epoch: Augment as in this epoch, where the dataset has an augmentation. Defaults to `None`, the pictures
+                as they are.
 
         Returns:
-            uint8 array `[n, height, width, 3]`, not augmented.
+            Array `[n, height, width, 3]`: uint8, or float32 when augmented.
 
         Raises:
-            UnreadableImagesError: naming every unreadable picture of the dataset, when one of these is.
+            UnreadableImagesError: Naming every unreadable picture of the dataset, when one of these is.
         """
-        return self._result(self._submit(rows))
+        return self._finish(self._submit(rows), rows, epoch)
 
     def targets(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[Any]:
         """Labels of the given rows, as `label_mode` says."""
@@ -213,10 +220,7 @@ class ImageFolder(keras.utils.PyDataset):  # type: ignore[misc]
             self._ahead = (epoch, index + 1, self._submit(self.batch_rows(index + 1)))
         self._last_index = index
         self._served += 1
-        images: NDArray[Any] = self._result(batch)
-        if self.augmentation is not None:
-            images = self.augmentation.augment(images, (self.seed, epoch), rows)
-        return images, self.targets(rows)
+        return self._finish(batch, rows, epoch), self.targets(rows)
 
     def on_epoch_begin(self) -> None:
         self._served = 0
@@ -240,11 +244,17 @@ class ImageFolder(keras.utils.PyDataset):  # type: ignore[misc]
         ahead[2].cancel()
         return None
 
-    def _result(self, batch: PendingBatch) -> NDArray[np.uint8]:
+    def _finish(self, batch: PendingBatch, rows: Sequence[int] | NDArray[np.intp], epoch: int | None) -> NDArray[Any]:
         try:
-            return batch.result()
+            images: NDArray[Any] = batch.result()
         except ImageError as error:
-            raise UnreadableImagesError(self.root, self.check()) from error
+            bad_images = self.check()
+            if not bad_images:  # readable again: a failing disk or network, not a bad picture
+                raise
+            raise UnreadableImagesError(self.root, bad_images) from error
+        if self.augmentation is None or epoch is None:
+            return images
+        return self.augmentation.augment(images, (self.seed, epoch), rows)  # type: ignore[no-any-return]
 
     def _keep(self, mask: NDArray[np.bool_]) -> None:
         self.paths = [path for path, kept in zip(self.paths, mask, strict=True) if kept]
@@ -271,20 +281,6 @@ class ImageFolder(keras.utils.PyDataset):  # type: ignore[misc]
         if len(bad) == len(self.paths):
             raise UnreadableImagesError(self.root, self.skipped)
         self._keep(np.array([path not in bad for path in self.paths]))
-
-
-def _class_names(root: Path, given: Sequence[str] | None) -> list[str]:
-    if not root.is_dir():
-        raise ValueError(f"`root` must be a folder of class folders. Received: root='{root}', which is no folder")
-    found = class_folders(root)
-    if not found:
-        raise ValueError(f"`root` must hold a folder for each class. Received: root='{root}', which holds no folder")
-    if given is not None and sorted(given) != found:
-        raise ValueError(
-            f"`class_names` must name exactly the folders in `root`, once each. Received: {list(given)}; "
-            f"'{root}' holds {found}. A class without pictures needs an empty folder."
-        )
-    return found if given is None else list(given)
 
 
 def _validate(image_size: tuple[int, int], batch_size: int, label_mode: str, on_error: str) -> None:

@@ -10,8 +10,6 @@ from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.images import IMAGE_SUFFIXES
 from numpy.typing import NDArray
 
-_LISTED_AT_MOST = 20
-
 
 @dataclass(frozen=True)
 class BadImage:
@@ -34,12 +32,10 @@ class UnreadableImagesError(KerasxferError):
     """
 
     def __init__(self, root: Path, bad_images: Sequence[BadImage]) -> None:
-        listed = "".join(f"\n  {bad}" for bad in bad_images[:_LISTED_AT_MOST])
-        more = len(bad_images) - _LISTED_AT_MOST
         super().__init__(
-            f"{len(bad_images)} picture(s) in '{root}' cannot be read:{listed}"
-            + (f"\n  … and {more} more" if more > 0 else "")
-            + "\nRemove or repair them, or leave them out with `on_error='skip'`."
+            f"{len(bad_images)} picture(s) in '{root}' cannot be read:\n"
+            + "".join(f"  {bad}\n" for bad in bad_images)
+            + "Remove or repair them, or leave them out with `on_error='skip'`."
         )
         self.bad_images = list(bad_images)
 
@@ -49,6 +45,24 @@ def class_folders(root: Path) -> list[str]:
     return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
+def choose_class_names(root: Path, given: Sequence[str] | None) -> list[str]:
+    """Class names of `root` in the order of their indices: those given, which must be the folders', or the folders'."""
+    if not root.is_dir():
+        raise ValueError(f"`root` must be a folder of class folders. Received: root='{root}', which is no folder")
+    found = class_folders(root)
+    if not found:
+        raise ValueError(
+            f"`root` must hold a folder for each class. Received: root='{root}', which holds no folder. "
+            "`kerasxfer split` makes class folders from a flat one."
+        )
+    if given is not None and sorted(given) != found:
+        raise ValueError(
+            f"`class_names` must name exactly the folders in `root`, once each. Received: {list(given)}; "
+            f"'{root}' holds {found}. A class without pictures needs an empty folder."
+        )
+    return found if given is None else list(given)
+
+
 def find_images(folder: Path) -> Iterator[str]:
     """Pictures anywhere below `folder`, by their suffix: POSIX paths relative to `folder`, in no order.
 
@@ -56,10 +70,16 @@ def find_images(folder: Path) -> Iterator[str]:
     cannot be read, not one that is not there.
     """
     for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(Path(parent), name)]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield Path(parent, name).relative_to(folder).as_posix()
+
+
+def _leads_back(parent: Path, name: str) -> bool:
+    """Whether a folder is a link to one that it lies in: following it would not end."""
+    path = parent / name
+    return path.is_symlink() and parent.resolve().is_relative_to(path.resolve())
 
 
 def find_labelled_images(root: Path, class_names: Sequence[str]) -> tuple[list[str], NDArray[np.int32]]:
