@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerasxfer_serving.benchmark import benchmark as benchmark
+    from kerasxfer_serving.benchmarking import benchmark as benchmark
     from kerasxfer_serving.images import ImagePolicy as ImagePolicy
     from kerasxfer_serving.manifest import Manifest as Manifest
     from kerasxfer_serving.predictor import Predictor as Predictor
@@ -18,7 +18,7 @@ _HOME = {
     "ImagePolicy": "images",
     "Manifest": "manifest",
     "Predictor": "predictor",
-    "benchmark": "benchmark",
+    "benchmark": "benchmarking",
 }
 
 __all__ = ["ImagePolicy", "Manifest", "Predictor", "__version__", "benchmark"]  # noqa: F822

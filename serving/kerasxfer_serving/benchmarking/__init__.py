@@ -1,0 +1,155 @@
+"""A benchmark that can be quoted: four separate rates, proof of the device, spread, and VALID or INVALID with reasons.
+
+The way through: pictures → for every batch size a predictor → decode, device and end-to-end rates → `Report`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kerasxfer_serving.benchmarking.compare import compare
+from kerasxfer_serving.benchmarking.contention import Contention
+from kerasxfer_serving.benchmarking.data import open_pictures
+from kerasxfer_serving.benchmarking.measuring import Measurement, Rules
+from kerasxfer_serving.benchmarking.report import Report
+from kerasxfer_serving.benchmarking.scenarios import decode_rates, device_rates, offline, single_stream
+from kerasxfer_serving.env import environment
+from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.golden import changed, golden_hashes
+from kerasxfer_serving.manifest import Manifest
+from kerasxfer_serving.predictor import Predictor
+
+__all__ = ["Measurement", "Report", "Rules", "benchmark", "compare"]
+
+SCENARIOS = ("offline", "single-stream")
+BATCH_SIZES = {"cpu": (1, 8, 32), "cuda": (1, 8, 32, 128), "tensorrt": (1, 8, 32, 128)}
+
+
+def benchmark(
+    model: str | Path,
+    data: str | Path | None = None,
+    *,
+    device: str = "auto",
+    batch_sizes: Sequence[int] | None = None,
+    scenarios: Sequence[str] = SCENARIOS,
+    duration: float = 10.0,
+    rules: Rules | None = None,
+    limit: int = 2000,
+    picture_size: tuple[int, int] = (375, 500),
+    progress: Callable[[str], None] = lambda text: None,
+    **predictor: Any,
+) -> Report:
+    """Measure a model on this machine.
+
+    Args:
+        model: an `.onnx` file.
+        data: folder of pictures; where its folders bear the names of the classes, the accuracy is reported too.
+            Defaults to `None`: pictures are drawn.
+        device: see `Predictor`. Defaults to `"auto"`.
+        batch_sizes: the sweep. Defaults to 1, 8 and 32, and 128 on a GPU; a model with a fixed batch has only that.
+        scenarios: `"offline"`, `"single-stream"` or both, MLPerf's names. Defaults to both.
+        duration: seconds of every figure, three repeats together. Defaults to 10.
+        rules: when a figure counts. Defaults to `Rules()`.
+        limit: how many pictures of `data` are used, evenly taken. Defaults to 2000.
+        picture_size: `(height, width)` of drawn pictures. Defaults to `(375, 500)`.
+        progress: called with a line before each step.
+        **predictor: further arguments of `Predictor`.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        UsageError: a scenario that does not exist, or data without pictures.
+        DeviceError: the device cannot be had.
+        ModelError: the model is refused.
+
+    Example:
+
+    ```python
+    report = benchmark("model.onnx", "photos/", batch_sizes=(1, 32))
+    report.summary["end_to_end"]   # pictures a second
+    report.valid, report.reasons
+    ```
+    """
+    if unknown := sorted(set(scenarios) - set(SCENARIOS)):
+        raise UsageError(f"`scenarios` must be of {SCENARIOS}. Received: {unknown}")
+    rules = rules or Rules()
+    created, contention = datetime.now(UTC).isoformat(timespec="seconds"), Contention()
+    sessions: list[dict[str, Any]] = []
+    measurements: list[Measurement] = []
+
+    def add(*found: Measurement) -> None:
+        for measurement in found:
+            measurements.append(measurement)
+            progress(f"{measurement.label}: {measurement.rate:,.1f} images/s")
+
+    with open_pictures(data, limit, picture_size) as pictures:
+        single = _open(model, 1, sessions, device=device, **predictor)
+        add(*decode_rates(pictures, single, duration, rules))
+        if "single-stream" in scenarios:
+            add(single_stream(single, pictures, duration, rules))
+        if "offline" in scenarios:
+            for size in _sweep(single, batch_sizes):
+                batched = (
+                    single if size == single.batch_size else _open(model, size, sessions, device=device, **predictor)
+                )
+                add(*device_rates(batched, duration, rules), offline(batched, pictures, duration, rules))
+        return Report(
+            model=_describe_model(model, single),
+            preprocessing=_describe_preprocessing(single.manifest),
+            data=pictures.describe(),
+            device=single.session.describe() | {"stream_threads": single.stream_threads, "workers": single.workers},
+            settings={"device": device, "scenarios": list(scenarios), "duration": duration, "rules": asdict(rules)},
+            sessions=sessions,
+            measurements=measurements,
+            accuracy=pictures.accuracy(single.manifest.class_names),
+            cores_of_others=contention.cores_of_others(),
+            environment=environment(),
+            created=created,
+        )
+
+
+def _sweep(predictor: Predictor, batch_sizes: Sequence[int] | None) -> Sequence[int]:
+    fixed = predictor.batch_size != 1  # what was asked for is 1: the model has one of its own
+    return (predictor.batch_size,) if fixed else batch_sizes or BATCH_SIZES[predictor.device]
+
+
+def _open(model: str | Path, batch_size: int, sessions: list[dict[str, Any]], **arguments: Any) -> Predictor:
+    """A predictor, with the seconds of making it and of its first run."""
+    start = time.perf_counter()
+    predictor = Predictor(model, batch_size=batch_size, **arguments)
+    ready = time.perf_counter()
+    predictor.run(np.zeros((predictor.batch_size, *predictor.manifest.image_size, 3), np.uint8))
+    ran = time.perf_counter()
+    timing = {"batch_size": predictor.batch_size, "session_seconds": ready - start, "first_run_seconds": ran - ready}
+    if predictor.device == "tensorrt":  # a second session takes the engine from the cache
+        Predictor(model, batch_size=batch_size, **arguments).close()
+        timing["engine_build_seconds"] = max(0.0, (ready - start) - (time.perf_counter() - ran))
+    sessions.append(timing)
+    return predictor
+
+
+def _describe_model(path: str | Path, predictor: Predictor) -> dict[str, Any]:
+    manifest = predictor.manifest
+    names = ("backbone", "precision", "opset", "output", "parity", "source_backend", "source_sha256")
+    return {
+        "name": Path(path).name,
+        "sha256": predictor.sha256,
+        "bytes": Path(path).stat().st_size,
+        "image_size": list(manifest.image_size),
+        "classes": len(manifest.class_names),
+        **{name: getattr(manifest, name) for name in names},
+    }
+
+
+def _describe_preprocessing(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "policy": manifest.policy.to_dict(),
+        "golden": golden_hashes(manifest.image_size, manifest.policy),
+        "changed": changed(manifest),
+    }

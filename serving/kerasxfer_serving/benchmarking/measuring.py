@@ -1,0 +1,254 @@
+"""Timing of repeated work: warmed up until stable, repeated, with its spread, and no percentile without the samples.
+
+Work is an endless iterator: each item is the number of pictures that one step (a batch, a query) has done.
+"""
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+LATENCIES = ("latency", "single_stream")
+"""Measurements whose steps are single runs, one after the other: only those have a latency."""
+
+PERCENTILES = (0.5, 0.9, 0.99)
+_CONFIDENCE = 0.99
+_Z = statistics.NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a measurement counts.
+
+    Args:
+        seconds: least time of a measurement, all repeats together.
+        repeats: number of repeats.
+        batches: least number of steps of each repeat.
+        spread: largest `(max - min) / median` of the repeats.
+        stable: warm-up ends when the rates of three windows in a row are this close.
+    """
+
+    seconds: float = 10.0
+    repeats: int = 3
+    batches: int = 3
+    spread: float = 0.1
+    stable: float = 0.05
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One repeat: pictures done, and the seconds that each step took."""
+
+    images: int
+    steps: tuple[float, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole repeat."""
+        return math.fsum(self.steps)
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return self.images / self.seconds
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A figure with everything it was made of.
+
+    Args:
+        name: what was measured: `"decode"`, `"decode_resize"`, `"device"`, `"latency"`, `"end_to_end"`,
+            `"single_stream"`.
+        batch_size: pictures of a step, or `None` where there are no batches.
+        repeats: the raw samples.
+        warm_up_seconds: time before the first repeat.
+        stable: whether the warm-up ended because the rate was stable.
+    """
+
+    name: str
+    batch_size: int | None
+    repeats: tuple[Repeat, ...]
+    warm_up_seconds: float
+    stable: bool
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second: the median of the repeats."""
+        return statistics.median(repeat.rate for repeat in self.repeats)
+
+    @property
+    def spread(self) -> float:
+        """`(max - min) / median` of the repeats' rates."""
+        rates = [repeat.rate for repeat in self.repeats]
+        return (max(rates) - min(rates)) / self.rate if self.rate else math.inf
+
+    @property
+    def steps(self) -> list[float]:
+        """Seconds of every step of all repeats."""
+        return [step for repeat in self.repeats for step in repeat.steps]
+
+    def failures(self, rules: Rules) -> list[str]:
+        """Why this figure is not to be trusted; empty where it is."""
+        seconds = sum(repeat.seconds for repeat in self.repeats)
+        fewest = min(len(repeat.steps) for repeat in self.repeats)
+        found = []
+        if not self.stable:
+            found.append(f"no stable rate after {self.warm_up_seconds:.1f} s of warm-up")
+        if self.spread > rules.spread:
+            found.append(f"the repeats differ by {self.spread:.0%}, more than {rules.spread:.0%}")
+        if seconds < rules.seconds * 0.999:
+            found.append(f"{seconds:.1f} s measured, less than {rules.seconds:g} s")
+        if len(self.repeats) < rules.repeats or fewest < rules.batches:
+            found.append(
+                f"{len(self.repeats)} repeats of {fewest} batches, less than {rules.repeats} of {rules.batches}"
+            )
+        return [f"{self.label}: {text}" for text in found]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures and raw samples, for JSON."""
+        return {
+            "name": self.name,
+            "batch_size": self.batch_size,
+            "rate": self.rate,
+            "spread": self.spread,
+            "latency_ms": latency(self.steps) if self.name in LATENCIES else None,
+            "padding": self.padding,
+            "warm_up_seconds": self.warm_up_seconds,
+            "stable": self.stable,
+            "repeats": [
+                {"images": repeat.images, "seconds": repeat.seconds, "steps": [round(step, 7) for step in repeat.steps]}
+                for repeat in self.repeats
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Measurement":
+        """The measurement whose raw samples `to_dict` gave."""
+        repeats = tuple(Repeat(repeat["images"], tuple(repeat["steps"])) for repeat in data["repeats"])
+        return cls(data["name"], data["batch_size"], repeats, data["warm_up_seconds"], data["stable"])
+
+    @property
+    def padding(self) -> float:
+        """Share of the places in batches that held no readable picture; those are not counted in any rate."""
+        places = sum(len(repeat.steps) for repeat in self.repeats) * (self.batch_size or 1)
+        return 1 - sum(repeat.images for repeat in self.repeats) / places
+
+    @property
+    def label(self) -> str:
+        """Name with the batch size."""
+        return self.name if self.batch_size is None else f"{self.name}, batch {self.batch_size}"
+
+
+def measure(
+    work: Iterator[int], name: str, batch_size: int | None = None, *, duration: float, rules: Rules
+) -> Measurement:
+    """Measure endless work.
+
+    Args:
+        work: each item is the pictures done by one step.
+        name: see `Measurement`.
+        batch_size: see `Measurement`.
+        duration: seconds of all repeats together; more where `rules.batches` need it.
+        rules: number of repeats and what ends the warm-up.
+    """
+    warm_up_seconds, stable = _warm_up(work, duration, rules)
+    repeats = [_repeat(work, duration / rules.repeats, rules.batches) for _ in range(rules.repeats)]
+    return Measurement(name, batch_size, tuple(repeats), warm_up_seconds, stable)
+
+
+def concurrently(work: Callable[[int], int], workers: int) -> Iterator[int]:
+    """Endless work, `workers` calls at once: the results of `work(0)`, `work(1)`, … in order."""
+    pending: deque[Future[int]] = deque()
+    with ThreadPoolExecutor(workers, "kerasxfer-benchmark") as pool:
+        try:
+            for number in count():
+                pending.append(pool.submit(work, number))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def samples_needed(percentile: float) -> int:
+    """Queries from which MLPerf's LoadGen takes a percentile for known: 99 % confidence, a twentieth of the tail off.
+
+    Example:
+
+    >>> samples_needed(0.9), samples_needed(0.99)
+    (23886, 262742)
+    """
+    margin = (1 - percentile) / 20
+    return math.ceil(_Z**2 * percentile * (1 - percentile) / margin**2)
+
+
+def latency(steps: Sequence[float]) -> dict[str, Any]:
+    """Percentiles of latency in milliseconds, as far as the samples allow.
+
+    Returns:
+        `samples`; `mean`, `min` and `max`; for every percentile its value, or `None` with less than `samples_needed`;
+        and under `at_most` an upper bound of it with 99 % confidence (LoadGen's early stopping), `None` where not even
+        that is known.
+    """
+    ordered = sorted(step * 1000 for step in steps)
+    enough = {p: len(ordered) >= samples_needed(p) for p in PERCENTILES}
+    return {
+        "samples": len(ordered),
+        "mean": statistics.fmean(ordered),
+        "min": ordered[0],
+        "max": ordered[-1],
+        **{_key(p): ordered[math.ceil(p * len(ordered)) - 1] if enough[p] else None for p in PERCENTILES},
+        "at_most": {_key(p): _upper_bound(ordered, p) for p in PERCENTILES},
+    }
+
+
+def _key(percentile: float) -> str:
+    return f"p{percentile * 100:.0f}"
+
+
+def _upper_bound(ordered: Sequence[float], percentile: float) -> float | None:
+    """Smallest sample that lies above the percentile with 99 % confidence.
+
+    The number of samples above a percentile is binomial: as many of the largest may be left out as are, with that
+    confidence, above it.
+    """
+    n, above, probability = len(ordered), 0, 0.0
+    while (probability := probability + _binomial(n, above, 1 - percentile)) <= 1 - _CONFIDENCE:
+        above += 1
+    return ordered[n - above] if above else None
+
+
+def _binomial(n: int, k: int, p: float) -> float:
+    """Probability of k successes; by logarithms, since the factors leave the range of floats."""
+    coefficient = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return math.exp(coefficient + k * math.log(p) + (n - k) * math.log1p(-p))
+
+
+def _warm_up(work: Iterator[int], longest: float, rules: Rules) -> tuple[float, bool]:
+    """Work until three windows in a row have about the same rate, or it has taken too long."""
+    started = time.perf_counter()
+    window = min(0.5, longest / 10)
+    rates: deque[float] = deque(maxlen=3)
+    stable = False
+    while not stable and (time.perf_counter() - started < longest or len(rates) < 3):
+        rates.append(_repeat(work, window, 1).rate)
+        stable = len(rates) == 3 and max(rates) - min(rates) <= rules.stable * max(rates)
+    return time.perf_counter() - started, stable
+
+
+def _repeat(work: Iterator[int], seconds: float, batches: int) -> Repeat:
+    images = 0
+    steps: list[float] = []
+    before = start = time.perf_counter()
+    while before - start < seconds or len(steps) < batches:
+        images += next(work)
+        now = time.perf_counter()
+        steps.append(now - before)
+        before = now
+    return Repeat(images, tuple(steps))

@@ -1,0 +1,152 @@
+"""A report as something to look at: throughput and latency over the batch size, as PNG or as one HTML page."""
+
+import html
+import io
+from pathlib import Path
+from typing import Any
+
+from kerasxfer_serving.benchmarking.report import Report
+from kerasxfer_serving.benchmarking.tables import figures, headlines
+from kerasxfer_serving.errors import UsageError
+
+# Okabe and Ito's colours, told apart by everybody.
+_DEVICE, _WHOLE, _DECODE, _CEILING = "#0072B2", "#D55E00", "#009E73", "#555555"
+
+
+def save_png(report: Report, path: str | Path) -> None:
+    """Write the picture of a report.
+
+    Raises:
+        UsageError: Matplotlib is not installed.
+    """
+    _figure(report).savefig(path, dpi=150, format="png")
+
+
+def save_html(report: Report, path: str | Path) -> None:
+    """Write a report as one page with nothing outside it: verdict, picture, tables.
+
+    Raises:
+        UsageError: Matplotlib is not installed.
+    """
+    drawing = io.StringIO()
+    _figure(report).savefig(drawing, format="svg")
+    svg = drawing.getvalue()[drawing.getvalue().index("<svg") :]
+    verdict = "VALID" if report.valid else "INVALID"
+    title = html.escape(f"{report.model['name']} on {report.device['device']}")
+    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in report.reasons)
+    page = _PAGE.format(
+        title=title,
+        verdict=verdict,
+        reasons=f"<ul>{reasons}</ul>" if reasons else "",
+        headlines=_table([{"": name, " ": value} for name, value in headlines(report).items()]),
+        svg=svg,
+        figures=_table(figures(report)),
+    )
+    Path(path).write_text(page, "utf-8")
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    lines = ("".join(f"<td>{html.escape(str(value))}</td>" for value in row.values()) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _figure(report: Report) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("A picture needs Matplotlib: `pip install 'kerasxfer-serving[plot]'`") from error
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    rates, latencies = figure.subplots(1, 2)
+    _draw_rates(rates, report)
+    _draw_latencies(latencies, report)
+    verdict = "" if report.valid else "   INVALID"
+    figure.suptitle(
+        f"{report.model['name']} on {report.device['device']}, {report.environment['cpu']['model']}{verdict}"
+    )
+    return figure
+
+
+def _draw_rates(axes: Any, report: Report) -> None:
+    for name, colour, label in (("device", _DEVICE, "model alone"), ("end_to_end", _WHOLE, "end to end")):
+        found = report.of(name)
+        if not found:
+            continue
+        rates = [[repeat.rate for repeat in measurement.repeats] for measurement in found]
+        middle = [measurement.rate for measurement in found]
+        bars = [
+            [rate - min(all_) for rate, all_ in zip(middle, rates, strict=True)],
+            [max(all_) - rate for rate, all_ in zip(middle, rates, strict=True)],
+        ]
+        batches = [measurement.batch_size for measurement in found]
+        axes.errorbar(batches, middle, yerr=bars, color=colour, marker="o", capsize=3, label=label)
+    decode, ceiling = report.best("decode_resize"), report.ceiling
+    if decode:
+        axes.axhline(decode.rate, color=_DECODE, linestyle="--", label="decode and resize alone")
+    if ceiling:
+        axes.axhline(ceiling, color=_CEILING, linestyle=":", label="ceiling")
+    _finish(axes, report, "Throughput", "pictures a second")
+
+
+def _draw_latencies(axes: Any, report: Report) -> None:
+    found = report.of("latency")
+    if found:
+        steps = [sorted(step * 1000 for step in measurement.steps) for measurement in found]
+        batches = [measurement.batch_size for measurement in found]
+        median = [values[len(values) // 2] for values in steps]
+        axes.plot(batches, median, color=_DEVICE, marker="o", label="one batch, model alone: median")
+        axes.fill_between(
+            batches,
+            [v[0] for v in steps],
+            [v[-1] for v in steps],
+            color=_DEVICE,
+            alpha=0.2,
+            lw=0,
+            label="least to most",
+        )
+    if single := report.best("single_stream"):
+        values = sorted(step * 1000 for step in single.steps)
+        axes.errorbar(
+            [1],
+            [values[len(values) // 2]],
+            yerr=[[values[len(values) // 2] - values[0]], [values[-1] - values[len(values) // 2]]],
+            color=_WHOLE,
+            marker="s",
+            capsize=3,
+            label="single stream, with decoding",
+        )
+    axes.set_yscale("log")
+    _finish(axes, report, "Latency", "milliseconds")
+
+
+def _finish(axes: Any, report: Report, title: str, unit: str) -> None:
+    batches = sorted({m.batch_size for m in report.measurements if m.batch_size is not None}) or [1]
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(batches, [str(batch) for batch in batches])
+    axes.minorticks_off()
+    axes.set(title=title, xlabel="batch size", ylabel=unit)
+    if axes.get_yscale() == "linear":
+        axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize="small")
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+table {{ border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }}
+td, th {{ padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }}
+td:first-child, th:first-child {{ text-align: left; }}
+.VALID {{ color: #00664b; }} .INVALID {{ color: #a33c00; }}
+svg {{ width: 100%; height: auto; }}
+</style></head><body>
+<h1>{title}</h1>
+<p class="{verdict}"><strong>{verdict}</strong></p>{reasons}
+{headlines}
+{svg}
+{figures}
+</body></html>
+"""

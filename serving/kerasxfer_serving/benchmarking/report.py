@@ -1,0 +1,163 @@
+"""The report of a benchmark: figures, what they were made of, and whether they count."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from kerasxfer_serving.benchmarking.measuring import Measurement, Rules
+from kerasxfer_serving.errors import KerasxferError
+
+FORMAT_VERSION = 1
+_BUSY = 0.1
+_OFF_DEVICE = 0.1
+_PIPELINE = 0.8
+
+
+class ReportError(KerasxferError):
+    """A file that is no benchmark report."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a benchmark found.
+
+    Attributes:
+        model: name, hash, precision and the like.
+        preprocessing: policy, hashes of the golden images, and which of them differ from the model's.
+        data: what was read: number, hash, bad files by code.
+        device: proof of the device: providers, options, nodes by provider, TF32, threads.
+        settings: what was asked for, with the `Rules`.
+        sessions: seconds of making a session and of its first run, by batch size.
+        measurements: the figures with their raw samples.
+        accuracy: share of right answers, or `None` where the truth is not known.
+        cores_of_others: cores that other processes kept busy meanwhile, or `None`.
+        environment: `kerasxfer_serving.env.environment()`.
+        created: date and time, ISO 8601.
+    """
+
+    model: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]
+    data: Mapping[str, Any]
+    device: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    sessions: Sequence[Mapping[str, Any]]
+    measurements: Sequence[Measurement]
+    accuracy: Mapping[str, Any] | None
+    cores_of_others: float | None
+    environment: Mapping[str, Any]
+    created: str
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the figures are not to be quoted; empty for a valid report."""
+        rules = Rules(**self.settings["rules"])
+        found = [reason for measurement in self.measurements for reason in measurement.failures(rules)]
+        if self.cores_of_others is not None and self.cores_of_others > _BUSY * self.cores:
+            found.append(f"other processes kept {self.cores_of_others:.2f} of {self.cores} cores busy")
+        if changed := self.preprocessing["changed"]:
+            found.append(f"this machine reads golden images otherwise than the one that trained: {', '.join(changed)}")
+        if (share := self._share_off_device()) > _OFF_DEVICE:
+            found.append(f"{share:.0%} of the model's nodes ran on the CPU, not on {self.device['device']}")
+        if self.data["pictures"] and sum(self.data["bad"].values()) == self.data["pictures"]:
+            found.append("not one picture could be read")
+        return found
+
+    @property
+    def valid(self) -> bool:
+        """Whether the figures count."""
+        return not self.reasons
+
+    @property
+    def cores(self) -> int:
+        """Cores that the benchmark could use."""
+        return int(self.environment["cpu"]["available"])
+
+    def of(self, name: str) -> list[Measurement]:
+        """Measurements by name, in the order of the batch sizes."""
+        return sorted((m for m in self.measurements if m.name == name), key=lambda m: m.batch_size or 0)
+
+    def best(self, name: str) -> Measurement | None:
+        """The fastest measurement of a name."""
+        return max(self.of(name), key=lambda m: m.rate, default=None)
+
+    @property
+    def ceiling(self) -> float | None:
+        """Pictures a second that no pipeline can beat on this machine.
+
+        A GPU computes while the CPU decodes: the slower of the two. On a CPU both share the cores: their times add up.
+        """
+        decode, device = self.best("decode_resize"), self.best("device")
+        if decode is None or device is None:
+            return None
+        if self.device["device"] == "cpu":
+            return 1 / (1 / decode.rate + 1 / device.rate)
+        return min(decode.rate, device.rate)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The headline figures."""
+        best = {name: self.best(name) for name in ("decode", "decode_resize", "device", "end_to_end")}
+        single, ceiling, whole = self.best("single_stream"), self.ceiling, best["end_to_end"]
+        return {
+            **{name: measurement and measurement.rate for name, measurement in best.items()},
+            "batch_size": whole and whole.batch_size,
+            "ceiling": ceiling,
+            "share_of_ceiling": whole.rate / ceiling if whole and ceiling else None,
+            "bottleneck": self._bottleneck(),
+            "single_stream_ms": single.to_dict()["latency_ms"] if single else None,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        data = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            "format": "kerasxfer-benchmark",
+            "format_version": FORMAT_VERSION,
+            "verdict": "VALID" if self.valid else "INVALID",
+            "reasons": self.reasons,
+            "summary": self.summary,
+            **data,
+            "measurements": [measurement.to_dict() for measurement in self.measurements],
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the report as JSON, whole or not at all."""
+        partial = Path(f"{path}.partial")
+        partial.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False, default=str) + "\n", "utf-8")
+        os.replace(partial, path)  # noqa: PTH105  (atomic on every system)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Report":
+        """Read what `save` wrote.
+
+        Raises:
+            ReportError: the file is no report, or one of a later version.
+        """
+        try:
+            data = json.loads(Path(path).read_text("utf-8"))
+            if data["format"] != "kerasxfer-benchmark" or data["format_version"] != FORMAT_VERSION:
+                raise ReportError(f"`{path}` is a report of another version. Received: {data['format_version']}")
+            values = {item.name: data[item.name] for item in fields(cls)}
+            values["measurements"] = [Measurement.from_dict(item) for item in data["measurements"]]
+        except OSError as error:
+            raise ReportError(f"`{path}` cannot be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ReportError(f"`{path}` is no report of `kerasxfer-serving benchmark`: {error!r}") from error
+        return cls(**values)
+
+    def _bottleneck(self) -> str | None:
+        decode, device, whole = self.best("decode_resize"), self.best("device"), self.best("end_to_end")
+        if decode is None or device is None:
+            return None
+        if whole and self.ceiling and whole.rate < _PIPELINE * self.ceiling:
+            return "pipeline"
+        return "decode" if decode.rate < device.rate else "model"
+
+    def _share_off_device(self) -> float:
+        if self.device["device"] == "cpu":
+            return 0.0
+        placement: Mapping[str, int] = self.device["placement"]
+        return placement.get("CPUExecutionProvider", 0) / max(1, sum(placement.values()))

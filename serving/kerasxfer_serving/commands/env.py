@@ -1,0 +1,45 @@
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from kerasxfer_serving.commands import _output
+
+
+def env(format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text) -> None:
+    """Versions, devices that really start, and what is wrong with the command that mends it."""
+    from kerasxfer_serving.doctor import diagnose
+
+    show(diagnose(), format)
+
+
+def show(found: Mapping[str, Any], format: _output.Format) -> None:
+    """Print a diagnosis; as text, one block to paste into a bug report."""
+    if format is _output.Format.json:
+        _output.print_json(found)
+        return
+    for name, text in _lines(found):
+        print(f"{name:<24} {text}")
+    for problem in found["problems"]:
+        print(f"problem: {problem['what']}\n    {problem['command']}")
+    if not found["problems"]:
+        print("no problem found")
+
+
+def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    cpu, runtime = found["cpu"], found["onnxruntime"]
+    lines = [*found["versions"].items(), *found["platform"].items()]
+    lines += [(name, str(value)) for name, value in found.get("keras", {}).items()]
+    lines.append(("cpu", f"{cpu['model']}, {cpu['available']} of {cpu['cores']} cores, {found['memory_gib']} GiB"))
+    lines += [("gpu", ", ".join(gpu.values())) for gpu in found["gpus"]]
+    if found["cuda"]["driver"]:
+        lines.append(("cuda of the driver", found["cuda"]["driver"]))
+    if runtime and runtime["built_for_cuda"]:
+        lines.append(("onnxruntime's cuda", runtime["built_for_cuda"]))
+    for provider, probe in found["providers"].items():
+        lines.append((provider, "starts" if probe["starts"] else f"does not start: {probe['reason']}"))
+        lines += [
+            (f"  {name}", f"{library['version']}  {library['path']}")
+            for name, library in probe.get("loaded", {}).items()
+        ]
+    return lines
