@@ -43,13 +43,20 @@ def draw_picture(name: str, size: int, rng: np.random.Generator) -> npt.NDArray[
     return _weathered(small, rng)
 
 
-def draw_folder(root: str | Path, class_names: Iterable[str], per_class: int, *, size: int = 96, seed: int = 0) -> Path:
+def draw_folder(
+    root: str | Path,
+    class_names: Iterable[str] = TASK_CLASSES,
+    per_class: int = 100,
+    *,
+    size: int = 96,
+    seed: int = 0,
+) -> Path:
     """Draw a folder of pictures in a sub-folder per class.
 
     Args:
         root: Where the class folders are made.
-        class_names: Shapes to draw, of `SOURCE_CLASSES` or `TASK_CLASSES`.
-        per_class: Number of pictures of each class.
+        class_names: Shapes to draw, of `SOURCE_CLASSES` or `TASK_CLASSES`. Defaults to `TASK_CLASSES`.
+        per_class: Number of pictures of each class. Defaults to `100`.
         size: Height and width in pixels. Defaults to `96`.
         seed: The same seed draws the same pictures. Defaults to `0`.
 
