@@ -44,11 +44,11 @@ def to_columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def stage_starts(history: Mapping[str, list[Any]]) -> list[tuple[int, str]]:
-    """Where a new stage of a schedule begins: pairs of position in the history and the stage's label."""
+    """Where a new stage of a schedule begins: pairs of position in the history and what to call the stage."""
     stages = history.get("stage") or []
     previous = [None, *stages]
     return [
-        (i, f"{stage:g}" if isinstance(stage, float) else str(stage))
+        (i, f"stage {stage:g}" if isinstance(stage, int | float) else str(stage))
         for i, stage in enumerate(stages)
         if stage is not None and stage != previous[i]
     ]

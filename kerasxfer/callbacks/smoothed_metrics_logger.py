@@ -247,7 +247,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):  # type: ignore[misc]
             self._write([])
         starts = [label for i, label in stage_starts(to_columns(self._rows)) if i == len(self._rows) - 1]
         if self.verbose and starts:
-            _print(f"Epoch {row['epoch'] + 1}: first epoch of stage {starts[0]}")
+            _print(f"Epoch {row['epoch'] + 1}: first epoch of `{starts[0]}`")
         self._live_logs = None
 
     def _write(self, batch_rows: list[Row]) -> None:

@@ -4,9 +4,9 @@ import math
 import keras
 import numpy as np
 import pytest
+from kerasxfer_serving.errors import KerasxferError
 
 from kerasxfer.histories import HistoryFiles, read_history, stage_starts, write_csv
-from kerasxfer_serving.errors import KerasxferError
 
 
 def test_a_table_comes_back_with_every_digit(tmp_path):
@@ -62,5 +62,5 @@ def test_stage_starts_are_where_the_label_changes():
         (2, "block5"),
         (4, "block4"),
     ]
-    assert stage_starts({"stage": [0.0, 1.0]}) == [(0, "0"), (1, "1")]
+    assert stage_starts({"stage": [0.0, 1.0]}) == [(0, "stage 0"), (1, "stage 1")]
     assert stage_starts({"loss": [1.0]}) == []

@@ -52,5 +52,5 @@ def test_a_constant_stays_itself_when_debiased():
 
 @pytest.mark.parametrize("factor", [1.0, -0.1, math.nan])
 def test_refuses_a_factor_out_of_range(factor):
-    with pytest.raises(ValueError, match="`factor` must be at least 0 and below 1. Received: factor="):
+    with pytest.raises(ValueError, match=r"`factor` must be at least 0 and below 1\. Received: factor="):
         MovingAverage(factor)

@@ -179,10 +179,10 @@ def test_verbose_prints_values_and_stages(capsys):
     drive(SmoothedMetricsLogger(0.5, verbose=1), AddStage(), loss=[1.0, 2.0, 2.0])
     assert capsys.readouterr().out.splitlines() == [
         "Epoch 1: smoothed loss 1.0000",
-        "Epoch 1: first epoch of stage head",
+        "Epoch 1: first epoch of `head`",
         "Epoch 2: smoothed loss 1.5000",
         "Epoch 3: smoothed loss 1.7500",
-        "Epoch 3: first epoch of stage block5",
+        "Epoch 3: first epoch of `block5`",
     ]
 
 

@@ -1,0 +1,130 @@
+"""Tables of the report: what the run was, stage by stage, and what was measured elsewhere."""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from kerasxfer.histories import stage_starts
+from kerasxfer.report.runs import Run
+
+Facts = dict[str, list[tuple[str, str]]]
+
+
+def facts(run: Run, parameters: int | None) -> Facts:
+    """What the run was made of, in groups of name and value."""
+    config = run.config
+    images = config.get("images", {})
+    policy = {"resize": "stretch", "interpolation": "bilinear"} | config.get("policy", {})
+    height, width = config["image_size"]
+    groups: dict[str, list[tuple[str, Any]]] = {
+        "Data": [
+            ("Training", _with_count(config["data"], images.get("training"))),
+            ("Validation", _with_count(_validation(config), images.get("validation"))),
+            ("Classes", _listed(run.config.get("class_names", []))),
+            ("Size", f"{height} × {width} pixels, {policy['resize']}, {policy['interpolation']}"),
+            ("Augmentation", _settings(config.get("augment")) or "none"),
+        ],
+        "Model": [
+            ("Backbone", " ".join(filter(None, (config.get("backbone"), _settings(config.get("backbone_args")))))),
+            ("Features from", config.get("backbone_output")),
+            ("Weights", config.get("weights") or "random"),
+            ("Weights SHA-256", config.get("weights_sha256")),
+            ("Head", config.get("head")),
+            ("Dropout", config.get("dropout")),
+            ("Output", config.get("output")),
+            ("Parameters", f"{parameters:,}" if parameters else None),
+        ],
+        "Training": [
+            ("Optimizer", config.get("optimizer")),
+            ("Learning rate", number(config.get("learning_rate"))),
+            ("Batch size", config.get("batch_size")),
+            ("Epochs", f"{len(run.history['epoch'])} of {config.get('epochs')}"),
+            ("Schedule", " → ".join(_stage_text(stage) for stage in config.get("schedule") or ()) or "head only"),
+            ("Seed", config.get("seed")),
+            ("Time", duration(config.get("seconds"))),
+        ],
+        "Made with": [
+            ("Backend", config.get("backend")),
+            *((name, version) for name, version in config.get("versions", {}).items()),
+            ("Command", " ".join(config.get("command", []))),
+        ],
+    }
+    return {
+        title: [(name, str(value)) for name, value in rows if value not in (None, "")] for title, rows in groups.items()
+    }
+
+
+def stage_rows(run: Run) -> list[dict[str, str]]:
+    """A row for each stage of the schedule that was reached."""
+    history = run.history
+    starts = stage_starts(history)
+    rows = []
+    for (first, label), (end, _) in pairwise([*starts, (len(history["epoch"]), "")]):
+        row = {"Stage": label, "Epochs": f"{first + 1}–{end}" if end > first + 1 else f"{end}"}
+        for key, title in (("learning_rate", "Learning rate"), ("trainable_params", "Trainable parameters")):
+            if key in history:
+                row[title] = number(history[key][first])
+        for key, best in (("val_accuracy", max), ("val_loss", min)):
+            values = [value for value in history.get(key, [])[first:end] if value is not None]
+            if values:
+                row[f"Best {key.removeprefix('val_')} in validation"] = f"{best(values):.4f}"
+        rows.append(row)
+    return rows
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested figures as pairs of a readable name and a value."""
+    for key, value in values.items():
+        name = f"{prefix}{str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{name}, ")
+        elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
+            yield from flattened({str(number): item for number, item in enumerate(value, start=1)}, f"{name} ")
+        elif value is not None:
+            yield name, _listed(value) if isinstance(value, list) else number(value)
+
+
+def duration(seconds: float | None) -> str | None:
+    """Seconds as a person says them."""
+    if seconds is None:
+        return None
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _validation(config: Mapping[str, Any]) -> str:
+    if config.get("validation"):
+        return str(config["validation"])
+    split = config.get("validation_split")
+    return f"{split:.0%} of {config['data']}" if split else "none"
+
+
+def _with_count(text: str, count: int | None) -> str:
+    return f"{text} ({count:,} pictures)" if count else text
+
+
+def _stage_text(stage: Mapping[str, Any]) -> str:
+    unfreeze = stage.get("unfreeze")
+    what = stage.get("name") or (_listed(unfreeze) if isinstance(unfreeze, list) else unfreeze) or "head"
+    rest = {key: value for key, value in stage.items() if key not in ("unfreeze", "name") and value is not None}
+    return f"{what} ({_settings(rest)})" if rest else str(what)
+
+
+def _settings(values: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in (values or {}).items())
+
+
+def _listed(items: list[Any], most: int = 12) -> str:
+    shown = ", ".join(str(item) for item in items[:most])
+    return f"{shown} and {len(items) - most} more" if len(items) > most else shown
+
+
+def number(value: Any) -> str:
+    """A figure with as many digits as mean something; anything else as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) >= 1000):
+        return f"{int(value):,}" if abs(value) >= 10_000 else f"{int(value)}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

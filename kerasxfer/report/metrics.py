@@ -1,0 +1,143 @@
+"""Figures of a classifier on labelled pictures, each with how far it can be trusted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+
+Array = NDArray[Any]
+CALIBRATION_BINS = 10
+
+
+class Share(NamedTuple):
+    """A share of counted things, with its 95 % Wilson interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, part: int, total: int) -> "Share":
+        """From counts; `total` is at least 1."""
+        interval = binomtest(int(part), int(total)).proportion_ci(method="wilson")
+        return cls(part / total, float(interval.low), float(interval.high))
+
+
+class ClassFigures(NamedTuple):
+    """What one class got."""
+
+    name: str
+    precision: float
+    recall: Share | None
+    f1: float
+    pictures: int
+
+
+class CalibrationBin(NamedTuple):
+    """Pictures whose top probability lies in one tenth of the scale."""
+
+    low: float
+    high: float
+    pictures: int
+    confidence: float
+    accuracy: Share
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All figures of a model on one set of pictures.
+
+    Args:
+        accuracy: share of pictures whose top class is right.
+        log_loss: mean negative logarithm of the true class's probability.
+        macro_f1: mean over classes of F1, the harmonic mean of precision and recall.
+        calibration_error: expected difference between confidence and accuracy, over bins.
+        confusion: counts, a row for each true class and a column for each predicted one.
+        classes: `ClassFigures`, in class order.
+        bins: `CalibrationBin`s that have pictures in them.
+        predicted: class number per picture.
+        confidence: probability of the predicted class per picture.
+        mistakes: rows of wrong pictures, the most confident first.
+        uncertain: all rows, the least margin between the two most probable classes first.
+    """
+
+    accuracy: Share
+    log_loss: float
+    macro_f1: float
+    calibration_error: float
+    confusion: Array
+    classes: list[ClassFigures]
+    bins: list[CalibrationBin]
+    predicted: Array
+    confidence: Array
+    mistakes: Array
+    uncertain: Array
+
+
+def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) -> Evaluation:
+    """Compute every figure that the report shows.
+
+    Args:
+        labels: class numbers, `[pictures]`.
+        probabilities: `[pictures, classes]`.
+        class_names: the classes.
+
+    Returns:
+        An `Evaluation`.
+    """
+    numbers = np.arange(len(class_names))
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    right = predicted == labels
+    precision, recall, f1, pictures = precision_recall_fscore_support(
+        labels, predicted, labels=numbers, zero_division=0.0
+    )
+    bins = _calibration(confidence, right)
+    second, first = np.sort(probabilities, axis=1)[:, -2:].T
+    wrong = np.flatnonzero(~right)
+    return Evaluation(
+        accuracy=Share.of(right.sum(), len(labels)),
+        log_loss=float(log_loss(labels, probabilities, labels=numbers)),
+        macro_f1=float(f1[pictures > 0].mean()),
+        calibration_error=sum(b.pictures * abs(b.accuracy.value - b.confidence) for b in bins) / len(labels),
+        confusion=confusion_matrix(labels, predicted, labels=numbers),
+        classes=[
+            ClassFigures(name, float(p), Share.of(round(r * n), n) if n else None, float(f), int(n))
+            for name, p, r, f, n in zip(class_names, precision, recall, f1, pictures, strict=True)
+        ],
+        bins=bins,
+        predicted=predicted,
+        confidence=confidence,
+        mistakes=wrong[np.argsort(-confidence[wrong], kind="stable")],
+        uncertain=np.argsort(first - second, kind="stable"),
+    )
+
+
+def chance_of_difference(right: Array, other_right: Array) -> float:
+    """The exact McNemar test: how often two equally good models would differ this much on the same pictures.
+
+    Args:
+        right: whether one model is right, per picture.
+        other_right: likewise for the other.
+
+    Returns:
+        A two-sided p-value.
+    """
+    only_one, only_other = int((right & ~other_right).sum()), int((other_right & ~right).sum())
+    total = only_one + only_other
+    return float(binomtest(only_one, total).pvalue) if total else 1.0
+
+
+def _calibration(confidence: Array, right: Array) -> list[CalibrationBin]:
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    numbers = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, CALIBRATION_BINS - 1)
+    bins = []
+    for number in np.unique(numbers):
+        inside = numbers == number
+        share = Share.of(right[inside].sum(), inside.sum())
+        low, high = float(edges[number]), float(edges[number + 1])
+        bins.append(CalibrationBin(low, high, int(inside.sum()), float(confidence[inside].mean()), share))
+    return bins

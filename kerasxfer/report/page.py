@@ -1,0 +1,252 @@
+"""From runs and their figures to one HTML file."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from kerasxfer_serving import __version__
+from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.images import ImagePolicy
+from plotly.offline import get_plotlyjs
+
+from kerasxfer.report import charts, facts, thumbnails
+from kerasxfer.report.metrics import Evaluation, Share, chance_of_difference
+from kerasxfer.report.predictions import Predictions
+from kerasxfer.report.runs import Run
+
+GALLERY = 18
+TABLE_CLASSES = 20  # of a confusion matrix that still reads as a table
+AUGMENTED_PICTURES, AUGMENTED_COPIES = 4, 6
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run with what its model answered; `predictions` and `evaluation` are there together, or not at all."""
+
+    run: Run
+    predictions: Predictions | None = None
+    evaluation: Evaluation | None = None
+
+
+def render(results: Sequence[Result]) -> str:
+    """Put the page together."""
+    environment = Environment(
+        loader=PackageLoader("kerasxfer.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates = files("kerasxfer.report") / "templates"
+    return environment.get_template("page.html.j2").render(
+        version=__version__,
+        css=(templates / "page.css").read_text("utf-8"),
+        scripts=[_script(get_plotlyjs()), _script((templates / "page.js").read_text("utf-8"))],
+        runs=[_run_context(result, f"run-{number}") for number, result in enumerate(results, start=1)],
+        comparison=_comparison(results) if len(results) > 1 else None,
+    )
+
+
+def _script(code: str) -> dict[str, str]:
+    """A script with its hash for the page's content security policy."""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    return {"code": code, "hash": f"'sha256-{digest}'"}
+
+
+def _run_context(result: Result, id: str) -> dict[str, Any]:
+    run, predictions, evaluation = result.run, result.predictions, result.evaluation
+    context: dict[str, Any] = {
+        "id": id,
+        "name": run.name,
+        "cards": _cards(result),
+        "notes": _notes(result),
+        "charts": {_title(name): _plain(figure) for name, figure in charts.curves([run]).items()},
+        "history": _history_rows(run),
+        "stages": facts.stage_rows(run),
+        "facts": facts.facts(run, predictions.parameters if predictions else None),
+        "augmented": _augmented(run),
+        "parity": list(facts.flattened(run.manifest["parity"])) if run.manifest else [],
+        "benchmark": list(facts.flattened(run.benchmark)) if run.benchmark else [],
+        "evaluation": evaluation,
+    }
+    if predictions is not None and evaluation is not None:
+        context |= _evaluation_context(run, predictions, evaluation)
+    return context
+
+
+def _evaluation_context(run: Run, predictions: Predictions, evaluation: Evaluation) -> dict[str, Any]:
+    many = len(run.class_names) > TABLE_CLASSES
+    return {
+        "class_names": run.class_names,
+        "confusion_chart": _plain(charts.confusion(evaluation, run.class_names)) if many else None,
+        "confused": _confused(run, evaluation) if len(run.class_names) > 2 else [],
+        "classes": [
+            {
+                "Class": figures.name,
+                "Precision": f"{figures.precision:.3f}",
+                "Recall": f"{figures.recall.value:.3f}" if figures.recall else "–",
+                "95 % interval": f"{figures.recall.low:.3f}–{figures.recall.high:.3f}" if figures.recall else "–",
+                "F1": f"{figures.f1:.3f}",
+                "Pictures": figures.pictures,
+            }
+            for figures in sorted(evaluation.classes, key=lambda figures: figures.f1)
+        ],
+        "calibration_chart": _plain(charts.calibration(evaluation)),
+        "mistakes": _gallery(run, predictions, evaluation, evaluation.mistakes[:GALLERY]),
+        "uncertain": _gallery(run, predictions, evaluation, evaluation.uncertain[:GALLERY]),
+    }
+
+
+def _cards(result: Result) -> list[dict[str, str]]:
+    run, predictions, evaluation = result.run, result.predictions, result.evaluation
+    cards = []
+    if predictions is not None and evaluation is not None:
+        count, wrong = len(predictions.labels), len(evaluation.mistakes)
+        cards = [
+            {"label": "Accuracy", "value": _percent(evaluation.accuracy.value), "note": _interval(evaluation.accuracy)},
+            {"label": "Pictures", "value": f"{count:,}", "note": f"{wrong:,} of them wrong"},
+            {"label": "Macro F1", "value": f"{evaluation.macro_f1:.3f}", "note": "mean over classes"},
+            {"label": "Log loss", "value": f"{evaluation.log_loss:.3f}", "note": "on the same pictures"},
+        ]
+    time = facts.duration(run.config.get("seconds")) or "–"
+    return [*cards, {"label": "Training time", "value": time, "note": f"{len(run.history['epoch'])} epochs"}]
+
+
+def _notes(result: Result) -> list[str]:
+    notes = []
+    if not (result.run.folder / "model.keras").is_file():
+        notes.append("This run was not finished: it has no model.keras. Only its curves are shown.")
+    elif result.predictions is None:
+        notes.append(
+            "The pictures that this run was validated on are not there. Give a folder of class folders with --data to "
+            "see accuracy, mistakes and calibration."
+        )
+    elif result.predictions.unreadable:
+        names = ", ".join(path for path, _ in result.predictions.unreadable)
+        notes.append(f"{len(result.predictions.unreadable)} pictures could not be read and are left out: {names}")
+    return notes
+
+
+def _history_rows(run: Run) -> list[dict[str, str]]:
+    names = [name for name in run.history if name != "epoch"]
+    return [
+        {"Epoch": f"{int(epoch) + 1}"}
+        | {name: "" if run.history[name][i] is None else facts.number(run.history[name][i]) for name in names}
+        for i, epoch in enumerate(run.history["epoch"])
+    ]
+
+
+def _confused(run: Run, evaluation: Evaluation, most: int = 10) -> list[dict[str, Any]]:
+    counts = evaluation.confusion.copy()
+    np.fill_diagonal(counts, 0)
+    pairs = np.argsort(-counts, axis=None, kind="stable")[:most]
+    rows = []
+    for true, predicted in zip(*np.unravel_index(pairs, counts.shape), strict=True):
+        if counts[true, predicted]:
+            share = counts[true, predicted] / evaluation.confusion[true].sum()
+            names = {"True class": run.class_names[true], "Taken for": run.class_names[predicted]}
+            rows.append({**names, "Pictures": counts[true, predicted], "Of the true class": _percent(share)})
+    return rows
+
+
+def _gallery(run: Run, predictions: Predictions, evaluation: Evaluation, rows: Any) -> list[dict[str, Any]]:
+    policy = ImagePolicy.from_dict(run.config.get("policy", {}))
+    pictures = []
+    for row in rows:
+        try:
+            image = thumbnails.thumbnail(predictions.root / predictions.paths[row], policy)
+        except ImageError:  # it could be read a minute ago
+            image = None
+        pictures.append(
+            {
+                "image": image,
+                "path": predictions.paths[row],
+                "true": run.class_names[predictions.labels[row]],
+                "predicted": run.class_names[evaluation.predicted[row]],
+                "confidence": float(evaluation.confidence[row]),
+            }
+        )
+    return pictures
+
+
+def _augmented(run: Run) -> list[dict[str, Any]]:
+    data = Path(run.config["data"])
+    if not run.config.get("augment") or not data.is_dir():
+        return []
+    from kerasxfer.layers import Augmentation
+
+    paths = thumbnails.sample_pictures(data, AUGMENTED_PICTURES)
+    policy = ImagePolicy.from_dict(run.config.get("policy", {}))
+    height, width = run.config["image_size"]
+    augmentation = Augmentation(**run.config["augment"])
+    rows = thumbnails.augmented(paths, augmentation, (height, width), policy, AUGMENTED_COPIES, seed=0)
+    return [
+        {"path": str(path.relative_to(data)), "images": [thumbnails.data_uri(image) for image in images]}
+        for path, images in rows
+    ]
+
+
+def _comparison(results: Sequence[Result]) -> dict[str, Any]:
+    rows = [
+        {
+            "Run": result.run.name,
+            "Accuracy": _percent(result.evaluation.accuracy.value) if result.evaluation else "–",
+            "95 % interval": _interval(result.evaluation.accuracy) if result.evaluation else "–",
+            "Macro F1": f"{result.evaluation.macro_f1:.3f}" if result.evaluation else "–",
+            "Log loss": f"{result.evaluation.log_loss:.3f}" if result.evaluation else "–",
+            "Epochs": len(result.run.history["epoch"]),
+            "Time": facts.duration(result.run.config.get("seconds")) or "–",
+            "Parameters": f"{result.predictions.parameters:,}" if result.predictions else "–",
+            "Backbone": result.run.config.get("backbone", "–"),
+        }
+        for result in results
+    ]
+    figures = charts.curves([result.run for result in results])
+    return {
+        "rows": rows,
+        "sentences": [sentence for pair in combinations(results, 2) for sentence in _difference(*pair)],
+        "charts": {_title(name): _plain(figure) for name, figure in figures.items()},
+    }
+
+
+def _difference(one: Result, other: Result) -> list[str]:
+    """Whether two models differ by more than chance; nothing where they did not see the same pictures."""
+    if one.predictions is None or other.predictions is None or one.evaluation is None or other.evaluation is None:
+        return []
+    if one.predictions.paths != other.predictions.paths:
+        return [f"{one.run.name} and {other.run.name} were not measured on the same pictures: compare with care."]
+    right = one.evaluation.predicted == one.predictions.labels
+    other_right = other.evaluation.predicted == other.predictions.labels
+    p = chance_of_difference(right, other_right)
+    verdict = "more than chance explains" if p < 0.05 else "which may be chance"
+    return [
+        f"{one.run.name} is right on {(right & ~other_right).sum()} pictures that {other.run.name} gets wrong, and "
+        f"wrong on {(~right & other_right).sum()} that it gets right: {verdict} (exact McNemar test, p = {p:.2g})."
+    ]
+
+
+def _plain(figure: go.Figure) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(figure.to_json())
+    plain["layout"].pop("template", None)  # the page has its own look
+    return plain
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _interval(share: Share) -> str:
+    return f"95 %: {100 * share.low:.1f}–{100 * share.high:.1f} %"

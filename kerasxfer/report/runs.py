@@ -1,0 +1,77 @@
+"""What a run folder says about its run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kerasxfer_serving.errors import KerasxferError, ModelError
+
+from kerasxfer.histories import read_history
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read.
+
+    Args:
+        name: what the report calls it.
+        folder: where it is.
+        config: contents of `config.json`.
+        history: columns of `history.csv`.
+        manifest: of `model.onnx`, as a dictionary; `None` where nothing was exported.
+        benchmark: contents of `bench.json`; `None` where nothing was benchmarked.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    history: dict[str, list[Any]]
+    manifest: dict[str, Any] | None
+    benchmark: dict[str, Any] | None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes in the order of the model's outputs."""
+        return list(self.config["class_names"])
+
+
+def load_runs(folders: list[Path]) -> list[Run]:
+    """Read run folders; where two have the same name, they are called by their paths."""
+    names = [folder.resolve().name for folder in folders]
+    shown = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    return [_load(folder, name) for folder, name in zip(folders, shown, strict=True)]
+
+
+def _load(folder: Path, name: str) -> Run:
+    if not (folder / "config.json").is_file():
+        raise KerasxferError(
+            f"`{folder}` must be a run folder of `kerasxfer train`. Received: a folder without config.json"
+        )
+    return Run(
+        name=name,
+        folder=folder,
+        config=json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        history=read_history(folder),
+        manifest=_manifest(folder / "model.onnx"),
+        benchmark=_benchmark(folder / "bench.json"),
+    )
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    from kerasxfer_serving.manifest import Manifest
+
+    try:
+        manifest: dict[str, Any] = json.loads(Manifest.read(path).to_json())
+    except ModelError as error:
+        raise ModelError(f"`{path}` cannot be shown in the report; export it again or move it away. {error}") from None
+    return manifest
+
+
+def _benchmark(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    benchmark: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return benchmark
