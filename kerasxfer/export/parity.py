@@ -12,6 +12,8 @@ from kerasxfer.export.errors import ExportError
 
 Array = NDArray[Any]
 
+OUTPUT_KINDS = ("softmax", "sigmoid", "logits")
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -154,7 +156,7 @@ def compare(
     same = (source.max(axis=1) - chosen <= 1e-6) & np.isfinite(apart)
     worst = np.argsort(-apart, kind="stable")[:5]
     return Parity(
-        pictures=len(source),
+        pictures=len(set(names)),
         max_difference=float(apart.max()),
         mean_difference=float(apart.mean()),
         same_top_class=float(same.mean()),

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 from PIL import Image
 
 from kerasxfer.export.errors import ExportError
-from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.images import IMAGE_SUFFIXES, ImagePolicy
+from kerasxfer.image_files import find_images
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ def choose_pictures(
 def _found(folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
     if not folder.is_dir():
         raise ExportError(f"There is no folder `{folder}`.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(find_images(folder))
     for position in np.random.default_rng(seed).permutation(len(paths)):
-        yield paths[position].relative_to(folder).as_posix(), paths[position]
+        yield paths[position], folder / paths[position]
 
 
 def _drawn(count: int, seed: int) -> Iterator[tuple[str, bytes]]:

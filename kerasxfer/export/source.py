@@ -44,13 +44,19 @@ class Source:
         return tuple(self.config["class_names"]) if "class_names" in self.config else None
 
     @property
-    def image_size(self) -> tuple[int, int] | None:
-        """`(height, width)` of the model's input, else of the run, else `None`."""
+    def fixed_size(self) -> tuple[int, int] | None:
+        """`(height, width)` of the model's input, or `None` where it takes any."""
         shape = self.model.input_shape
         height, width = shape[2:4] if is_channels_first(self.model) else shape[1:3]
-        if height and width:
+        return (height, width) if height and width else None
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """`(height, width)` of the model's input, else of the run, else `None`."""
+        if self.fixed_size is None and "image_size" in self.config:
+            height, width = self.config["image_size"]
             return height, width
-        return tuple(self.config["image_size"]) if "image_size" in self.config else None
+        return self.fixed_size
 
     @property
     def policy(self) -> ImagePolicy:

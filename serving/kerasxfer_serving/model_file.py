@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.manifest import METADATA_KEY, Manifest
@@ -21,8 +21,7 @@ _OPERATORS_THAT_READ_FILES = frozenset({"EPContext"})
 _MAX_BYTES = (2 << 30) - 1  # protobuf's own limit; a larger model needs external data
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """Name, element type and shape of an input or output; an open dimension is its name or `None`."""
 
     name: str
@@ -61,6 +60,18 @@ class ModelFile:
     def statistics(self) -> dict[str, Any]:
         """Node, parameter and operator counts of the graph."""
         return graph_statistics(self.proto)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What there is to know about the file, as plain data for JSON."""
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "size": self.size,
+            "inputs": [tensor._asdict() for tensor in self.inputs],
+            "outputs": [tensor._asdict() for tensor in self.outputs],
+            "statistics": self.statistics,
+            "manifest": self.manifest and self.manifest.to_dict(),
+        }
 
 
 def load_model_file(path: str | Path, *, sha256: str | None = None) -> ModelFile:

@@ -1,0 +1,206 @@
+"""From a Keras model to a proved ONNX file: the pipeline of `kerasxfer export`."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.manifest import PRECISIONS, Manifest
+from kerasxfer_serving.model_file import ModelFile, load_model_file
+from numpy.typing import NDArray
+
+from kerasxfer.export.check import compare_on, labelled_pictures
+from kerasxfer.export.conversion import OPSETS, convert, require_converter
+from kerasxfer.export.description import describe, picture_input
+from kerasxfer.export.errors import ExportError
+from kerasxfer.export.file_answers import answers, answers_in_every_batch, open_session
+from kerasxfer.export.graph import tidy, with_manifest
+from kerasxfer.export.inference import needs_preparation, output_kind
+from kerasxfer.export.parity import GATES, OUTPUT_KINDS, Parity, compare, kind_of, probabilities_of
+from kerasxfer.export.precision import to_fp16, to_int8
+from kerasxfer.export.report import Exported, Steps
+from kerasxfer.export.samples import Pictures, choose_pictures
+from kerasxfer.export.source import open_source, own_answers, reference_model
+
+_PARITY_PICTURES = 32
+_CALIBRATION_PICTURES = 256
+_TELLS_APART = 1e-3
+
+
+def export_onnx(
+    model_or_path: keras.Model | str | Path,
+    path: str | Path,
+    *,
+    precision: str = "fp32",
+    opset: int = 15,
+    class_names: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    policy: ImagePolicy | None = None,
+    preprocessing: str | None = None,
+    output: str | None = None,
+    features: bool = False,
+    samples: str | Path | None = None,
+    calibration: str | Path | None = None,
+    check: str | Path | None = None,
+    modules: Iterable[str] = (),
+    safe_mode: bool = True,
+    verbose: bool = True,
+) -> Exported:
+    """Export an image classifier to one self-contained ONNX file, proved against the model itself.
+
+    The file takes uint8 pixels `[batch, height, width, 3]` and gives probabilities `[batch, classes]`, or one column
+    for a sigmoid unit. Whatever the backend, TensorFlow converts it in a process of its own, and the answers are
+    compared with those of the model on its own backend. Where the comparison fails, no file is written.
+
+    Args:
+        model_or_path: a `keras.Model`, a run folder, a `.keras` or `.h5` file or, on TensorFlow, a SavedModel folder.
+        path: the file to write.
+        precision: `"fp32"`, `"fp16"` or `"int8"`. Defaults to `"fp32"`.
+        opset: ONNX operator set, 13 to 18. Defaults to `15`, the last one that pools in one operator.
+        class_names: the classes. Defaults to the run's, else those of the labelled folder.
+        image_size: `(height, width)`. Defaults to the model's input.
+        policy: how pictures are decoded and resized. Defaults to the run's, else `ImagePolicy()`.
+        preprocessing: normalisation to put before a model that expects normalised pixels: a model or module of
+            `keras.applications` (`"vgg16"`, `"inception_v3"`) or a mode of `kerasxfer.layers.Preprocess`
+            (`"rescale"`). Defaults to `None`: the model takes pixels in 0–255.
+        output: what the model's output is: `"softmax"`, `"sigmoid"` or `"logits"`. Defaults to what its last layer
+            says, else to what its outputs look like.
+        features: whether to give the pooled features as a second output. Defaults to `False`.
+        samples: folder of pictures to compare on. Defaults to `check`, `calibration` or drawn pictures.
+        calibration: folder of pictures for int8.
+        check: folder of labelled pictures, all of which are compared. Defaults to `None`, for int8 to `calibration`.
+        modules: names or `.py` files of modules with custom layers that Keras must know to read the file.
+        safe_mode: refuse Python code (`Lambda` layers) inside the file. Defaults to `True`.
+        verbose: whether to report each step on stderr. Defaults to `True`.
+
+    Returns:
+        An `Exported`.
+
+    Raises:
+        ExportError: the model cannot be exported, or the file's answers are not the model's.
+        ValueError: an argument is out of its range.
+
+    Example:
+
+    ```python
+    model = keras.Sequential([
+        keras.Input((32, 32, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3),
+        keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, activation="softmax"),
+    ])
+    exported = kerasxfer.export_onnx(model, "model.onnx", class_names=("cats", "dogs"))
+    assert exported.manifest.image_size == (32, 32)
+    ```
+    """
+    check = calibration if check is None and precision == "int8" else check
+    samples = samples or check or calibration
+    _validate(precision, opset, output, calibration)
+    require_converter()
+    steps = Steps(verbose)
+    with steps("Open the model"):
+        source = open_source(model_or_path, modules=modules, safe_mode=safe_mode)
+        entry = picture_input(source, image_size, policy, preprocessing)
+    with tempfile.TemporaryDirectory(prefix="kerasxfer-export-") as folder:
+        with steps(f"Ask the model, on {keras.backend.backend()}"):
+            pictures = choose_pictures(samples, _PARITY_PICTURES, entry.image_size, entry.policy)
+            model, file = reference_model(source, Path(folder))
+            outputs = own_answers(model, pictures.images, entry.preprocessing)
+            output = output or output_kind(model) or kind_of(outputs)
+            expected = probabilities_of(outputs, output)
+        manifest = describe(source, entry, output, expected.shape[1], class_names, check, opset, features)
+        with steps("Convert, on tensorflow"):
+            proto = tidy(
+                convert(
+                    file,
+                    Path(folder),
+                    image_size=entry.image_size,
+                    preprocessing=entry.preprocessing,
+                    output=output,
+                    opset=opset,
+                    modules=source.modules,
+                ),
+                features=features,
+            )
+    with steps("Compare"):
+        parity = {"fp32": _compare(proto, manifest, pictures, expected)}
+    if needs_preparation(source.model):
+        steps.note("The model computes in half precision. It was compared with, and exported as, its float32 twin.")
+    if parity["fp32"].spread < _TELLS_APART:
+        steps.note(
+            "The model answers nearly the same for all pictures, so the comparison proves little: use `samples=`."
+        )
+    if precision != "fp32":
+        with steps(f"Lower to {precision}"):
+            proto, manifest = _lower(proto, manifest, precision, calibration)
+            parity[precision] = _compare(proto, manifest, pictures, expected)
+    checked = None
+    if check is not None:
+        with steps("Check on the labelled pictures"):
+            checked = _check(proto, manifest, model, check, output)
+    record = {name: figures.summary() for name, figures in parity.items()}
+    manifest = replace(manifest, parity=record if checked is None else {**record, "check": checked.summary()})
+    with steps("Write"):
+        written = _write(with_manifest(proto, manifest), Path(path))
+    return Exported(written, parity, checked, steps.seconds, tuple(steps.notes))
+
+
+def _validate(precision: str, opset: int, output: str | None, calibration: str | Path | None) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}")
+    if opset not in OPSETS:
+        raise ValueError(f"`opset` must be {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
+    if output not in (None, *OUTPUT_KINDS):
+        raise ValueError(f"`output` must be one of {OUTPUT_KINDS} or None. Received: output={output!r}")
+    if precision == "int8" and calibration is None:
+        raise ValueError("`precision='int8'` needs `calibration=`, a folder of pictures like those it will see.")
+
+
+def _compare(proto: onnx.ModelProto, manifest: Manifest, pictures: Pictures, expected: NDArray[np.float32]) -> Parity:
+    """The parity on a few pictures, in every kind of batch; an error where the gate fails."""
+    rows, received = answers_in_every_batch(open_session(proto.SerializeToString()), pictures.images)
+    names = [pictures.names[row] for row in rows]
+    parity = compare(expected[rows], received, names, manifest.class_names)
+    return _passed(parity, manifest.precision)
+
+
+def _lower(
+    proto: onnx.ModelProto, manifest: Manifest, precision: str, calibration: str | Path | None
+) -> tuple[onnx.ModelProto, Manifest]:
+    if precision == "fp16":
+        return to_fp16(proto), replace(manifest, precision=precision)
+    pictures = choose_pictures(calibration, _CALIBRATION_PICTURES, manifest.image_size, manifest.policy)
+    record = {"pictures": len(pictures.names), "method": "minmax", "format": "QDQ, u8 activations, s8 weights"}
+    return to_int8(proto, pictures.images), replace(manifest, precision=precision, calibration=record)
+
+
+def _check(proto: onnx.ModelProto, manifest: Manifest, model: keras.Model, folder: str | Path, output: str) -> Parity:
+    session = open_session(proto.SerializeToString())
+    pictures = labelled_pictures(folder, manifest.image_size, manifest.policy, manifest.class_names)
+    parity = compare_on(
+        pictures, model, lambda images: answers(session, images), preprocessing=manifest.preprocessing, output=output
+    )
+    return _passed(parity, manifest.precision)
+
+
+def _passed(parity: Parity, precision: str) -> Parity:
+    if failure := parity.failure(GATES[precision]):
+        raise ExportError(f"The {precision} file does not give the model's answers; nothing was written. {failure}")
+    return parity
+
+
+def _write(data: bytes, path: Path) -> ModelFile:
+    """Write beside `path`, read back as a stranger's file, and move into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        written = load_model_file(temporary)
+        open_session(written.data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return replace(written, path=path)
