@@ -55,7 +55,7 @@ def benchmark(
         scenarios: `"offline"`, `"single-stream"` or both, MLPerf's names. Defaults to both.
         duration: seconds of every figure, three repeats together. Defaults to 10.
         rules: when a figure counts. Defaults to `Rules()`.
-        limit: how many pictures of `data` are used, evenly taken. Defaults to 2000.
+        limit: how many pictures of `data` are used, taken by lot. Defaults to 2000.
         picture_size: `(height, width)` of drawn pictures. Defaults to `(375, 500)`.
         progress: called with a line before each step.
         **predictor: further arguments of `Predictor`.

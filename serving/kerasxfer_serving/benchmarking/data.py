@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -69,7 +70,7 @@ class Pictures:
 
 @contextmanager
 def open_pictures(folder: str | Path | None, limit: int, size: tuple[int, int]) -> Iterator[Pictures]:
-    """Pictures below a folder, evenly taken down to `limit`; or drawn ones of `size`, (height, width)."""
+    """Pictures below a folder, `limit` of them by lot; or drawn ones of `size`, (height, width)."""
     if folder is None:
         with TemporaryDirectory(prefix="kerasxfer-benchmark-") as temporary:
             paths = draw_pictures(Path(temporary), size)
@@ -80,8 +81,8 @@ def open_pictures(folder: str | Path | None, limit: int, size: tuple[int, int]) 
     items = list(Reader([str(folder)]))
     if not items:
         raise UsageError(f"`data` must hold pictures. Received: data={str(folder)!r} with none")
-    stride = max(1, -(-len(items) // limit))
-    yield Pictures(items[::stride], str(folder), False)
+    # Drawn by lot: a short run sees the first ones only, and those of a sorted folder are all of one class.
+    yield Pictures(Random(0).sample(items, min(limit, len(items))), str(folder), False)
 
 
 def draw_pictures(folder: Path, size: tuple[int, int], count: int = _DRAWN) -> list[Path]:

@@ -93,22 +93,22 @@ class Measurement:
         """Seconds of every step of all repeats."""
         return [step for repeat in self.repeats for step in repeat.steps]
 
-    def failures(self, rules: Rules) -> list[str]:
-        """Why this figure is not to be trusted; empty where it is."""
+    def failures(self, rules: Rules) -> dict[str, str]:
+        """Why this figure is not to be trusted, as rule and the measured value; empty where it is."""
         seconds = sum(repeat.seconds for repeat in self.repeats)
         fewest = min(len(repeat.steps) for repeat in self.repeats)
-        found = []
+        found = {}
         if not self.stable:
-            found.append(f"no stable rate after {self.warm_up_seconds:.1f} s of warm-up")
+            found["no stable rate in the warm-up"] = f"{self.warm_up_seconds:.1f} s"
         if self.spread > rules.spread:
-            found.append(f"the repeats differ by {self.spread:.0%}, more than {rules.spread:.0%}")
+            found[f"the repeats differ by more than {rules.spread:.0%}"] = f"{self.spread:.0%}"
         if seconds < rules.seconds * 0.999:
-            found.append(f"{seconds:.1f} s measured, less than {rules.seconds:g} s")
+            found[f"measured for less than {rules.seconds:g} s"] = f"{seconds:.1f} s"
         if len(self.repeats) < rules.repeats or fewest < rules.batches:
-            found.append(
-                f"{len(self.repeats)} repeats of {fewest} batches, less than {rules.repeats} of {rules.batches}"
-            )
-        return [f"{self.label}: {text}" for text in found]
+            found[f"less than {rules.repeats} repeats of {rules.batches} steps"] = f"{len(self.repeats)} of {fewest}"
+        if self.name == "single_stream" and latency(self.steps)["at_most"]["p90"] is None:
+            found["too few queries to know anything of p90"] = f"{len(self.steps)}"
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Figures and raw samples, for JSON."""

@@ -2,9 +2,12 @@
 
 import html
 import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from kerasxfer_serving.benchmarking.measuring import Measurement
 from kerasxfer_serving.benchmarking.report import Report
 from kerasxfer_serving.benchmarking.tables import figures, headlines
 from kerasxfer_serving.errors import UsageError
@@ -57,7 +60,7 @@ def _figure(report: Report) -> Any:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("A picture needs Matplotlib: `pip install 'kerasxfer-serving[plot]'`") from error
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
     rates, latencies = figure.subplots(1, 2)
     _draw_rates(rates, report)
     _draw_latencies(latencies, report)
@@ -69,68 +72,56 @@ def _figure(report: Report) -> Any:
 
 
 def _draw_rates(axes: Any, report: Report) -> None:
-    for name, colour, label in (("device", _DEVICE, "model alone"), ("end_to_end", _WHOLE, "end to end")):
-        found = report.of(name)
-        if not found:
-            continue
-        rates = [[repeat.rate for repeat in measurement.repeats] for measurement in found]
-        middle = [measurement.rate for measurement in found]
-        bars = [
-            [rate - min(all_) for rate, all_ in zip(middle, rates, strict=True)],
-            [max(all_) - rate for rate, all_ in zip(middle, rates, strict=True)],
-        ]
-        batches = [measurement.batch_size for measurement in found]
-        axes.errorbar(batches, middle, yerr=bars, color=colour, marker="o", capsize=3, label=label)
-    decode, ceiling = report.best("decode_resize"), report.ceiling
-    if decode:
+    if decode := report.best("decode_resize"):
         axes.axhline(decode.rate, color=_DECODE, linestyle="--", label="decode and resize alone")
-    if ceiling:
+    if ceiling := report.ceiling:
         axes.axhline(ceiling, color=_CEILING, linestyle=":", label="ceiling")
-    _finish(axes, report, "Throughput", "pictures a second")
+    for name, colour, label in (("device", _DEVICE, "model alone"), ("end_to_end", _WHOLE, "end to end")):
+        repeats = [sorted(repeat.rate for repeat in measurement.repeats) for measurement in report.of(name)]
+        _draw(axes, report.of(name), repeats, color=colour, marker="o", label=label)
+    axes.set_ylim(bottom=0)
+    _finish(axes, report, "Throughput", "pictures a second, least to most of the repeats")
 
 
 def _draw_latencies(axes: Any, report: Report) -> None:
-    found = report.of("latency")
-    if found:
-        steps = [sorted(step * 1000 for step in measurement.steps) for measurement in found]
-        batches = [measurement.batch_size for measurement in found]
-        median = [values[len(values) // 2] for values in steps]
-        axes.plot(batches, median, color=_DEVICE, marker="o", label="one batch, model alone: median")
-        axes.fill_between(
-            batches,
-            [v[0] for v in steps],
-            [v[-1] for v in steps],
-            color=_DEVICE,
-            alpha=0.2,
-            lw=0,
-            label="least to most",
-        )
-    if single := report.best("single_stream"):
-        values = sorted(step * 1000 for step in single.steps)
-        axes.errorbar(
-            [1],
-            [values[len(values) // 2]],
-            yerr=[[values[len(values) // 2] - values[0]], [values[-1] - values[len(values) // 2]]],
-            color=_WHOLE,
-            marker="s",
-            capsize=3,
-            label="single stream, with decoding",
-        )
+    for name, colour, marker, label in (
+        ("latency", _DEVICE, "o", "one batch, model alone"),
+        ("single_stream", _WHOLE, "s", "single stream, with decoding"),
+    ):
+        inner = [_inner(step * 1000 for step in measurement.steps) for measurement in report.of(name)]
+        _draw(axes, report.of(name), inner, color=colour, marker=marker, label=label)
     axes.set_yscale("log")
-    _finish(axes, report, "Latency", "milliseconds")
+    axes.yaxis.set_major_formatter("{x:g}")
+    _finish(axes, report, "Latency", "milliseconds, median and the middle 80 %")
+
+
+def _inner(values: Iterable[float]) -> list[float]:
+    """The middle 80 %, sorted: one hiccup of the system would hide the rest."""
+    ordered = sorted(values)
+    cut = len(ordered) // 10
+    return ordered[cut : len(ordered) - cut]
+
+
+def _draw(axes: Any, found: Sequence[Measurement], values: Sequence[Sequence[float]], **style: Any) -> None:
+    """Medians with bars from the least to the most of sorted values."""
+    if not found:
+        return
+    middle = [median(ordered) for ordered in values]
+    below = [centre - ordered[0] for centre, ordered in zip(middle, values, strict=True)]
+    above = [ordered[-1] - centre for centre, ordered in zip(middle, values, strict=True)]
+    axes.errorbar([measurement.batch_size for measurement in found], middle, yerr=[below, above], capsize=3, **style)
 
 
 def _finish(axes: Any, report: Report, title: str, unit: str) -> None:
     batches = sorted({m.batch_size for m in report.measurements if m.batch_size is not None}) or [1]
     axes.set_xscale("log", base=2)
     axes.set_xticks(batches, [str(batch) for batch in batches])
-    axes.minorticks_off()
+    axes.tick_params(which="minor", bottom=False)
+    axes.set_xlim(batches[0] / 1.3, batches[-1] * 1.3)
     axes.set(title=title, xlabel="batch size", ylabel=unit)
-    if axes.get_yscale() == "linear":
-        axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize="small")
 
 
 _PAGE = """<!doctype html>

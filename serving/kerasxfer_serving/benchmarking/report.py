@@ -53,8 +53,7 @@ class Report:
     @property
     def reasons(self) -> list[str]:
         """Why the figures are not to be quoted; empty for a valid report."""
-        rules = Rules(**self.settings["rules"])
-        found = [reason for measurement in self.measurements for reason in measurement.failures(rules)]
+        found = self._broken_rules()
         if self.cores_of_others is not None and self.cores_of_others > _BUSY * self.cores:
             found.append(f"other processes kept {self.cores_of_others:.2f} of {self.cores} cores busy")
         if changed := self.preprocessing["changed"]:
@@ -147,6 +146,15 @@ class Report:
         except (ValueError, KeyError, TypeError) as error:
             raise ReportError(f"`{path}` is no report of `kerasxfer-serving benchmark`: {error!r}") from error
         return cls(**values)
+
+    def _broken_rules(self) -> list[str]:
+        """One line for every rule that figures break, with the figures and their values."""
+        rules = Rules(**self.settings["rules"])
+        breakers: dict[str, list[str]] = {}
+        for measurement in self.measurements:
+            for rule, value in measurement.failures(rules).items():
+                breakers.setdefault(rule, []).append(f"{measurement.label} ({value})")
+        return [f"{rule}: {'; '.join(labels)}" for rule, labels in breakers.items()]
 
     def _bottleneck(self) -> str | None:
         decode, device, whole = self.best("decode_resize"), self.best("device"), self.best("end_to_end")

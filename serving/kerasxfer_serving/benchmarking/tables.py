@@ -1,9 +1,10 @@
 """A report in words and tables, for terminals and pages."""
 
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
-from kerasxfer_serving.benchmarking.measuring import latency
+from kerasxfer_serving.benchmarking.measuring import LATENCIES, latency
 from kerasxfer_serving.benchmarking.report import Report
 
 _BOTTLENECKS = {
@@ -26,17 +27,14 @@ def headlines(report: Report) -> dict[str, str]:
         "decode and resize": _rate(summary["decode_resize"]),
         "model alone": _rate(summary["device"]),
         "end to end": _rate(summary["end_to_end"]),
-        "best batch size": str(summary["batch_size"]),
+        "best batch size": str(summary["batch_size"] or ""),
         "ceiling": _rate(summary["ceiling"]),
-        "share of the ceiling": f"{summary['share_of_ceiling'] or 0:.0%}",
+        "share of the ceiling": f"{summary['share_of_ceiling']:.0%}" if summary["share_of_ceiling"] else "",
         "bottleneck": _BOTTLENECKS.get(summary["bottleneck"], ""),
         "single stream": _latency(latency(single.steps)) if single else "",
         "accuracy": f"{report.accuracy['top_1']:.2%} of {report.accuracy['pictures']}" if report.accuracy else "",
     }
-    wanted = {"decode", "decode and resize"} | ({"model alone"} if report.of("device") else set())
-    if not report.of("end_to_end"):
-        rows = {name: text for name, text in rows.items() if text not in ("", "None", "0%", "not measured")}
-    return {name: text for name, text in rows.items() if text or name in wanted}
+    return {name: text for name, text in rows.items() if text}
 
 
 def figures(report: Report) -> list[dict[str, str]]:
@@ -46,7 +44,7 @@ def figures(report: Report) -> list[dict[str, str]]:
             "measurement": measurement.label,
             "images/s": f"{measurement.rate:,.1f}",
             "spread": f"{measurement.spread:.1%}",
-            "median ms a step": f"{sorted(measurement.steps)[len(measurement.steps) // 2] * 1000:,.2f}",
+            "median ms": f"{median(measurement.steps) * 1000:,.2f}" if measurement.name in LATENCIES else "",
             "steps": f"{len(measurement.steps):,}",
             "padding": f"{measurement.padding:.1%}",
         }
@@ -55,7 +53,7 @@ def figures(report: Report) -> list[dict[str, str]]:
 
 
 def _rate(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:,.1f} images/s"
+    return "" if value is None else f"{value:,.1f} images/s"
 
 
 def _size(size: tuple[int, int]) -> str:

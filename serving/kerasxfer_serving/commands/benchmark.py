@@ -3,20 +3,21 @@ from typing import Annotated
 
 import typer
 
+from kerasxfer_serving.commands import _choices as choices
 from kerasxfer_serving.commands import _output
 
 
 def benchmark(
     model: Annotated[Path, typer.Argument(help="Model file, .onnx.")],
     data: Annotated[Path | None, typer.Option(help="Folder of pictures. Without it, pictures are drawn.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Report as JSON, raw samples included.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Report as JSON, raw samples included.")] = None,
     png: Annotated[Path | None, typer.Option(help="Picture of throughput and latency over batch size.")] = None,
     html: Annotated[Path | None, typer.Option(help="Report as one page.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
+    device: Annotated[choices.Device, typer.Option(help="Never another one than asked for.")] = choices.Device.auto,
     batch_sizes: Annotated[str, typer.Option(help="As in 1,8,32,128. [default: 1,8,32, on a GPU also 128]")] = "",
     scenario: Annotated[str, typer.Option(help="offline, single-stream, or both.")] = "offline,single-stream",
     duration: Annotated[float, typer.Option(min=0.01, help="Seconds of every figure.")] = 10.0,
-    limit: Annotated[int, typer.Option(min=1, help="Pictures of --data to use, evenly taken.")] = 2000,
+    limit: Annotated[int, typer.Option(min=1, help="Pictures of --data to use, taken by lot.")] = 2000,
     picture_size: Annotated[str, typer.Option(help="Height×width of drawn pictures.")] = "375x500",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of one run.")] = None,
     gpu_id: Annotated[int, typer.Option(min=0, help="Which GPU.")] = 0,
@@ -30,7 +31,7 @@ def benchmark(
     report = run(
         model,
         data,
-        device=device,
+        device=device.value,
         batch_sizes=_integers("--batch-sizes", batch_sizes, ",") or None,
         scenarios=[name.strip() for name in scenario.split(",")],
         duration=duration,
@@ -42,8 +43,8 @@ def benchmark(
         cache_dir=cache_dir,
         progress=_output.note,
     )
-    if output:
-        report.save(output)
+    if out:
+        report.save(out)
     if png or html:
         from kerasxfer_serving.benchmarking import picture
 

@@ -19,7 +19,7 @@ def show(found: Mapping[str, Any], format: _output.Format) -> None:
         _output.print_json(found)
         return
     for name, text in _lines(found):
-        print(f"{name:<24} {text}")
+        print(f"{name:<26} {text}")
     for problem in found["problems"]:
         print(f"problem: {problem['what']}\n    {problem['command']}")
     if not found["problems"]:

@@ -1,0 +1,32 @@
+from typing import Annotated, Any
+
+import typer
+from kerasxfer_serving.commands import _output
+
+_PACKAGES = ("keras", "tensorflow", "jax", "jaxlib", "torch", "tf2onnx", "h5py", "ml-dtypes", "matplotlib")
+
+
+def env(format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text) -> None:
+    """Versions, Keras backend, devices that really start, and what is wrong with the command that mends it."""
+    from kerasxfer_serving.commands.env import show
+    from kerasxfer_serving.doctor import diagnose
+    from kerasxfer_serving.env import versions
+
+    found = diagnose()
+    show(found | {"versions": found["versions"] | versions(_PACKAGES), "keras": _keras()}, format)
+
+
+def _keras() -> dict[str, Any]:
+    """The backend, by starting it: a broken one shows its own words."""
+    try:
+        import keras
+
+        device = keras.ops.convert_to_tensor(1.0).device
+    except Exception as error:  # whatever a broken installation raises belongs into the report
+        return {"keras backend": f"does not start: {type(error).__name__}: {error}"}
+    return {
+        "keras backend": keras.config.backend(),
+        "keras device": str(device),
+        "keras data format": keras.config.image_data_format(),
+        "keras dtype policy": keras.config.dtype_policy().name,
+    }
