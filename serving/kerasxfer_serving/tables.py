@@ -1,8 +1,7 @@
 """Tables of predictions in files: CSV, JSON lines and Parquet, written row by row and joined part by part."""
 
-import csv
-import io
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import IO, Any, Protocol
 from kerasxfer_serving.errors import UsageError
 
 Row = Mapping[str, Any]
+_CSV_SPECIAL = re.compile('[",\r\n]')
 _ROW_GROUP_VALUES = 1 << 20
 
 
@@ -34,21 +34,20 @@ class CsvTable:
     """CSV in UTF-8; a list is written as JSON within its cell. File names that are not UTF-8 keep their bytes."""
 
     def __init__(self, file: IO[bytes], columns: Mapping[str, str]) -> None:
-        self._text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="", write_through=True)
+        self._file = file
         self._columns = tuple(columns)
-        self._lists = {name for name, kind in columns.items() if kind == "floats"}
-        self._writer = csv.writer(self._text, lineterminator="\n")
-        self._writer.writerow(self._columns)
+        self._write_line(self._columns)
 
     def write(self, rows: Iterable[Row]) -> None:
-        self._writer.writerows([self._cell(row, name) for name in self._columns] for row in rows)
+        for row in rows:
+            self._write_line([row.get(name) for name in self._columns])
 
     def close(self) -> None:
-        self._text.detach()
+        pass
 
-    def _cell(self, row: Row, name: str) -> Any:
-        value = row.get(name)
-        return json.dumps(value) if name in self._lists and value is not None else value
+    def _write_line(self, values: Iterable[Any]) -> None:
+        line = ",".join(map(_csv_cell, values)) + "\n"
+        self._file.write(line.encode("utf-8", "surrogateescape"))
 
     @staticmethod
     def join(parts: Sequence[Path], file: IO[bytes], columns: Mapping[str, str]) -> None:
@@ -120,6 +119,14 @@ class ParquetTable:
 
 
 TABLES: dict[str, type[Table]] = {"csv": CsvTable, "jsonl": JsonlTable, "parquet": ParquetTable}
+
+
+def _csv_cell(value: Any) -> str:
+    """The standard library's `csv` leaves a carriage return bare when lines end with a line feed alone."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return '"' + text.replace('"', '""') + '"' if _CSV_SPECIAL.search(text) else text
 
 
 def _json_line(row: Row) -> bytes:
