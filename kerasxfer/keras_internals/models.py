@@ -1,0 +1,57 @@
+"""The graph of a model, and the functions it trains and tests with."""
+
+from typing import Any
+
+import keras
+
+
+def graph_units(model: Any) -> list[Any]:
+    """Layers, and operations between them, in an order in which each comes after its inputs."""
+    return list(model.operations) if _is_graph(model) else list(model.layers)
+
+
+def graph_parents(model: Any) -> dict[int, list[Any]]:
+    """What each unit reads from, by `id`. Without a graph the layers are taken for a chain."""
+    units = graph_units(model)
+    if not _is_graph(model):
+        return {id(unit): units[max(i - 1, 0) : i] for i, unit in enumerate(units)}
+    inside, nodes = {id(unit) for unit in units}, set(model._nodes)
+    return {
+        id(unit): [
+            parent.operation
+            for node in unit._inbound_nodes
+            if node in nodes
+            for parent in node.parent_nodes
+            if id(parent.operation) in inside
+        ]
+        for unit in units
+    }
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """The layers directly inside a layer."""
+    return list(getattr(layer, "_layers", ()))
+
+
+def _is_graph(model: Any) -> bool:
+    return hasattr(model, "operations") and hasattr(model, "_nodes")
+
+
+def remake_functions(model: Any) -> None:
+    """Has a model trace its steps anew, for what is trainable now."""
+    model.make_train_function(force=True)
+    backend = keras.config.backend()
+    if backend == "jax":
+        # These were traced for one order of the variables, and the same shapes in another order fit the trace too.
+        for make in (model.make_test_function, model.make_predict_function):
+            make(force=True)
+    elif backend == "torch" and model.jit_compile:
+        import torch
+
+        torch._dynamo.reset()
+
+
+def synchronise(model: Any) -> None:
+    """On JAX, gives the variables back the values that a running epoch holds outside them."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()

@@ -1,0 +1,6 @@
+"""The engine behind `ProgressiveUnfreezing`, for loops other than `fit`."""
+
+from kerasxfer.unfreezing.engine import Engine, Segment
+from kerasxfer.unfreezing.resolve import ResolvedStage, resolve
+
+__all__ = ["Engine", "ResolvedStage", "Segment", "resolve"]

@@ -1,0 +1,135 @@
+"""What a schedule would do to a model, as a table."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasxfer import keras_internals as internals
+from kerasxfer.stages import Stage
+from kerasxfer.unfreezing.rates import check_rates, number_for
+from kerasxfer.unfreezing.resolve import ResolvedStage, resolve, union
+
+_HEADINGS = ("stage", "trains", "ends", "trainable", "BatchNorm", "learning rate", "optimizer")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule for one model.
+
+    Args:
+        rows: a dictionary for each stage: `stage`, `name`, `blocks`, `ends`, `trainable_params`, `batch_norm`,
+            `learning_rate` (text), `optimizer_bytes` (slots of what trains then).
+        optimizer_bytes: slots of all that ever trains, which the optimizer holds from the first step on; 0 if the
+            model is not compiled.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    optimizer_bytes: int
+
+    def __str__(self) -> str:
+        cells = [list(_HEADINGS), *(_cells(row) for row in self.rows)]
+        widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
+        padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
+        lines = ["  ".join(line).rstrip() for line in padded]
+        if self.optimizer_bytes:
+            lines.append(f"The optimizer holds {_size(self.optimizer_bytes)} for all of it from the first step on.")
+        return "\n".join(lines)
+
+
+def plan(stages: Sequence[Stage], model: Any) -> Plan:
+    """Works out what each stage trains, how, and what the optimizer needs for it. Nothing is trained.
+
+    Args:
+        stages: the schedule.
+        model: a built `keras.Model`; rates and memory are those of its optimizer where it is compiled.
+
+    Returns:
+        The `Plan`.
+
+    Raises:
+        ScheduleError: if the schedule does not fit the model.
+    """
+    resolved = resolve(stages, model)
+    optimizer = getattr(model, "optimizer", None)
+    compiled = internals.compiled_rates(optimizer) if optimizer is not None else []
+    if optimizer is not None:
+        check_rates(stages, compiled)
+    share = _slots_per_weight(optimizer) if optimizer is not None else 0.0
+    rate: Any = (compiled[0] if compiled[0] is not None else "as compiled") if len(compiled) == 1 else "as compiled"
+    rows = []
+    for one in resolved:
+        rate = _rate(one.stage, compiled, rate)
+        rows.append(
+            {
+                "stage": one.index + 1,
+                "name": one.name,
+                "blocks": list(one.blocks),
+                "ends": _ends(one.stage),
+                "trainable_params": one.parameters,
+                "batch_norm": one.batch_norm,
+                "learning_rate": _rate_text(one, rate),
+                "optimizer_bytes": round(share * _bytes(one.variables)),
+            }
+        )
+    return Plan(tuple(rows), round(share * _bytes(union(resolved, model))))
+
+
+def _slots_per_weight(optimizer: Any) -> float:
+    """Found out on an optimizer of the same kind, built on four numbers."""
+    probe = keras.Variable([[0.0, 0.0], [0.0, 0.0]])
+    twin = type(optimizer).from_config(optimizer.get_config())
+    twin.build([probe])
+    return float(sum(slot.shape == probe.shape for slot in internals.slots(twin).values()))
+
+
+def _bytes(variables: Sequence[Any]) -> int:
+    return sum(math.prod(variable.shape) * np.dtype(str(variable.dtype)).itemsize for variable in variables)
+
+
+def _rate(stage: Stage, compiled: Sequence[float | None], before: Any) -> Any:
+    if stage.learning_rate is None:
+        return before
+    if len(compiled) == 1 or stage.factor is None:
+        number = number_for(stage, compiled[0] if compiled else None)
+        return number if number is not None else stage.learning_rate
+    return stage.learning_rate
+
+
+def _rate_text(one: ResolvedStage, rate: Any) -> str:
+    text = f"{rate:.3g}" if isinstance(rate, float) else rate if isinstance(rate, str) else type(rate).__name__
+    if one.shares and one.stage.layer_decay is not None:
+        least = min(one.shares.values())
+        text += f" … {rate * least:.3g}" if isinstance(rate, float) else f", blocks × 1 … {least:.3g}"
+    return text + (f", warm-up {one.stage.warmup:g}" if one.stage.warmup else "")
+
+
+def _ends(stage: Stage) -> str:
+    ends = [f"{stage.epochs} epochs"] if stage.epochs else []
+    ends += [f"{stage.monitor} stalls for {stage.patience}"] if stage.patience else []
+    return " or ".join(ends) or "with fit"
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    blocks = row["blocks"]
+    trains = "head" + (f" + {blocks[0]}" if blocks else "") + (f" … {blocks[-1]} ({len(blocks)})" if blocks[1:] else "")
+    return [
+        f"{row['stage']} {row['name']}",
+        trains,
+        row["ends"],
+        f"{row['trainable_params']:,}",
+        row["batch_norm"],
+        row["learning_rate"],
+        _size(row["optimizer_bytes"]),
+    ]
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.2f} GiB"
