@@ -42,7 +42,7 @@ class TrainConfig:
         policy: fields of `kerasxfer_serving.ImagePolicy`.
         head: pooling and hidden units, e.g. `"average"` or `"flatten-256"`.
         dropout: fraction dropped before the output.
-        output: `"softmax"`, or `"sigmoid"` for one unit and two classes.
+        activation: `"softmax"`, or `"sigmoid"` for one unit and two classes.
         optimizer: name in `keras.optimizers`.
         learning_rate: of the head.
         epochs: of the head's training where `schedule` is empty, of the whole run otherwise.
@@ -62,10 +62,10 @@ class TrainConfig:
     weights: str | None = "imagenet"
     image_size: tuple[int, int] = (150, 150)
     policy: dict[str, Any] = dataclasses.field(default_factory=lambda: ImagePolicy().to_dict())
-    head: str = "flatten-256"
-    dropout: float = 0.5
-    output: str = "softmax"
-    optimizer: str = "rmsprop"
+    head: str = "average"
+    dropout: float = 0.2
+    activation: str = "softmax"
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
     epochs: int = 30
     batch_size: int = 32
@@ -136,7 +136,7 @@ def datasets(config: TrainConfig) -> tuple[ImageFolder, ImageFolder | None]:
     common: dict[str, Any] = {
         "image_size": config.image_size,
         "batch_size": config.batch_size,
-        "label_mode": "binary" if config.output == "sigmoid" else "int",
+        "label_mode": "binary" if config.activation == "sigmoid" else "int",
         "seed": config.seed,
         "policy": ImagePolicy(**config.policy),
     }
@@ -172,12 +172,12 @@ def compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
         backbone_kwargs=config.backbone_args,
         head=config.head,
         dropout=config.dropout,
-        output=config.output,
+        activation=config.activation,
     )
     optimizer = keras.optimizers.get(
         {"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}
     )
-    loss = "binary_crossentropy" if config.output == "sigmoid" else "sparse_categorical_crossentropy"
+    loss = "binary_crossentropy" if config.activation == "sigmoid" else "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
     return model
 

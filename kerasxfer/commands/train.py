@@ -43,11 +43,11 @@ def train(
     head: Annotated[
         str, Option(help="Pooling and hidden units: average, max, flatten-256.", rich_help_panel=_MODEL)
     ] = ("flatten-256"),
-    dropout: Annotated[float, Option(help="Fraction dropped in the head.", rich_help_panel=_MODEL)] = 0.5,
+    dropout: Annotated[float, Option(help="Fraction dropped in the head.", rich_help_panel=_MODEL)] = 0.2,
     sigmoid: Annotated[
         bool, Option("--sigmoid", help="One sigmoid unit for two classes.", rich_help_panel=_MODEL)
     ] = False,
-    optimizer: Annotated[str, Option(help="Name in keras.optimizers.")] = "rmsprop",
+    optimizer: Annotated[str, Option(help="Name in keras.optimizers.")] = "adam",
     learning_rate: Annotated[float, Option(help="Of the head; the stages of a schedule may have their own.")] = 1e-3,
     epochs: Annotated[
         int | None, Option(help="Epochs of the head, or of the whole --schedule. Defaults to 30.", show_default=False)
@@ -101,7 +101,7 @@ def train(
         policy={"interpolation": interpolation, "resize": resize, "exif": exif, "draft": False},
         head=head,
         dropout=dropout,
-        output="sigmoid" if sigmoid else "softmax",
+        activation="sigmoid" if sigmoid else "softmax",
         optimizer=optimizer,
         learning_rate=learning_rate,
         epochs=_total_epochs(stages, None if unfreeze else epochs),
