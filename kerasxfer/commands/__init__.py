@@ -6,13 +6,17 @@ def main() -> None:
     import typer
     from kerasxfer_serving.commands import _output
     from kerasxfer_serving.commands.benchmark import benchmark
+    from kerasxfer_serving.commands.inspect import inspect
     from kerasxfer_serving.commands.predict import predict
 
+    from kerasxfer.commands.check import check
     from kerasxfer.commands.env import env
+    from kerasxfer.commands.export import export
     from kerasxfer.commands.preview import preview
     from kerasxfer.commands.report import report
+    from kerasxfer.commands.train import train
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-    for command in (report, preview, predict, benchmark, env):  # in the order of --help
+    for command in (train, export, check, report, preview, predict, benchmark, inspect, env):  # in the order of --help
         app.command()(command)
     _output.run(app, "kerasxfer")

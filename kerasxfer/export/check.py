@@ -1,22 +1,110 @@
-"""A model file against the Keras model it came from, on labelled pictures."""
+"""A model file against the Keras model it came from, on labelled pictures: `kerasxfer check`."""
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.model_file import load_model_file
+from kerasxfer_serving.session import Session
 from numpy.typing import NDArray
 
 from kerasxfer.data import ImageFolder
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.file_answers import BATCH
+from kerasxfer.export.file_answers import BATCH, answers, open_file
 from kerasxfer.export.inference import output_kind
-from kerasxfer.export.parity import Parity, compare, kind_of, probabilities_of
-from kerasxfer.export.source import own_answers
+from kerasxfer.export.parity import CUDA_GATES, GATES, Parity, compare, kind_of, probabilities_of
+from kerasxfer.export.source import open_source, own_answers, reference_model
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result of `check_file`.
+
+    Args:
+        parity: the comparison.
+        failure: what breaks the gate, or `None`.
+        device: where the file ran.
+        tf32_difference: on CUDA, how far a probability moves with TF32 on, else `None`.
+        same_source: whether the Keras model is the very one that was exported.
+    """
+
+    parity: Parity
+    failure: str | None
+    device: str
+    tf32_difference: float | None
+    same_source: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return asdict(self)
+
+
+def check_file(
+    path: str | Path,
+    against: keras.Model | str | Path,
+    data: str | Path,
+    *,
+    device: str = "cpu",
+    modules: Iterable[str] = (),
+    safe_mode: bool = True,
+) -> Checked:
+    """Compare an exported file with its Keras model on every picture of a labelled folder.
+
+    Args:
+        path: the exported file.
+        against: the Keras model, as in `export_onnx`.
+        data: folder of class folders.
+        device: `"cpu"`, `"cuda"`, `"tensorrt"` or `"auto"`. Defaults to `"cpu"`.
+        modules: as in `export_onnx`.
+        safe_mode: as in `export_onnx`.
+
+    Returns:
+        A `Checked`.
+
+    Raises:
+        ExportError: the file has no manifest, or the folder is not one of its classes.
+    """
+    file = load_model_file(path)
+    manifest = file.manifest
+    if manifest is None:
+        raise ExportError(f"`{path}` has no manifest: only files that kerasxfer exported can be checked.")
+    source = open_source(against, modules=modules, safe_mode=safe_mode)
+    pictures = labelled_pictures(data, manifest.image_size, manifest.policy, manifest.class_names)
+    session = open_file(file.data, device, output=manifest.output_name)
+    tf32 = _Tf32(file.data, session, manifest.output_name) if session.device == "cuda" else None
+    with tempfile.TemporaryDirectory(prefix="kerasxfer-check-") as folder:
+        model, _ = reference_model(source, Path(folder))
+        file_answer = tf32 or (lambda images: answers(session, images))
+        parity = compare_on(pictures, model, file_answer, preprocessing=manifest.preprocessing)
+    gate = (GATES if session.device == "cpu" else CUDA_GATES)[manifest.precision]
+    return Checked(
+        parity=parity,
+        failure=parity.failure(gate),
+        device=session.device,
+        tf32_difference=tf32.difference if tf32 else None,
+        same_source=manifest.source_sha256 == source.sha256,
+    )
+
+
+class _Tf32:
+    """Answers without TF32, and keeps how far the answers with it are away."""
+
+    def __init__(self, data: bytes, exact: Session, output: str) -> None:
+        self.exact = exact
+        self.rounded = open_file(data, exact.device, output=output, tf32=True)
+        self.difference = 0.0
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[Any]:
+        exact = answers(self.exact, images)
+        self.difference = max(self.difference, float(np.abs(exact - answers(self.rounded, images)).max()))
+        return exact
 
 
 def labelled_pictures(

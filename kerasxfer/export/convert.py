@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from kerasxfer.export.check import compare_on, labelled_pictures
 from kerasxfer.export.conversion import OPSETS, convert, require_converter
 from kerasxfer.export.description import describe, picture_input
-from kerasxfer.export.errors import ExportError
-from kerasxfer.export.file_answers import answers, answers_in_every_batch, open_session
+from kerasxfer.export.errors import ExportArgumentError, ExportError
+from kerasxfer.export.file_answers import answers, answers_in_every_batch, open_file
 from kerasxfer.export.graph import tidy, with_manifest
 from kerasxfer.export.inference import needs_preparation, output_kind
 from kerasxfer.export.parity import GATES, OUTPUT_KINDS, Parity, compare, kind_of, probabilities_of
@@ -150,18 +150,20 @@ def export_onnx(
 
 def _validate(precision: str, opset: int, output: str | None, calibration: str | Path | None) -> None:
     if precision not in PRECISIONS:
-        raise ValueError(f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}")
+        raise ExportArgumentError(f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}")
     if opset not in OPSETS:
-        raise ValueError(f"`opset` must be {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
+        raise ExportArgumentError(f"`opset` must be {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
     if output not in (None, *OUTPUT_KINDS):
-        raise ValueError(f"`output` must be one of {OUTPUT_KINDS} or None. Received: output={output!r}")
+        raise ExportArgumentError(f"`output` must be one of {OUTPUT_KINDS} or None. Received: output={output!r}")
     if precision == "int8" and calibration is None:
-        raise ValueError("`precision='int8'` needs `calibration=`, a folder of pictures like those it will see.")
+        raise ExportArgumentError(
+            "`precision='int8'` needs `calibration=`, a folder of pictures like those it will see."
+        )
 
 
 def _compare(proto: onnx.ModelProto, manifest: Manifest, pictures: Pictures, expected: NDArray[np.float32]) -> Parity:
     """The parity on a few pictures, in every kind of batch; an error where the gate fails."""
-    rows, received = answers_in_every_batch(open_session(proto.SerializeToString()), pictures.images)
+    rows, received = answers_in_every_batch(open_file(proto.SerializeToString()), pictures.images)
     names = [pictures.names[row] for row in rows]
     parity = compare(expected[rows], received, names, manifest.class_names)
     return _passed(parity, manifest.precision)
@@ -178,7 +180,7 @@ def _lower(
 
 
 def _check(proto: onnx.ModelProto, manifest: Manifest, model: keras.Model, folder: str | Path, output: str) -> Parity:
-    session = open_session(proto.SerializeToString())
+    session = open_file(proto.SerializeToString())
     pictures = labelled_pictures(folder, manifest.image_size, manifest.policy, manifest.class_names)
     parity = compare_on(
         pictures, model, lambda images: answers(session, images), preprocessing=manifest.preprocessing, output=output
@@ -199,7 +201,7 @@ def _write(data: bytes, path: Path) -> ModelFile:
     try:
         temporary.write_bytes(data)
         written = load_model_file(temporary)
-        open_session(written.data)
+        open_file(written.data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,40 +1,42 @@
-"""What an ONNX file answers, in plain ONNX Runtime on the CPU: the device that has no modes of lower precision."""
+"""What an ONNX file answers, in batches of every kind."""
 
 from typing import Any
 
 import numpy as np
+from kerasxfer_serving.session import Session, open_session
 from numpy.typing import NDArray
 
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.graph import INPUT, OUTPUT
+from kerasxfer.export.graph import OUTPUT
 
 BATCH = 16
 
 
-def open_session(data: bytes) -> Any:
-    """An ONNX Runtime session on the CPU.
+def open_file(data: bytes, device: str = "cpu", *, output: str = OUTPUT, tf32: bool = False) -> Session:
+    """A session that gives probabilities. Comparisons are made on the CPU, or on CUDA without TF32.
 
     Raises:
-        ExportError: ONNX Runtime is missing, or refuses the file.
+        ExportError: ONNX Runtime is missing.
+        ModelError: it refuses the file.
+        DeviceError: the device cannot be had.
     """
     try:
-        import onnxruntime as ort
+        return open_session(data, device, batch_size=BATCH, outputs=[output], tf32=tf32)
     except ImportError as error:
-        raise ExportError('The parity check needs ONNX Runtime: `pip install "kerasxfer[cpu]"`, or `[gpu]`.') from error
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise ExportError(f"ONNX Runtime refuses the converted file: {error}") from error
+        raise ExportError('The comparison needs ONNX Runtime: `pip install "kerasxfer[cpu]"`, or `[gpu]`.') from error
 
 
-def answers(session: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def answers(session: Session, images: NDArray[np.uint8]) -> NDArray[Any]:
     """Probabilities of pictures, in batches of `BATCH`, the last one padded."""
-    return np.concatenate([_padded(session, images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
+    parts = []
+    for start in range(0, len(images), BATCH):
+        part = images[start : start + BATCH]
+        filler = np.zeros((BATCH - len(part), *part.shape[1:]), np.uint8)
+        parts.append(session.run(np.concatenate([part, filler]))[0][: len(part)])
+    return np.concatenate(parts)
 
 
-def answers_in_every_batch(session: Any, images: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+def answers_in_every_batch(session: Session, images: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[Any]]:
     """Answers by padded batches, by the first pictures alone and by a short tail: no batch size may change them.
 
     Returns:
@@ -42,15 +44,5 @@ def answers_in_every_batch(session: Any, images: NDArray[np.uint8]) -> tuple[NDA
     """
     alone, tail = np.arange(min(2, len(images))), np.arange(max(0, len(images) - 3), len(images))
     rows = np.concatenate([np.arange(len(images)), alone, tail])
-    parts = [answers(session, images), *(_run(session, images[[row]]) for row in alone), _run(session, images[tail])]
+    parts = [answers(session, images), *(session.run(images[[row]])[0] for row in alone), session.run(images[tail])[0]]
     return rows, np.concatenate(parts)
-
-
-def _padded(session: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    filler = np.zeros((BATCH - len(images), *images.shape[1:]), np.uint8)
-    return _run(session, np.concatenate([images, filler]))[: len(images)]
-
-
-def _run(session: Any, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    outputs: NDArray[np.float32] = session.run([OUTPUT], {INPUT: images})[0]
-    return outputs

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from kerasxfer.export.errors import ExportArgumentError
 from kerasxfer.layers.preprocess import APPLICATION_MODES, MODES, Preprocess
 
 # Identities at inference, but traced with their random generators, which ONNX Runtime then refuses.
@@ -103,7 +104,7 @@ def preprocessing_mode(name: str) -> str:
         name: a mode, a model (`"InceptionV3"`, `"inception_v3"`) or a module of `keras.applications` (`"resnet_v2"`).
 
     Raises:
-        ValueError: the name is none of these.
+        ExportArgumentError: the name is none of these.
 
     Example:
 
@@ -115,7 +116,10 @@ def preprocessing_mode(name: str) -> str:
         return name
     module = getattr(keras.applications, name, None)
     application = next((known for known in APPLICATION_MODES if hasattr(module, known)), name.replace("_", ""))
-    mode: str = Preprocess(application).mode
+    try:
+        mode: str = Preprocess(application).mode
+    except ValueError as error:
+        raise ExportArgumentError(f"`preprocessing` is not known. {error}") from None
     return mode
 
 

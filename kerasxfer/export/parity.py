@@ -91,6 +91,15 @@ class Parity:
     source_accuracy: Accuracy | None = None
     file_accuracy: Accuracy | None = None
 
+    def __str__(self) -> str:
+        text = (
+            f"{self.pictures} pictures, same top class {self.same_top_class:.2%}, "
+            f"largest difference {self.max_difference:.2g}, mean {self.mean_difference:.2g}"
+        )
+        if self.source_accuracy is None:
+            return text
+        return f"{text}; accuracy {self.source_accuracy} in Keras, {self.file_accuracy} in the file"
+
     def failure(self, gate: Gate) -> str | None:
         """What breaks the gate, with the picture it shows on, or `None`."""
         worst = self.worst[0]

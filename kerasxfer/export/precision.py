@@ -60,7 +60,7 @@ def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProt
 def _reader(images: NDArray[np.uint8]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # the base class is known at run time only
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.batches: Iterator[NDArray[np.uint8]] = iter(
                 [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]

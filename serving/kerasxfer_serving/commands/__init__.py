@@ -9,9 +9,10 @@ def main() -> None:
     from kerasxfer_serving.commands.benchmark import benchmark
     from kerasxfer_serving.commands.compare import compare
     from kerasxfer_serving.commands.env import env
+    from kerasxfer_serving.commands.inspect import inspect
     from kerasxfer_serving.commands.predict import predict
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-    for command in (predict, benchmark, compare, env):  # in the order of --help
+    for command in (predict, benchmark, compare, inspect, env):  # in the order of --help
         app.command()(command)
     _output.run(app, "kerasxfer-serving")

@@ -1,0 +1,35 @@
+from pathlib import Path
+from typing import Annotated
+
+from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands._choices import Device
+from typer import Argument, Exit, Option
+
+
+def check(
+    model: Annotated[Path, Argument(metavar="MODEL.onnx", help="Exported file.", show_default=False)],
+    against: Annotated[Path, Option(help="Run folder or model file it came from.", show_default=False)],
+    data: Annotated[Path, Option(help="Folder of labelled pictures.", show_default=False)],
+    device: Annotated[Device, Option(help="Where the file runs.")] = Device.cpu,
+    import_: Annotated[
+        list[str] | None, Option("--import", help="Module or .py file with custom layers.", show_default=False)
+    ] = None,
+    unsafe: Annotated[bool, Option("--unsafe", help="Run Python code (Lambda layers) in the model file.")] = False,
+    format: Annotated[_output.Format, Option(help="How to print the result.")] = _output.Format.text,
+) -> None:
+    """Compare an exported file with its Keras model on labelled pictures; exit 1 where they disagree."""
+    from kerasxfer.export.check import check_file
+
+    result = check_file(model, against, data, device=device, modules=import_ or (), safe_mode=not unsafe)
+    if format is _output.Format.json:
+        _output.print_json(result.to_dict())
+    else:
+        print(f"{model} on {result.device}: {result.parity}")
+        if result.tf32_difference is not None:
+            print(f"largest difference that TF32 makes: {result.tf32_difference:.2g}")
+        _output.print_table(list(result.parity.worst), title="Farthest apart")
+    if not result.same_source:
+        _output.note(f"`{against}` is not, or no longer, the model that was exported.")
+    if result.failure:
+        _output.note(f"Error: {result.failure}")
+        raise Exit(1)

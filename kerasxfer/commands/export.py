@@ -1,0 +1,103 @@
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands._choices import Activation
+from typer import Argument, Option
+
+from kerasxfer.commands import _options
+
+if TYPE_CHECKING:
+    from kerasxfer.export.report import Exported
+
+_MODEL, _PROOF = "Model", "Proof"
+
+
+class Precision(StrEnum):
+    """Numbers that the file computes with."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+def export(
+    model: Annotated[Path, Argument(help="Run folder, .keras or .h5 file, or SavedModel.", show_default=False)],
+    out: Annotated[Path, Option("--out", "-o", help="File to write.")] = Path("model.onnx"),
+    precision: Annotated[Precision, Option(help="int8 needs --calibration.")] = Precision.fp32,
+    opset: Annotated[int, Option(min=13, max=18, help="ONNX operator set.")] = 15,
+    features: Annotated[bool, Option("--features", help="Also output the pooled features.")] = False,
+    triton: Annotated[
+        Path | None, Option(help="Model repository of Triton to write to as well.", show_default=False)
+    ] = None,
+    preprocessing: Annotated[
+        str | None,
+        Option(
+            help="Normalisation to put in front: vgg16, inception_v3, rescale, …",
+            rich_help_panel=_MODEL,
+            show_default=False,
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None, Option(help="Class names, by commas.", rich_help_panel=_MODEL, show_default=False)
+    ] = None,
+    image_size: Annotated[
+        str | None, Option(help="Side, or HEIGHTxWIDTH.", rich_help_panel=_MODEL, show_default=False)
+    ] = None,
+    output: Annotated[
+        Activation | None, Option(help="What the model's output is.", rich_help_panel=_MODEL, show_default=False)
+    ] = None,
+    import_: Annotated[
+        list[str] | None,
+        Option("--import", help="Module or .py file with custom layers.", rich_help_panel=_MODEL, show_default=False),
+    ] = None,
+    unsafe: Annotated[
+        bool, Option("--unsafe", help="Run Python code (Lambda layers) in the file.", rich_help_panel=_MODEL)
+    ] = False,
+    check: Annotated[
+        Path | None, Option(help="Labelled pictures to compare all of.", rich_help_panel=_PROOF, show_default=False)
+    ] = None,
+    samples: Annotated[
+        Path | None, Option(help="Pictures to compare some of.", rich_help_panel=_PROOF, show_default=False)
+    ] = None,
+    calibration: Annotated[
+        Path | None, Option(help="Pictures to calibrate int8 on.", rich_help_panel=_PROOF, show_default=False)
+    ] = None,
+    format: Annotated[_output.Format, Option(help="How to print the result.")] = _output.Format.text,
+) -> None:
+    """Write a Keras model as one ONNX file that gives the model's own answers, or fail."""
+    from kerasxfer.export.convert import export_onnx
+    from kerasxfer.export.triton import write_triton
+
+    exported = export_onnx(
+        model,
+        out,
+        precision=precision,
+        opset=opset,
+        class_names=classes.split(",") if classes else None,
+        image_size=_options.image_size(image_size) if image_size else None,
+        preprocessing=preprocessing,
+        output=output,
+        features=features,
+        samples=samples,
+        calibration=calibration,
+        check=check,
+        modules=import_ or (),
+        safe_mode=not unsafe,
+    )
+    if triton is not None:
+        _output.note(f"Triton model: {write_triton(exported.file, triton)}")
+    if format is _output.Format.json:
+        _output.print_json(exported.to_dict())
+    else:
+        _print(exported)
+
+
+def _print(exported: "Exported") -> None:
+    file = exported.file
+    print(f"{file.path}  {file.size / 1e6:.2f} MB  {file.statistics['nodes']} nodes  sha256 {file.sha256}")
+    for precision, parity in exported.parity.items():
+        print(f"{precision}: {parity}")
+    if exported.check is not None:
+        print(f"labelled pictures: {exported.check}")
