@@ -26,7 +26,7 @@ _LABEL_MODES = ("int", "binary", "categorical")
 _SUBSETS = ("training", "validation")
 
 
-class ImageFolder(keras.utils.PyDataset):  # type: ignore[misc]
+class ImageFolder(keras.utils.PyDataset):
     """Pictures in class folders, decoded in threads: uint8 images and their labels.
 
     A folder directly under `root` is a class; its pictures may lie in folders of their own. The rows are sorted by

@@ -123,9 +123,9 @@ def plan(config: TrainConfig) -> dict[str, list[dict[str, Any]]]:
     """
     training, _ = datasets(config)
     model, stages = compiled_model(config, training.class_names), schedule(config)
-    tables = {"Stages": ProgressiveUnfreezing(stages, verbose=0).plan(model).rows} if stages else {}
+    tables = {"Stages": [*ProgressiveUnfreezing(stages, verbose=0).plan(model).rows]} if stages else {}
     if config.cache:
-        tables["Cache"] = BottleneckCache(config.cache, verbose=0).plan(model, training, stages).rows
+        tables["Cache"] = [*BottleneckCache(config.cache, verbose=0).plan(model, training, stages).rows]
     return tables
 
 

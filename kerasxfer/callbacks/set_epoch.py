@@ -3,7 +3,7 @@ from typing import Any
 import keras
 
 
-class SetEpoch(keras.callbacks.Callback):  # type: ignore[misc]
+class SetEpoch(keras.callbacks.Callback):
     """Tells a dataset which epoch `fit` is in.
 
     A dataset counts the epochs it has seen. When a run resumes, with `initial_epoch` or

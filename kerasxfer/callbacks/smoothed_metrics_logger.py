@@ -19,7 +19,7 @@ Logs = dict[str, Any]
 BOOKKEEPING = ("epoch", "batch", "stage", "trainable_params", "lr", "learning_rate")
 
 
-class SmoothedMetricsLogger(keras.callbacks.Callback):  # type: ignore[misc]
+class SmoothedMetricsLogger(keras.callbacks.Callback):
     """Adds exponential moving averages of the logs to the logs, so that other callbacks can act on them.
 
     Every `name` in the logs of an epoch gets a `smoothed_name` beside it, which History, CSVLogger and TensorBoard

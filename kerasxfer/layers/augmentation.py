@@ -32,7 +32,7 @@ _DRAWS = (
 
 
 @keras.saving.register_keras_serializable(package="kerasxfer")
-class Augmentation(keras.layers.Layer):  # type: ignore[misc]
+class Augmentation(keras.layers.Layer):
     """`ImageDataGenerator`'s random transformations as a layer on 0–255 pixels.
 
     In training each picture gets its own rotation, shift, shear, zoom and flips, composed into one affine

@@ -15,7 +15,7 @@ POOLINGS = {
 
 
 @keras.saving.register_keras_serializable(package="kerasxfer")
-class ClassifierHead(keras.layers.Layer):  # type: ignore[misc]
+class ClassifierHead(keras.layers.Layer):
     """Pooling, hidden layers with ReLU, dropout, and one probability per class.
 
     Dropout comes once, before the last layer. Under mixed precision the probabilities stay in `float32`.

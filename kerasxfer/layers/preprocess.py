@@ -50,7 +50,7 @@ def application_name(name: str) -> str:
 
 
 @keras.saving.register_keras_serializable(package="kerasxfer")
-class Preprocess(keras.layers.Layer):  # type: ignore[misc]
+class Preprocess(keras.layers.Layer):
     """Turns 0–255 RGB pixels into what a pretrained network was trained on.
 
     The same numbers as `keras.applications.<module>.preprocess_input`, computed in the graph, so that a saved or
