@@ -97,6 +97,7 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
     training, validation = datasets(config)
     model, stages = compiled_model(config, training.class_names), schedule(config)
     callbacks = [
+        keras.callbacks.ProgbarLogger(),  # first, so that it shows the metrics without their smoothed doubles
         SetEpoch(training),
         SmoothedMetricsLogger(csv=run / "history.csv", plot=run / "curves.png"),
         *([ProgressiveUnfreezing(stages)] if stages else []),

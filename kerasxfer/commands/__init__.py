@@ -3,6 +3,8 @@
 
 def main() -> None:
     """Entry point of `kerasxfer`."""
+    import os
+
     import typer
     from kerasxfer_serving.commands import _output
     from kerasxfer_serving.commands.benchmark import benchmark
@@ -16,6 +18,8 @@ def main() -> None:
     from kerasxfer.commands.report import report
     from kerasxfer.commands.train import train
 
+    # What TensorFlow says of itself while it loads is not about the user's task.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
     for command in (train, export, check, report, preview, predict, benchmark, inspect, env):  # in the order of --help
         app.command()(command)

@@ -42,7 +42,7 @@ def train(
     weights: Annotated[str, Option(help="`imagenet`, a weights file, or `none`.", rich_help_panel=_MODEL)] = "imagenet",
     head: Annotated[
         str, Option(help="Pooling and hidden units: average, max, flatten-256.", rich_help_panel=_MODEL)
-    ] = ("flatten-256"),
+    ] = "average",
     dropout: Annotated[float, Option(help="Fraction dropped in the head.", rich_help_panel=_MODEL)] = 0.2,
     sigmoid: Annotated[
         bool, Option("--sigmoid", help="One sigmoid unit for two classes.", rich_help_panel=_MODEL)
