@@ -1,0 +1,289 @@
+"""`BottleneckCache`: train on cached activations at the freeze boundary."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasxfer.bottleneck import maintenance
+from kerasxfer.bottleneck.errors import CacheError
+from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, Place
+from kerasxfer.bottleneck.job import Job, Settings
+from kerasxfer.bottleneck.measure import faster_with_jit, seconds_per_picture
+from kerasxfer.bottleneck.planner import Plan, parse_bytes, storage_dtype
+from kerasxfer.bottleneck.routing import Router
+from kerasxfer.bottleneck.sources import Source, as_source
+
+Rows = list[dict[str, Any]]
+
+
+class BottleneckCache:
+    """Trains the unfrozen part of a model on activations that are computed once and kept on disk.
+
+    While the first layers of a model are frozen, what they make of a picture never changes. `fit` runs them once,
+    stores the result where the frozen part ends, and then trains only what comes after it: the same losses and
+    gradients as `model.fit`, several times faster. With `ProgressiveUnfreezing` among the callbacks every stage trains
+    from a boundary of its own, and one pass over the pictures fills them all.
+
+    The cache can never be stale: features are found by the pictures' content, the frozen weights, the preprocessing and
+    the versions. It survives kills and full disks, takes new pictures one by one, and may be filled by several
+    processes or machines and moved elsewhere.
+
+    Args:
+        directory: Where the features are kept; many models and data sets may share it.
+        dtype: Storage dtype. `"float16"` takes half the space and is not exact. Defaults to `None`, exact.
+        budget: Largest size of the directory, as `"20GB"` or bytes; a stage that would exceed it is cached nearer to
+            the input, where the features are smaller, or not at all. Defaults to `None`, what the disk has.
+        copies: Number of augmented copies of each picture, if the data set or the model augments at random. The epochs
+            take turns with them: as many copies as epochs train exactly as `model.fit` with an augmenting
+            `ImageFolder`; fewer train on fewer different pictures, which regularises less. Defaults to `0`.
+        pooled: Whether `features` averages over the places of the feature map. Defaults to `False`.
+        seed: Seed of the order of arrays and of the augmented copies. Defaults to `0`.
+        jit_compile: Whether the suffix is compiled by XLA. `"auto"` measures on TensorFlow which is faster, unless the
+            model was compiled with `jit_compile=False` or the fit is short. Defaults to `"auto"`.
+        verbose: `0` for silence. Defaults to `1`.
+
+    Example:
+
+    ```python
+    cache = kerasxfer.BottleneckCache("cache/")
+    stages = [kerasxfer.Stage(epochs=5), kerasxfer.Stage("block5", learning_rate=1e-5)]
+    history = cache.fit(
+        model, train, validation_data=validation, epochs=20,
+        callbacks=[kerasxfer.callbacks.ProgressiveUnfreezing(stages), keras.callbacks.ModelCheckpoint("best.keras")],
+    )
+    ```
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, dtype: str | None = None, budget: int | float | str | None = None,
+        copies: int = 0, pooled: bool = False, seed: int = 0, jit_compile: bool | str = "auto", verbose: int = 1,
+    ) -> None:  # fmt: skip
+        if dtype is not None and not np.issubdtype(np.dtype(dtype), np.floating):
+            raise ValueError(f"`dtype` must be None or a floating-point dtype. Received: dtype={dtype!r}")
+        if copies < 0:
+            raise ValueError(f"`copies` must be 0 or more. Received: copies={copies}")
+        self.directory = Path(directory)
+        self.pooled = pooled
+        self.jit_compile = jit_compile
+        self.verbose = verbose
+        self._settings = Settings(self.directory, dtype, parse_bytes(budget), copies, seed, verbose)
+
+    def fit(
+        self, model: keras.Model, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
+        verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0, validation_data: Any = None,
+        shuffle: bool = True, class_weight: Any = None, sample_weight: Any = None, initial_epoch: int = 0,
+        steps_per_epoch: int | None = None, validation_steps: int | None = None,
+        validation_batch_size: int | None = None, validation_freq: int = 1,
+    ) -> Any:  # fmt: skip
+        """Train `model` as `model.fit` does, from cached features.
+
+        It *is* `model.fit`, fed with features: callbacks, metrics, optimizer and History are the model's own.
+
+        Args:
+            model: A compiled functional or Sequential model with one input.
+            x: `ImageFolder`, array, `PyDataset`, `tf.data.Dataset` or torch `DataLoader`.
+            y: Labels, with an array.
+            batch_size: With an array. Defaults to `None`, 32.
+            epochs: Number of the epoch to stop at. Defaults to `1`.
+            verbose: As of `model.fit`. Defaults to `"auto"`.
+            callbacks: As of `model.fit`; they see the whole model. Defaults to `None`.
+            validation_split: Share of the arrays' last rows to validate on. Defaults to `0.0`.
+            validation_data: As `x`, or a tuple of arrays. Defaults to `None`.
+            shuffle: As of `model.fit`; arrays get an order from `(seed, epoch)`. Defaults to `True`.
+            class_weight: As of `model.fit`. Defaults to `None`.
+            sample_weight: With an array. Defaults to `None`.
+            initial_epoch: As of `model.fit`. Defaults to `0`.
+            steps_per_epoch: Batches in an epoch; the next one goes on from there. Defaults to `None`, all.
+            validation_steps: Batches to validate on. Defaults to `None`, all.
+            validation_batch_size: With arrays. Defaults to `None`, `batch_size`.
+            validation_freq: As of `model.fit`. Defaults to `1`.
+
+        Returns:
+            The `History`.
+
+        Raises:
+            CacheError: If nothing can be cached exactly, or the cache cannot be written; it names the layer or the
+                folder, and the remedy.
+        """
+        if not model.compiled:
+            raise ValueError("`model` must be compiled before it is fitted: call `model.compile`.")
+        if validation_split and validation_data is None:
+            (x, y, sample_weight), validation_data = _split((x, y, sample_weight), validation_split)
+        callbacks = _as_list(callbacks)
+        source = as_source(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=self._settings.seed)
+        validation = _validation(validation_data, validation_batch_size or batch_size)
+        job = Job(self._settings, model, _schedule(callbacks))
+        plan = job.plan(source, validation)
+        self._announce(plan, epochs)
+
+        feeds = [FeatureFeed(source, copies=job.copies(source), steps=steps_per_epoch)]
+        if validation is not None:
+            feeds.append(FeatureFeed(validation, steps=validation_steps, restart=True))
+        for feed in feeds:
+            job.build(job.known_beforehand(plan), feed.source, feed.copies)
+        places = self._places(job, plan, source, epochs * len(feeds[0]))
+        router = Router(job.graph, places, feeds, job.fetch, augmentation=bool(feeds[0].copies))
+        router.enter(next(place for place in places if place.position == plan.first_position))
+        with router.routed(model):
+            return model.fit(
+                feeds[0], epochs=epochs, verbose=verbose, callbacks=[*callbacks, router],
+                validation_data=feeds[1] if validation is not None else None,
+                # Keras shuffles the order of a data set's batches itself, here as it would there.
+                shuffle=shuffle and isinstance(x, keras.utils.PyDataset), class_weight=class_weight,
+                initial_epoch=initial_epoch, validation_freq=validation_freq,
+            )  # fmt: skip
+
+    def plan(self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None) -> Plan:
+        """Say what would be cached, how large it is, what it gains and why. Nothing is trained or written.
+
+        Args:
+            model: The model.
+            data: As `x` of `fit`.
+            stages: A list of `Stage`. Defaults to `None`, what is trainable now.
+
+        Returns:
+            A `Plan`; it is printed too unless `verbose=0`.
+        """
+        job, source = Job(self._settings, model, stages), as_source(data)
+        plan = job.plan(source)
+        if plan.positions:
+            images = source.images(np.arange(min(source.batch_size, len(source.keys))))
+            seconds = seconds_per_picture(job.graph.model(0, plan.positions), images) * plan.pictures
+            plan = replace(plan, notes=(f"Computing the features takes about {seconds:.0f} s on this machine.",))
+        if self.verbose:
+            print(plan)
+        return plan
+
+    def build(
+        self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None, *,
+        shard: tuple[int, int] | None = None,
+    ) -> Plan:  # fmt: skip
+        """Compute the features of all stages without training.
+
+        Args:
+            model: The model.
+            data: As `x` of `fit`.
+            stages: A list of `Stage`. Defaults to `None`, what is trainable now.
+            shard: `(i, n)`, `0 <= i < n`: compute only the i-th of n parts. Any number of processes or machines may
+                fill one directory, each with its own part, in any order, as often as you like. Defaults to `None`.
+
+        Returns:
+            The `Plan` that was carried out.
+        """
+        if shard is not None and not 0 <= shard[0] < shard[1]:
+            raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: shard={shard}")
+        job, source = Job(self._settings, model, stages), as_source(data)
+        plan = job.plan(source)
+        job.build(job.known_beforehand(plan), source, job.copies(source), shard)
+        return plan
+
+    def features(self, prefix: keras.Model, data: Any) -> keras.utils.PyDataset:
+        """Features of a data set, for a training loop of your own.
+
+        Args:
+            prefix: A model from pictures to features, as of `kerasxfer.split_at_boundary`.
+            data: As `x` of `fit`.
+
+        Returns:
+            A data set of `(features, labels)` in the order of `data`, epoch by epoch; `numpy.asarray` gives the
+            features of all rows in their fixed order.
+
+        Example:
+
+        ```python
+        prefix, suffix = kerasxfer.split_at_boundary(model)
+        suffix.compile("adam", "sparse_categorical_crossentropy")
+        suffix.fit(cache.features(prefix, train), epochs=10)
+        ```
+        """
+        if self.pooled and len(prefix.output_shape) > 2:
+            pooling = f"GlobalAveragePooling{len(prefix.output_shape) - 2}D"
+            prefix = keras.Model(prefix.inputs, getattr(keras.layers, pooling)()(prefix.outputs[0]))
+        job, source = Job(self._settings, prefix), as_source(data)
+        feed = FeatureFeed(source)
+        return FeatureDataset(source, job.fetch(feed, len(job.graph.steps))[1])
+
+    def list(self) -> Rows:
+        """One row for each set of features in the directory: boundary, rows, bytes, platform, last use."""
+        return maintenance.shelves(self.directory)
+
+    def verify(self) -> Rows:
+        """Compare every shard with its hash; returns one row for each that is damaged or unfinished."""
+        return maintenance.verify(self.directory)
+
+    def gc(self, budget: int | float | str | None = None, older_than: float | None = None) -> Rows:
+        """Remove what dead builders left, then the features used longest ago.
+
+        Args:
+            budget: size to get the directory down to. Defaults to `None`, the cache's own budget.
+            older_than: remove what was last used more than so many days ago. Defaults to `None`.
+
+        Returns:
+            One row for each thing removed.
+        """
+        limit = self._settings.budget if budget is None else parse_bytes(budget)
+        return maintenance.collect(self.directory, limit, older_than)
+
+    def _places(self, job: Job, plan: Plan, source: Source, steps: int) -> Sequence[Place]:
+        sample = source.images(np.array([0]), 0 if job.settings.copies else None)
+        places = [Place(0, sample.shape[1:], sample.dtype, None)]
+        for position in plan.positions:
+            tensor = job.graph.cut(position)
+            dtype = storage_dtype(tensor, job.settings.dtype)
+            place = Place(position, tensor.shape[1:], dtype, job.graph.model(position))
+            place.jit_compile = self._jit_compile(job.model, place, source.batch_size, steps)
+            places.append(place)
+        return places
+
+    def _jit_compile(self, model: keras.Model, place: Place, batch_size: int, steps: int) -> bool | None:
+        if isinstance(self.jit_compile, bool):
+            return self.jit_compile
+        return faster_with_jit(self.directory, model, place.suffix, place.nothing, batch_size, steps)
+
+    def _announce(self, plan: Plan, epochs: int) -> None:
+        if not self.verbose:
+            return
+        for stage in plan.stages:
+            print(stage, file=sys.stderr)
+        if copies := self._settings.copies:
+            print(
+                f"The epochs take turns with {copies} fixed augmented copies of each picture; fresh augmentation in "
+                f"each of {epochs} epochs would need {epochs}.",
+                file=sys.stderr,
+            )
+
+
+def _split(arrays: tuple[Any, Any, Any], share: float) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The last rows for validation, as `fit` divides them."""
+    if not hasattr(arrays[0], "shape"):
+        raise ValueError("`validation_split` needs arrays. Give `validation_data`, or split the `ImageFolder`.")
+    at = int(np.floor(len(arrays[0]) * (1.0 - share)))
+    parts = [None if array is None else (array[:at], array[at:]) for array in arrays]
+    return tuple(p and p[0] for p in parts), tuple(p and p[1] for p in parts)
+
+
+def _validation(data: Any, batch_size: int | None) -> Source | None:
+    if data is None:
+        return None
+    source = as_source(*(data if isinstance(data, tuple | list) else (data,)), batch_size=batch_size)
+    if source.random:
+        raise CacheError("`validation_data` must not be augmented. Received: an augmenting data set.")
+    return source
+
+
+def _schedule(callbacks: Sequence[Any]) -> Sequence[Any] | None:
+    from kerasxfer.callbacks import ProgressiveUnfreezing
+
+    return next((callback.stages for callback in callbacks if isinstance(callback, ProgressiveUnfreezing)), None)
+
+
+def _as_list(callbacks: Any) -> Sequence[Any]:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    return [] if callbacks is None else list(keras.tree.flatten(callbacks))

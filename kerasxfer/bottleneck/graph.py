@@ -1,0 +1,171 @@
+"""A model's graph as a list of steps, nested models inlined, and the models between two of its tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from kerasxfer.bottleneck.errors import BoundaryError
+
+Tensor = Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a layer or operation: what went in, what came out (symbolic tensors)."""
+
+    operation: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: Any
+
+    @property
+    def input_tensors(self) -> list[Tensor]:
+        """Symbolic tensors among the arguments, in order."""
+        return tensors_in((self.args, self.kwargs))
+
+    @property
+    def output_tensors(self) -> list[Tensor]:
+        """Symbolic results."""
+        return tensors_in(self.outputs)
+
+    @property
+    def variables(self) -> list[Any]:
+        """Variables of the layer; none for a plain operation."""
+        return list(getattr(self.operation, "variables", ()))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Steps in topological order. Tensor 0 is the input, tensor k + 1 the (first) output of step k."""
+
+    input: Tensor
+    steps: tuple[Step, ...]
+    outputs: Any
+
+    def cut(self, position: int) -> Tensor:
+        """The tensor after the first `position` steps."""
+        return self.steps[position - 1].output_tensors[0] if position else self.input
+
+    def single_tensor_cuts(self) -> list[int]:
+        """Positions where one tensor is all that the later steps and the outputs need, the input (0) first.
+
+        A tensor through which every path from input to output passes has all other steps either before or after it,
+        so in any topological order it is the whole frontier at its own position: one sweep finds every such tensor.
+        """
+        last_use = {id(tensor): k for k, step in enumerate(self.steps) for tensor in step.input_tensors}
+        last_use.update((id(tensor), len(self.steps)) for tensor in tensors_in(self.outputs))
+        frontier = {id(self.input)}
+        cuts = [0]
+        for k, step in enumerate(self.steps):
+            frontier = {tensor for tensor in frontier if last_use[tensor] > k}
+            frontier.update(id(tensor) for tensor in step.output_tensors if last_use.get(id(tensor), -1) > k)
+            if len(frontier) == 1 and id(step.output_tensors[0]) in frontier:
+                cuts.append(k + 1)
+        return cuts
+
+    def model(self, start: int = 0, stops: Sequence[int] | None = None, name: str | None = None) -> keras.Model:
+        """Model between tensors, sharing layers and variables.
+
+        Args:
+            start: position of its input. Defaults to `0`, the graph's input.
+            stops: positions of its outputs; one position gives one output. Defaults to `None`, the graph's outputs.
+            name: its name.
+        """
+        entry, replaced = self.input, {}
+        if start:
+            boundary = self.cut(start)
+            entry = keras.Input(batch_shape=boundary.shape, dtype=boundary.dtype, name="features")
+            replaced = self._replay(entry, start, max(stops) if stops else len(self.steps))
+        if stops is None:
+            outputs = self.outputs
+        else:
+            outputs = [self.cut(stop) for stop in stops] if len(stops) > 1 else self.cut(stops[0])
+        return _model(entry, keras.tree.map_structure(lambda t: replaced.get(id(t), t), outputs), name)
+
+    def _replay(self, entry: Tensor, start: int, stop: int) -> dict[int, Tensor]:
+        """Call the steps again on another tensor; a `keras.Model` on inner tensors would lose a layer used twice."""
+        replaced = {id(self.cut(start)): entry}
+        for step in self.steps[start:stop]:
+            args, kwargs = keras.tree.map_structure(lambda t: replaced.get(id(t), t), (step.args, step.kwargs))
+            outputs = step.operation(*args, **kwargs)
+            replaced.update(zip(map(id, step.output_tensors), tensors_in(outputs), strict=True))
+        return replaced
+
+
+def trace(model: keras.Model) -> Graph:
+    """Walk a model's graph on a fresh input, going into nested models.
+
+    Args:
+        model: Functional or Sequential model with one input.
+
+    Returns:
+        The `Graph`.
+
+    Raises:
+        BoundaryError: If the model has no graph, or several inputs.
+    """
+    if not _has_graph(model):
+        raise BoundaryError(
+            f"Model `{model.name}` must be a built functional or Sequential model: only their graph says what lies "
+            f"between the input and the trained layers. Received: {type(model).__name__}. Wrap it: "
+            "`keras.Model(inputs, outputs)`."
+        )
+    inputs = model.inputs
+    if len(inputs) != 1:
+        raise BoundaryError(
+            f"Model `{model.name}` must have one input, the pictures. Received: {len(inputs)} inputs. "
+            "Train it with `model.fit`."
+        )
+    steps: list[Step] = []
+
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if _has_graph(operation):
+            return run(operation, args[0] if args else kwargs["inputs"])
+        outputs = operation(*args, **kwargs)
+        steps.append(Step(operation, args, kwargs, outputs))
+        return outputs
+
+    def run(nested: Any, x: Any) -> Any:
+        if isinstance(nested, keras.Sequential):
+            for layer in nested.layers:
+                x = call(layer, x)
+            return x
+        # Not public, but what `keras.models.clone_model(call_function=…)` does; that one would also build and compile
+        # a new model, with new names refused where the inlined layers' names clash.
+        outputs = nested._run_through_graph(x, call_fn=call)
+        return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
+
+    entry = keras.Input(batch_shape=inputs[0].shape, dtype=inputs[0].dtype, name=inputs[0].name)
+    outputs = run(model, entry)
+    return Graph(entry, tuple(steps), outputs)
+
+
+def tensors_in(structure: Any) -> list[Tensor]:
+    """Symbolic tensors of a nested structure."""
+    return [leaf for leaf in keras.tree.flatten(structure) if isinstance(leaf, keras.KerasTensor)]
+
+
+def _has_graph(layer: Any) -> bool:
+    if isinstance(layer, keras.Sequential):
+        return bool(layer.built) and type(layer).call is keras.Sequential.call
+    # A functional model whose class has a `call` of its own does something else than its graph.
+    return isinstance(layer, keras.Model) and isinstance(layer, keras.Function) and _plain_call(layer)
+
+
+def _plain_call(model: keras.Model) -> bool:
+    functional: Any = next(cls for cls in type(model).__mro__ if cls.__name__ == "Functional")
+    return bool(type(model).call is functional.call)
+
+
+def _model(inputs: Tensor, outputs: Any, name: str | None) -> keras.Model:
+    try:
+        return keras.Model(inputs, outputs, name=name)
+    except ValueError as error:
+        if "unique" not in str(error):
+            raise
+        raise BoundaryError(
+            f"The layers of all nested models must have names of their own, so that they fit into one graph. {error} "
+            "Rename them when you build the model: `name=`."
+        ) from error

@@ -1,0 +1,152 @@
+"""One model, one data set, one schedule: what is cached for them, and getting it."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerasxfer.bottleneck import maintenance
+from kerasxfer.bottleneck.boundary import augmenting_steps, refuse_useless, trained_now
+from kerasxfer.bottleneck.builder import Builder, Tap, existing_parent, items_of
+from kerasxfer.bottleneck.errors import CacheError
+from kerasxfer.bottleneck.feeding import FeatureFeed
+from kerasxfer.bottleneck.fingerprint import canonical_config, fingerprint, platform
+from kerasxfer.bottleneck.graph import Graph, trace
+from kerasxfer.bottleneck.planner import Plan, plan_stages, storage_dtype
+from kerasxfer.bottleneck.sources import Source
+from kerasxfer.bottleneck.store import Features, Shelf
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `BottleneckCache` that decide what is stored."""
+
+    directory: Path
+    dtype: str | None
+    budget: float
+    copies: int
+    seed: int
+    verbose: int
+
+
+class Job:
+    """Plans, builds and opens the features of one model.
+
+    Args:
+        settings: Those of the cache.
+        model: The model; its weights are read whenever a fingerprint is needed, as they may change.
+        stages: A list of `Stage`. Defaults to `None`, one stage that trains what is trainable now.
+    """
+
+    def __init__(self, settings: Settings, model: keras.Model, stages: Sequence[Any] | None = None) -> None:
+        self.settings = settings
+        self.model = model
+        self.graph = trace(model)
+        self.stages = trained_by_stage(model, self.graph, stages)
+        self.augmented = augmenting_steps(self.graph)
+
+    def copies(self, source: Source) -> int:
+        """Copies to cache of a training set; refuses augmentation without copies, and copies without augmentation."""
+        copies = self.settings.copies
+        if copies and not (source.random or self.augmented):
+            raise CacheError(
+                "`copies` needs random augmentation: `ImageFolder(augmentation=…)` or random layers at the front of "
+                f"the model. Received: copies={copies}, and neither of them; leave `copies` out."
+            )
+        if source.random and not copies:
+            raise CacheError(
+                "The data set augments at random, so its pictures are others in each epoch. Either cache a number of "
+                "augmented copies, `BottleneckCache(directory, copies=K)`, or leave out `augmentation` and cache the "
+                "plain pictures."
+            )
+        return copies
+
+    def plan(self, source: Source, validation: Source | None = None) -> Plan:
+        """Decide where each stage is cached."""
+        copies = self.copies(source)
+        rows = len(items_of(source, copies)) + (len(items_of(validation, 0)) if validation else 0)
+        directory = self.settings.directory
+        free = shutil.disk_usage(existing_parent(directory)).free
+        room = min(self.settings.budget, maintenance.size(directory) + free)
+        plans = plan_stages(
+            self.graph, self.stages, rows, room, storage=self.settings.dtype, augmentation=bool(copies)
+        )  # fmt: skip
+        if not any(plan.boundary.worthwhile for plan in plans):
+            refuse_useless(self.model, plans[0].boundary)
+        return Plan(tuple(plans), rows)
+
+    def known_beforehand(self, plan: Plan) -> list[int]:
+        """Boundaries whose prefix no earlier stage trains: their features can be computed before the fit."""
+        positions, trained = set(), set[int]()
+        for stage, (_, ids) in zip(plan.stages, self.stages, strict=True):
+            position = stage.boundary.position
+            prefix = {id(variable) for step in self.graph.steps[:position] for variable in step.variables}
+            if stage.cached and not prefix & trained:
+                positions.add(position)
+            trained |= ids
+        return sorted(positions)
+
+    def taps(self, positions: Sequence[int], source: Source, copies: int) -> list[Tap]:
+        """The boundaries with the shelves that belong to the present weights."""
+        conditions: dict[str, Any] = {**source.conditions, "jit_compile": bool(self.model.jit_compile)}
+        if copies and self.augmented:
+            layers = [canonical_config(step.operation) for step in self.graph.steps[: self.augmented]]
+            conditions.update(augmentation_layers=layers, copies_seed=self.settings.seed)
+        taps = []
+        for position in positions:
+            tensor = self.graph.cut(position)
+            dtype = storage_dtype(tensor, self.settings.dtype)
+            digest = fingerprint(self.graph, position, dtype=dtype.name, **conditions)
+            name = self.graph.steps[position - 1].operation.name
+            taps.append(Tap(position, name, tuple(tensor.shape[1:]), dtype, Shelf(self.settings.directory, digest)))
+        return taps
+
+    def build(
+        self, positions: Sequence[int], source: Source, copies: int, shard: tuple[int, int] | None = None
+    ) -> list[Tap]:
+        """Compute what is missing at some boundaries, in one pass."""
+        taps = self.taps(positions, source, copies)
+        wanted = {item.key for item in items_of(source, copies)}
+        if not any(wanted - tap.shelf.keys() for tap in taps):
+            return taps
+        for tap in taps:
+            tap.shelf.describe(
+                {
+                    "model": self.model.name,
+                    "boundary": tap.name,
+                    "shape": tap.shape,
+                    "dtype": tap.dtype.name,
+                    "platform": platform(),
+                    "pictures": source.conditions,
+                }
+            )
+        builder = Builder(
+            self.graph, taps, augmented=self.augmented if copies else 0, jit_compile=bool(self.model.jit_compile),
+            seed=self.settings.seed, verbose=self.settings.verbose,
+        )  # fmt: skip
+        builder.run(source, copies, shard)
+        return taps
+
+    def fetch(self, feed: FeatureFeed, position: int) -> tuple[str, Features]:
+        """Fingerprint and features of a boundary, computed if they are missing or damaged."""
+        (tap,) = self.build([position], feed.source, feed.copies)
+        if feed.features and feed.features[0] == tap.shelf.fingerprint:
+            return feed.features
+        try:
+            features = tap.shelf.open(feed.keys)
+        except CacheError:
+            self.build([position], feed.source, feed.copies)
+            features = tap.shelf.open(feed.keys)
+        return tap.shelf.fingerprint, features
+
+
+def trained_by_stage(model: keras.Model, graph: Graph, stages: Sequence[Any] | None) -> list[tuple[str, set[int]]]:
+    """Name and ids of what is trained, for each stage of a schedule; for none, what is trainable now."""
+    if not stages:
+        return [("fit", trained_now(model, graph))]
+    from kerasxfer.unfreezing import resolve
+
+    return [(stage.name, {id(part) for part in (*stage.variables, *stage.layers)}) for stage in resolve(stages, model)]

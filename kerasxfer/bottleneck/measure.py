@@ -1,0 +1,81 @@
+"""Short measurements of this machine: the prefix's speed, and whether XLA makes the suffix faster or slower."""
+
+import contextlib
+import json
+import platform as machine
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasxfer.bottleneck.store import LAYOUT, write_atomically
+
+# A compilation takes as long as some hundred steps of a small suffix: measuring would cost more than it gains.
+LEAST_STEPS = 100
+
+
+def seconds_per_picture(model: keras.Model, images: NDArray[Any]) -> float:
+    """Time of the forward pass, without the compilation."""
+    return _fastest(lambda: model.predict_on_batch(images), repeats=1) / len(images)
+
+
+def faster_with_jit(
+    directory: Path, model: keras.Model, suffix: Any, nothing: NDArray[Any], batch_size: int, steps: int
+) -> bool | None:
+    """Whether training the suffix is faster with XLA, measured once on a copy of it and remembered in the cache.
+
+    Only on TensorFlow is it a question: XLA halves the speed of convolutions on some CPUs and doubles that of others.
+    JAX is made for compilation, and Keras does not compile on PyTorch unless told to.
+
+    Args:
+        directory: the cache's directory.
+        model: the compiled model; `jit_compile=False` there is the user's word.
+        suffix: the model from the boundary on.
+        nothing: an array of no rows with the features' shape and dtype.
+        batch_size: pictures in a batch.
+        steps: training steps that the fit will take.
+
+    Returns:
+        The faster setting, or None to leave the model's.
+    """
+    if keras.backend.backend() != "tensorflow" or not model.jit_compile or steps < LEAST_STEPS:
+        return None
+    trained = "".join("01"[layer.trainable] for layer in suffix.layers)
+    key = " ".join(
+        map(str, [machine.node(), keras.version(), suffix.count_params(), nothing.shape, batch_size, trained])
+    )
+    path = directory / LAYOUT / "jit_compile.json"
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(path.read_text())
+        if key in known:
+            return bool(known[key])
+    batch = np.random.default_rng(0).random((batch_size, *nothing.shape[1:]), dtype="float32")
+    seconds = {jit: _training_seconds(suffix, batch, jit) for jit in (False, True)}
+    faster = seconds[True] < seconds[False]
+    with contextlib.suppress(OSError):
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, [json.dumps({**known, key: faster}).encode()])
+    return faster
+
+
+def _training_seconds(suffix: keras.Model, batch: NDArray[Any], jit_compile: bool) -> float:
+    copy = keras.models.clone_model(suffix)
+    targets = np.zeros((len(batch), *copy.output_shape[1:]), "float32")
+    copy.compile("sgd", "mse", jit_compile=jit_compile)
+    return _fastest(lambda: copy.train_on_batch(batch, targets))
+
+
+def _fastest(call: Callable[[], Any], repeats: int = 3) -> float:
+    """Least time of some calls, after one that compiles."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

@@ -1,0 +1,264 @@
+"""Where pictures and labels come from: rows with a key that says what is in the picture, whatever the data set."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasxfer.bottleneck.errors import CacheError
+
+Rows = NDArray[np.intp]
+
+
+class Source(Protocol):
+    """A data set as the cache sees it: numbered rows, their content keys, and an order for each epoch."""
+
+    batch_size: int
+    epoch: int
+
+    @property
+    def keys(self) -> list[str]:
+        """Content hash of every row."""
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What besides the content decides the pixels: size, resizing, decoder."""
+
+    @property
+    def random(self) -> bool:
+        """Whether the data set augments its pictures at random."""
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+
+    def batch_rows(self, index: int) -> Rows:
+        """Rows of a batch of the current epoch."""
+
+    def targets(self, rows: Rows) -> tuple[Any, ...]:
+        """What follows the pictures in a batch: labels, and sample weights if there are any."""
+
+    def images(self, rows: Rows, copy: int | None = None) -> NDArray[Any]:
+        """Pictures of the rows; of an augmenting data set, their augmented copy with this number."""
+
+    def stream(self, rows: Rows) -> Iterator[tuple[Rows, NDArray[Any]]] | None:
+        """The pictures of the rows in one pass, in the data set's own order; None if `images` is as cheap."""
+
+    def label(self, row: int) -> str:
+        """Name of a row in messages."""
+
+    def end_epoch(self) -> None:
+        """Go on to the next epoch's order."""
+
+
+class FolderSource:
+    """An `ImageFolder`; its own order, its own labels. The keys are hashes of the files."""
+
+    def __init__(self, folder: Any) -> None:
+        self.folder = folder
+        self.batch_size = int(folder.batch_size)
+        self._keys: list[str] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The folder's: it counts by itself, and `SetEpoch` sets it, so that the batches are those of `model.fit`."""
+        return int(self.folder.epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        pass
+
+    @property
+    def keys(self) -> list[str]:
+        if self._keys is None:
+            self._keys = _hash_files([self.folder.root / path for path in self.folder.paths], self.folder.threads)
+        return self._keys
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        from importlib.metadata import version
+
+        conditions = {
+            "pixels": "file",
+            "image_size": list(self.folder.image_size),
+            "policy": self.folder.policy.to_dict(),
+            "decoder": f"pillow {version('pillow')}",
+        }
+        if self.random:
+            from kerasxfer.bottleneck.fingerprint import canonical_config
+
+            conditions["augmentation"] = canonical_config(self.folder.augmentation)
+            conditions["augmentation_seed"] = self.folder.seed
+        return conditions
+
+    @property
+    def random(self) -> bool:
+        return self.folder.augmentation is not None
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def batch_rows(self, index: int) -> Rows:
+        return np.asarray(self.folder.batch_rows(index))
+
+    def targets(self, rows: Rows) -> tuple[Any, ...]:
+        return (self.folder.targets(rows),)
+
+    def images(self, rows: Rows, copy: int | None = None) -> NDArray[Any]:
+        # As in epoch `copy`: with as many copies as epochs, the epochs are exactly those of `model.fit`.
+        return np.asarray(self.folder.load(rows, copy))
+
+    def stream(self, rows: Rows) -> None:
+        return None
+
+    def label(self, row: int) -> str:
+        return f"'{self.folder.paths[row]}'"
+
+    def end_epoch(self) -> None:
+        self.folder.set_epoch(self.folder.epoch + 1)
+
+
+class RowSource:
+    """Shared by data sets without an order of their own: the order of an epoch depends on `(seed, epoch)` alone."""
+
+    def __init__(self, targets: tuple[Any, ...], batches: list[Rows], shuffle: bool, seed: int) -> None:
+        self._targets = targets
+        self._batches = batches
+        self._shuffle = shuffle
+        self._seed = seed
+        self._order: tuple[int, list[Rows]] | None = None
+        self.epoch = 0
+        self.batch_size = max(len(rows) for rows in batches)
+        self.random = False
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def batch_rows(self, index: int) -> Rows:
+        if not self._shuffle:
+            return self._batches[index]
+        if self._order is None or self._order[0] != self.epoch:
+            self._order = (self.epoch, self._shuffled(np.random.default_rng((self._seed, self.epoch))))
+        return self._order[1][index]
+
+    def targets(self, rows: Rows) -> tuple[Any, ...]:
+        return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in self._targets)
+
+    def label(self, row: int) -> str:
+        return f"row {row}"
+
+    def end_epoch(self) -> None:
+        self.epoch += 1
+
+    def _shuffled(self, generator: np.random.Generator) -> list[Rows]:
+        return batched(generator.permutation(np.concatenate(self._batches)), self.batch_size)
+
+
+class ArraySource(RowSource):
+    """Pictures and labels in arrays, as `fit(x, y, sample_weight)` takes them."""
+
+    def __init__(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int = 32, shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
+        self._x = x if isinstance(x, np.ndarray) else keras.ops.convertto_numpy(x)
+        targets = tuple(keras.tree.map_structure(to_numpy, part) for part in _without_trailing_none(y, sample_weight))
+        lengths = {len(self._x), *(len(array) for array in keras.tree.flatten(targets))}
+        if len(lengths) > 1:
+            raise ValueError(f"`x`, `y` and `sample_weight` must have as many rows. Received: {sorted(lengths)}")
+        super().__init__(targets, batched(np.arange(len(self._x)), batch_size), shuffle, seed)
+        self.batch_size = batch_size
+        self._keys: list[str] | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        if self._keys is None:
+            self._keys = [hash_pixels(image) for image in self._x]
+        return self._keys
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        return {"pixels": "array"}
+
+    def images(self, rows: Rows, copy: int | None = None) -> NDArray[Any]:
+        return self._x[rows]
+
+    def stream(self, rows: Rows) -> None:
+        return None
+
+
+def as_source(
+    x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int | None = None, shuffle: bool = False,
+    seed: int = 0,
+) -> Source:  # fmt: skip
+    """Wrap what `model.fit` takes.
+
+    Args:
+        x: `ImageFolder`, array, `PyDataset`, `tf.data.Dataset`, torch `DataLoader`.
+        y: labels, with an array.
+        sample_weight: weights, with an array.
+        batch_size: rows in a batch, with an array. Defaults to `32`.
+        shuffle: whether each epoch has another order, with an array. Defaults to `False`.
+        seed: seed of these orders. Defaults to `0`.
+    """
+    if all(hasattr(x, name) for name in ("paths", "batch_rows", "load", "targets")):
+        return FolderSource(x)
+    if hasattr(x, "shape") and hasattr(x, "__array__"):
+        return ArraySource(x, y, sample_weight, batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
+    if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
+        raise CacheError(
+            f"`x` must be an array or a data set of batches. Received: {type(x).__name__}. Models with several inputs "
+            "are trained with `model.fit`."
+        )
+    from kerasxfer.bottleneck.batch_source import BatchSource
+
+    return BatchSource(x, seed=seed)
+
+
+def batched(rows: Any, size: int) -> list[Rows]:
+    """Rows in batches."""
+    rows = np.asarray(rows)
+    return [rows[k * size : (k + 1) * size] for k in range(math.ceil(len(rows) / size))]
+
+
+def _without_trailing_none(*parts: Any) -> tuple[Any, ...]:
+    kept = list(parts)
+    while kept and kept[-1] is None:
+        kept.pop()
+    return tuple(kept)
+
+
+def to_numpy(value: Any) -> Any:
+    """Array of any framework, not only the backend's, as a NumPy one."""
+    if value is None:
+        return None
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def hash_pixels(image: NDArray[Any]) -> str:
+    """Key of a picture in memory."""
+    header = json.dumps([str(image.dtype), list(image.shape)]).encode()
+    return hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).hexdigest()[:32]
+
+
+_FILE_HASHES: dict[tuple[Any, ...], str] = {}  # by path and everything that changes when a file's content does
+
+
+def _hash_files(paths: Sequence[Path], threads: int) -> list[str]:
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(_hash_file, paths))
+
+
+def _hash_file(path: Path) -> str:
+    status = path.stat()
+    # Size and modification time are no proof: both can be kept over a change. The inode's time of change cannot.
+    seen = (str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    if seen not in _FILE_HASHES:
+        _FILE_HASHES[seen] = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    return _FILE_HASHES[seen]

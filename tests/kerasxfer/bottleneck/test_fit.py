@@ -1,0 +1,225 @@
+"""`cache.fit` is `model.fit`: losses, weights, history, callbacks."""
+
+import keras
+import numpy as np
+import pytest
+
+import kerasxfer
+from kerasxfer.bottleneck.errors import BoundaryError, CacheError
+
+
+def weights(model):
+    return [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_two_epochs_on_a_seeded_folder_are_those_of_fit(
+    make_model, make_folder, run_fit, assert_same, tmp_path, nested
+):
+    expected, model = make_model(nested), make_model(nested)
+    validation = make_folder(shuffle=False)
+    losses, history = run_fit(expected.fit, make_folder(), validation_data=validation, epochs=2, shuffle=False)
+    cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
+    cached_losses, cached_history = run_fit(
+        cache.fit, model, make_folder(), validation_data=validation, epochs=2, shuffle=False
+    )
+    assert len(losses) == 12
+    assert losses[0] != losses[1]
+    assert_same(cached_losses, losses)
+    assert cached_history.keys() == history.keys()
+    for name in history:
+        assert_same(cached_history[name], history[name])
+    for ours, theirs in zip(weights(model), weights(expected), strict=True):
+        assert_same(ours, theirs)
+    assert [row["boundary"] for row in cache.list()] == ["block2_pool"]
+    assert cache.list()[0]["rows"] == 22
+
+
+def test_arrays_with_weights_and_metrics(make_model, arrays, run_fit, assert_same, tmp_path):
+    x, y = arrays
+    settings = dict(
+        sample_weight=np.linspace(0.5, 2, len(x), dtype="float32"), batch_size=5, epochs=3, initial_epoch=1,
+        shuffle=False, validation_split=0.25, validation_freq=2,
+    )  # fmt: skip
+    expected, model = make_model(weighted_metrics=["accuracy"]), make_model(weighted_metrics=["accuracy"])
+    losses, history = run_fit(expected.fit, x, y, **settings)
+    cache = kerasxfer.BottleneckCache(tmp_path, verbose=0)
+    cached_losses, cached_history = run_fit(cache.fit, model, x, y, **settings)
+    assert_same(cached_losses, losses)
+    for name in history:
+        assert_same(cached_history[name], history[name])
+
+
+def test_class_weight(make_model, make_folder, run_fit, assert_same, tmp_path):
+    class_weight = {0: 3.0, 1: 1.0, 2: 0.2}
+    losses, _ = run_fit(make_model().fit, make_folder(), class_weight=class_weight, shuffle=False)
+    cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
+    cached, _ = run_fit(cache.fit, make_model(), make_folder(), class_weight=class_weight, shuffle=False)
+    assert_same(cached, losses)
+
+
+def test_callbacks_see_the_whole_model(make_model, arrays, tmp_path):
+    x, y = arrays
+    model = make_model()
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(self.model is model)
+            self.probabilities = self.model.predict(x[:4], verbose=0)
+            self.loss = self.model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+            self.model.save(tmp_path / "whole.keras")
+
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(all(np.isfinite(w).all() for w in self.model.get_weights()))
+
+    look = Look()
+    cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
+    cache.fit(model, x, y, epochs=2, verbose=0, callbacks=[look])
+    assert all(seen)
+    np.testing.assert_allclose(model.predict(x[:4], verbose=0), look.probabilities, rtol=1e-5, atol=1e-6)
+    assert model.evaluate(x, y, verbose=0, return_dict=True)["loss"] == pytest.approx(look.loss, rel=1e-5)
+    saved = keras.saving.load_model(tmp_path / "whole.keras")
+    np.testing.assert_allclose(saved.predict(x[:4], verbose=0), look.probabilities, rtol=1e-5, atol=1e-6)
+    assert type(model).call is not model.__dict__.get("call")
+    assert "call" not in vars(model)
+
+
+def test_early_stopping_and_rates(make_model, arrays, tmp_path):
+    x, y = arrays
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=100, patience=1, restore_best_weights=True)
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-3 / (epoch + 1))
+    cache = kerasxfer.BottleneckCache(tmp_path, verbose=0)
+    history = cache.fit(make_model(), x, y, epochs=9, verbose=0, callbacks=[stop, rate])
+    assert len(history.history["loss"]) == 2
+    assert history.history["learning_rate"] == pytest.approx([1e-3, 5e-4])
+
+
+def test_backup_and_restore_goes_on_where_it_was(make_model, make_folder, run_fit, assert_same, tmp_path):
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
+    whole = make_model()
+    run_fit(cache.fit, whole, make_folder(), epochs=3, shuffle=False)
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        cache.fit(
+            make_model(), make_folder(), epochs=3, shuffle=False, verbose=0, callbacks=[backup, Interrupt()]
+        )  # fmt: skip
+    model, folder = make_model(), make_folder()
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    callbacks = [backup, kerasxfer.callbacks.SetEpoch(folder)]
+    history = cache.fit(model, folder, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
+    assert len(history.history["loss"]) == 1
+    # Dropout's generator is not in the checkpoint of all backends; the kernels of frozen layers are.
+    assert_same(weights(model)[0], weights(whole)[0])
+
+
+@pytest.mark.parametrize("kind", ["PyDataset", "framework"])
+def test_any_data_set_keeps_its_labels(make_model, arrays, tmp_path, kind):
+    x, y = arrays
+    expected, model = make_model(dropout=0.0), make_model(dropout=0.0)
+    expected.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, k):
+            return x[8 * k : 8 * k + 8], y[8 * k : 8 * k + 8]
+
+    data = Batches() if kind == "PyDataset" else framework_data(x, y)
+    kerasxfer.BottleneckCache(tmp_path, verbose=0).fit(model, data, epochs=2, shuffle=False, verbose=0)
+    for ours, theirs in zip(weights(model), weights(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def framework_data(x, y, shuffle=False):
+    """Batches of 8 from the backend's own library; tf.data stands in on JAX."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        data = torch.utils.data.TensorDataset(torch.tensor(x), torch.tensor(y))
+        return torch.utils.data.DataLoader(data, batch_size=8, shuffle=shuffle)
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((x, y))
+    return (data.shuffle(len(x)) if shuffle else data).batch(8)
+
+
+def test_shuffled_framework_data_keeps_its_labels(make_model, arrays, tmp_path):
+    x, y = arrays
+    model = make_model(dropout=0.0, trainable={"dense"}, optimizer=keras.optimizers.Adam(0.05))
+    cache = kerasxfer.BottleneckCache(tmp_path, verbose=0)
+    cache.fit(model, framework_data(x, y, shuffle=True), epochs=25, verbose=0)
+    assert model.evaluate(x, y, verbose=0, return_dict=True)["accuracy"] > 0.9
+
+
+def test_steps_per_epoch_go_round_the_data(make_model, arrays, tmp_path):
+    x, y = arrays
+    seen = []
+
+    class Count(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(batch)
+
+    cache = kerasxfer.BottleneckCache(tmp_path, verbose=0)
+    cache.fit(
+        make_model(), x, y, batch_size=8, epochs=3, steps_per_epoch=3, validation_data=(x, y), validation_steps=2,
+        verbose=0, callbacks=[Count()],
+    )  # fmt: skip
+    assert seen == [0, 1, 2] * 3
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras forbids steps_per_execution on PyTorch")
+def test_steps_per_execution(make_model, make_folder, run_fit, assert_same, tmp_path):
+    _, history = run_fit(make_model(steps_per_execution=3).fit, make_folder(), epochs=2, shuffle=False)
+    cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
+    _, cached = run_fit(cache.fit, make_model(steps_per_execution=3), make_folder(), epochs=2, shuffle=False)
+    assert_same(cached["loss"], history["loss"])
+
+
+def test_float16_storage_is_near(make_model, arrays, tmp_path):
+    x, y = arrays
+    histories = [
+        kerasxfer.BottleneckCache(tmp_path, dtype=dtype, verbose=0)
+        .fit(make_model(dropout=0.0), x, y, epochs=1, verbose=0)
+        .history["loss"]
+        for dtype in (None, "float16")
+    ]
+    assert histories[0] != histories[1]
+    assert histories[1] == pytest.approx(histories[0], rel=1e-2)
+
+
+def test_refuses_what_it_cannot_do(make_model, arrays, make_folder, tmp_path):
+    x, y = arrays
+    cache = kerasxfer.BottleneckCache(tmp_path, verbose=0)
+    uncompiled = make_model()
+    with pytest.raises(ValueError, match="must be compiled"):
+        cache.fit(keras.Model(uncompiled.inputs, uncompiled.outputs), x, y)
+    trained = make_model()
+    trained.trainable = True
+    with pytest.raises(BoundaryError, match="layer `block1_conv` is trained.*Freeze the layers"):
+        cache.fit(trained, x, y)
+    with pytest.raises(CacheError, match="a generator, which is used up"):
+        cache.fit(make_model(), ((x, y) for _ in range(2)))
+    with pytest.raises(CacheError, match="`copies` needs random augmentation"):
+        kerasxfer.BottleneckCache(tmp_path, copies=2).fit(make_model(), x, y)
+
+
+def test_pictures_that_change_with_each_reading_are_refused(make_model, arrays, tmp_path):
+    x, y = arrays
+
+    class Noisy(keras.utils.PyDataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, k):
+            batch = x[8 * k : 8 * k + 8]
+            return batch + np.random.normal(size=batch.shape).astype("float32"), y[8 * k : 8 * k + 8]
+
+    with pytest.raises(CacheError, match=r"random augmentation.*copies=K.*plain pictures"):
+        kerasxfer.BottleneckCache(tmp_path, verbose=0).fit(make_model(), Noisy(), verbose=0)
