@@ -99,7 +99,7 @@ class Manifest:
         """The manifest as one line of JSON with sorted keys: equal manifests give equal text."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
         data["policy"] = self.policy.to_dict()
-        return json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
