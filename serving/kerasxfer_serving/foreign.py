@@ -228,6 +228,4 @@ def _expose_features(graph: Any, output: str) -> str:
         if node.op_type in _DENSE:
             graph.output.append(ValueInfoProto(name=name))
             return name
-    raise ModelError(
-        "`features` needs a model whose last layers hold a dense one; this one has none before its output."
-    )
+    raise ModelError("`features` needs a model with a dense layer before its output; this one has none.")

@@ -17,7 +17,6 @@ from typing import IO
 
 from kerasxfer_serving.archives import is_archive, read_archive
 from kerasxfer_serving.errors import UsageError
-from kerasxfer_serving.images import IMAGE_SUFFIXES
 from kerasxfer_serving.inputs import Input, failed_input, given_input
 from kerasxfer_serving.remote import is_remote, read_remote, remote_input
 
@@ -146,7 +145,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _has_image_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  (a third of Path's time, per file)
+    return os.path.splitext(name)[1].lower() in _PICTURE_SUFFIXES  # noqa: PTH122  (a third of Path's time, per file)
 
 
 def local_input(path: str, root: str | Path | None = None) -> Input:

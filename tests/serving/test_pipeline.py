@@ -1,0 +1,152 @@
+import threading
+import time
+from collections import Counter
+
+import pytest
+from kerasxfer_serving import Predictor
+from kerasxfer_serving.errors import ModelError
+from kerasxfer_serving.inputs import Input, given_input
+from kerasxfer_serving.pipeline import TooManyErrorsError, batched, predict_to, stream
+from kerasxfer_serving.tuning import best_batch_size
+
+
+@pytest.fixture(scope="module")
+def predictor(model):
+    with Predictor(model, device="cpu", batch_size=4, threads=1) as predictor:
+        yield predictor
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, draw_colours):
+    return draw_colours(tmp_path_factory.mktemp("pictures"), 50)
+
+
+class Memory:
+    """A writer that keeps what it gets."""
+
+    def __init__(self):
+        self.paths, self.labels, self.ended = [], [], None
+
+    def skip(self, inputs):
+        return Counter()
+
+    def write(self, predictions):
+        self.paths += predictions.paths
+        self.labels += predictions.labels
+
+    def stop(self):
+        self.ended = "stopped"
+
+    def finish(self, summary):
+        self.ended = summary
+
+
+class Inputs(list):
+    @property
+    def skipped(self):
+        return Counter({".md": 1})
+
+
+def items(pictures):
+    return Inputs(given_input(path, path) for path in pictures)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+def test_everything_comes_once_and_in_order(predictor, pictures, workers):
+    batches = list(stream(predictor, items(pictures), workers=workers))
+    assert [len(batch) for batch in batches] == [4] * 12 + [2]
+    assert [path for batch in batches for path in batch.paths] == list(pictures)
+    assert [label for batch in batches for label in batch.labels] == list(pictures.values())
+
+
+def test_a_slow_picture_holds_up_nobodys_place(predictor, pictures):
+    def slowly(path):
+        time.sleep(0.2)
+        return path
+
+    paths = list(pictures)
+    slow = [Input(paths[0], lambda: slowly(paths[0])), *(given_input(path, path) for path in paths[1:])]
+    batches = list(stream(predictor, slow, workers=4))
+    assert [path for batch in batches for path in batch.paths] == paths
+
+
+def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures):
+    path = next(iter(pictures))
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield given_input(path, path)
+
+    batches = stream(predictor, endless(), workers=2)
+    for _ in range(5):
+        next(batches)
+    assert taken <= (5 + 2 * 2 + 1) * predictor.batch_size
+    batches.close()
+
+
+def test_no_thread_outlives_a_run_that_is_given_up(predictor, pictures):
+    before = threading.active_count()
+    batches = stream(predictor, items(pictures), workers=3)
+    next(batches)
+    batches.close()
+    assert threading.active_count() == before
+
+
+def test_a_run_is_written_and_summed_up(predictor, pictures):
+    inputs, writer, seen = items(pictures), Memory(), []
+    inputs.insert(3, given_input("empty", b""))
+    summary = predict_to(predictor, inputs, writer, watch=lambda summary: seen.append(summary.done))
+    assert writer.paths == [item.path for item in inputs]
+    assert seen == [*range(4, 52, 4), 51]
+    assert (summary.done, summary.errors, dict(summary.status)) == (51, 1, {"ok": 50, "empty": 1})
+    assert writer.ended["skipped"] == {".md": 1}
+    assert writer.ended["bottleneck"] in ("decode", "model", "read", "write")
+
+
+def test_a_run_stops_when_too_much_has_failed(predictor, pictures):
+    inputs, writer = items(pictures), Memory()
+    for place in (1, 9, 17):
+        inputs.insert(place, given_input("empty", b""))
+    with pytest.raises(TooManyErrorsError, match="2 inputs have failed, more than 1"):
+        predict_to(predictor, inputs, writer, max_errors=1)
+    assert writer.ended == "stopped"
+    assert writer.paths == [item.path for item in inputs[:12]]
+
+
+def test_a_slow_source_is_named_as_the_bottleneck(predictor, pictures):
+    class Slow(Inputs):
+        def __iter__(self):
+            for item in super().__iter__():
+                time.sleep(0.01)
+                yield item
+
+    assert predict_to(predictor, Slow(items(pictures)), Memory()).bottleneck == "read"
+
+
+def test_a_model_that_fails_ends_the_run(tmp_path, write_model, pictures):
+    path = write_model(tmp_path / "two.onnx", class_names=("a", "b"), weights=[[1.0] * 3] * 3)
+    writer = Memory()
+    with pytest.raises(ModelError, match="columns"):
+        predict_to(Predictor(path, device="cpu"), items(pictures), writer)
+    assert writer.ended == "stopped"
+
+
+def test_batches():
+    assert list(batched(iter("abcde"), 2)) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_the_best_batch_size_is_measured(predictor, tmp_path, write_model, monkeypatch):
+    rates = {1: 50.0, 2: 80.0, 4: 98.0, 8: 100.0, 16: 99.0}
+    monkeypatch.setattr("kerasxfer_serving.tuning._rate", lambda predictor, size: rates[size])
+    assert best_batch_size(predictor) == predictor.batch_size == 4
+    fixed = Predictor(write_model(tmp_path / "fixed.onnx", batch=3), device="cpu")
+    assert best_batch_size(fixed) == 3
+
+
+def test_the_measurement_measures(predictor):
+    from kerasxfer_serving.tuning import _rate
+
+    assert _rate(predictor, 2) > 0

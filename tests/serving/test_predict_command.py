@@ -1,0 +1,181 @@
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ON_ERROR = 1
+USAGE = 2
+
+
+def run(*arguments, stdin=None, cwd=None, **options):
+    command = [sys.executable, "-m", "kerasxfer_serving", "predict", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, cwd=cwd, capture_output=True, **options)
+
+
+def rows(data):
+    text = data.decode("utf-8", "surrogateescape")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, draw_colours):
+    return draw_colours(tmp_path_factory.mktemp("pictures") / "p", 20)
+
+
+@pytest.fixture
+def folder(pictures):
+    return Path(next(iter(pictures))).parent
+
+
+def test_rows_on_standard_output(model, folder, pictures):
+    done = run(model, folder)
+    assert done.returncode == 0, done.stderr
+    assert [(row["path"], row["label"]) for row in rows(done.stdout)] == list(pictures.items())
+    assert list(rows(done.stdout)[0]) == ["path", "status", "message", "label", "probability", "width", "height"]
+    assert b"Device cpu" in done.stderr
+    assert b"20 inputs" in done.stderr
+
+
+def test_json_lines_with_everything(model, folder):
+    done = run(model, folder, "--format", "jsonl", "--top-k", 2, "--all-probabilities", "--features")
+    first = json.loads(done.stdout.splitlines()[0])
+    assert len(first["probabilities"]) == len(first["features"]) == 3
+    assert first["probability"] >= first["probability_2"]
+
+
+def test_every_bad_and_odd_file_has_exactly_one_row(model, zoo, tmp_path):
+    list_of_zoo = b"".join(os.fsencode(case.path) + b"\0" for case in zoo)
+    out = tmp_path / "out.csv"
+    done = run(model, "-", "-o", out, stdin=list_of_zoo)
+    assert done.returncode == ON_ERROR
+    found = rows(out.read_bytes())
+    assert [row["path"] for row in found] == [str(case.path) for case in zoo]
+    assert [row["status"] for row in found] == [case.code or "ok" for case in zoo]
+    for row, case in zip(found, zoo, strict=True):
+        assert bool(row["label"]) == (case.code is None)
+        assert (row["width"], row["height"]) == (tuple(map(str, case.size)) if case.size else ("", ""))
+        assert bool(row["message"]) >= (case.code is not None)
+    assert b"truncated" in done.stderr
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_the_zoo_in_other_formats_says_the_same(model, zoo, tmp_path, format):
+    if format == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+    out = tmp_path / f"out.{format}"
+    run(model, "-", "-o", out, stdin=b"".join(os.fsencode(case.path) + b"\0" for case in zoo))
+    if format == "jsonl":
+        found = [json.loads(line) for line in out.read_bytes().splitlines()]
+    else:
+        found = parquet.read_table(out).to_pylist()
+    assert [row["status"] for row in found] == [case.code or "ok" for case in zoo]
+    names = [str(case.path).encode("utf-8", "surrogateescape").decode("utf-8", "replace") for case in zoo]
+    told = [row["path"].encode("utf-8", "surrogateescape").decode("utf-8", "replace") for row in found]
+    assert sum(one == other for one, other in zip(names, told, strict=True)) >= len(names) - 1  # the one not UTF-8
+
+
+def test_walking_the_zoo_misses_no_file(model, zoo):
+    done = run(model, zoo[0].path.parent)
+    files = {str(case.path) for case in zoo if case.code != "not_found"}
+    assert sorted(row["path"] for row in rows(done.stdout)) == sorted(files)
+
+
+def test_exit_codes(model, folder):
+    bad = folder / "no such file.jpg"
+    assert run(model, folder, bad).returncode == ON_ERROR
+    assert run(model, folder, bad, "--ignore-errors").returncode == 0
+    assert run(model, "nothing*.jpg").returncode == USAGE
+    assert run(model, folder, "--batch-size", "many").returncode == USAGE
+    assert run(model, folder, "--layout", "nchw").returncode == USAGE
+    assert run(model, folder, "--resume").returncode == USAGE
+    assert run(folder / "no.onnx", folder).returncode == ON_ERROR
+
+
+def test_a_device_that_is_not_there_is_no_silent_fall_back(model, folder):
+    from kerasxfer_serving.session import cuda_devices
+
+    if cuda_devices():
+        pytest.skip("there is a GPU")
+    done = run(model, folder, "--device", "cuda")
+    assert done.returncode == ON_ERROR
+    assert done.stdout == b""
+    assert b"`device='cuda'` cannot be had" in done.stderr
+
+
+def test_stopping_at_errors(model, folder, tmp_path):
+    bad = [folder / f"bad{index}.jpg" for index in range(3)]
+    out = tmp_path / "out.csv"
+    done = run(model, *bad[:1], folder, "--fail-fast", "--batch-size", 4, "-o", out)
+    assert done.returncode == ON_ERROR
+    assert b"1 inputs have failed, more than 0" in done.stderr
+    assert not out.exists()
+    assert run(model, *bad, folder, "--max-errors", 3, "-o", tmp_path / "other.csv").returncode == ON_ERROR
+    assert len(rows((tmp_path / "other.csv").read_bytes())) == 23
+    again = run(model, *bad[:1], folder, "--batch-size", 4, "-o", out, "--resume")
+    assert again.returncode == ON_ERROR
+    assert len(rows(out.read_bytes())) == 21
+
+
+def test_an_error_before_the_first_row_leaves_nothing_behind(model, tmp_path):
+    run(model, "nothing*.jpg", "-o", tmp_path / "out.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_parts(model, folder, tmp_path):
+    done = run(model, folder, "-o", tmp_path / "parts", "--format", "csv", "--part-rows", 8, "--batch-size", 4)
+    assert done.returncode == 0, done.stderr
+    parts = sorted((tmp_path / "parts").glob("part-*.csv"))
+    assert [len(rows(part.read_bytes())) for part in parts] == [8, 8, 4]
+    assert run(model, folder, "-o", tmp_path / "parts").returncode == USAGE
+
+
+def test_resuming_with_another_option_or_input_is_refused(model, folder, tmp_path, pictures):
+    out = tmp_path / "parts"
+    assert run(model, folder, "-o", out, "--format", "csv").returncode == 0
+    assert run(model, folder, "-o", out, "--format", "csv", "--resume").returncode == 0
+    changed = run(model, folder, "-o", out, "--format", "csv", "--resume", "--draft")
+    assert changed.returncode == USAGE
+    assert b"`manifest` has changed" in changed.stderr
+    changed = run(model, *list(pictures)[1:], "-o", out, "--format", "csv", "--resume")
+    assert changed.returncode == USAGE
+    assert b"the list has changed" in changed.stderr
+
+
+def test_a_model_from_elsewhere_by_flags(write_model, folder, pictures, tmp_path):
+    path = write_model(tmp_path / "foreign.onnx", manifest=False, dtype="float", layout="nchw", scale=1.0)
+    assert b"--preprocess" in run(path, folder).stderr
+    (tmp_path / "labels.txt").write_text("rot\ngrün\nblau\n")
+    done = run(path, folder, "--preprocess", "rescale", "--labels", tmp_path / "labels.txt")
+    german = {"red": "rot", "green": "grün", "blue": "blau"}
+    assert [row["label"] for row in rows(done.stdout)] == [german[colour] for colour in pictures.values()]
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours(model, folder):
+    command = f'"{sys.executable}" -m kerasxfer_serving predict "{model}" "{folder}" | head -1'
+    done = subprocess.run(command, shell=True, capture_output=True)
+    assert done.stdout.startswith(b"path,")
+    assert b"Traceback" not in done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv[1:] = ['predict', '--help']\n"
+    code += "try:\n    from kerasxfer_serving.commands import main; main()\nfinally:\n"
+    code += "    print(sorted({'onnxruntime', 'onnx', 'keras', 'PIL', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "--resume" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+def test_no_framework_is_imported(model, folder):
+    code = (
+        "import sys; from kerasxfer_serving import Predictor; "
+        f"Predictor({str(model)!r}).predict({str(folder / '00000.png')!r}); "
+        "print(sorted({'keras', 'tensorflow', 'torch', 'jax'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
