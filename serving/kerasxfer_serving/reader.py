@@ -21,6 +21,8 @@ from kerasxfer_serving.inputs import Input, failed_input, given_input
 from kerasxfer_serving.remote import is_remote, read_remote, remote_input
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv"})
+# Pillow needs a plugin for telephones' pictures. Without it they are not passed over: their rows say what is missing.
+_PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif"}
 _PATH_COLUMNS = ("path", "filename", "file", "image", "url")
 _PEEK = 1 << 16
 
