@@ -17,6 +17,7 @@ from typing import IO
 
 from kerasxfer_serving.archives import is_archive, read_archive
 from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.images import IMAGE_SUFFIXES
 from kerasxfer_serving.inputs import Input, failed_input, given_input
 from kerasxfer_serving.remote import is_remote, read_remote, remote_input
 
