@@ -167,7 +167,7 @@ class ArraySource(RowSource):
         self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int = 32, shuffle: bool = False,
         seed: int = 0,
     ) -> None:  # fmt: skip
-        self._x = x if isinstance(x, np.ndarray) else keras.ops.convertto_numpy(x)
+        self._x = to_numpy(x)
         targets = tuple(keras.tree.map_structure(to_numpy, part) for part in _without_trailing_none(y, sample_weight))
         lengths = {len(self._x), *(len(array) for array in keras.tree.flatten(targets))}
         if len(lengths) > 1:

@@ -37,10 +37,8 @@ def test_two_epochs_on_a_seeded_folder_are_those_of_fit(
 
 def test_arrays_with_weights_and_metrics(make_model, arrays, run_fit, assert_same, tmp_path):
     x, y = arrays
-    settings = dict(
-        sample_weight=np.linspace(0.5, 2, len(x), dtype="float32"), batch_size=5, epochs=3, initial_epoch=1,
-        shuffle=False, validation_split=0.25, validation_freq=2,
-    )  # fmt: skip
+    settings = {"batch_size": 5, "epochs": 3, "initial_epoch": 1, "shuffle": False, "validation_split": 0.25}
+    settings |= {"validation_freq": 2, "sample_weight": np.linspace(0.5, 2, len(x), dtype="float32")}
     expected, model = make_model(weighted_metrics=["accuracy"]), make_model(weighted_metrics=["accuracy"])
     losses, history = run_fit(expected.fit, x, y, **settings)
     cache = kerasxfer.BottleneckCache(tmp_path, verbose=0)
@@ -201,8 +199,9 @@ def test_refuses_what_it_cannot_do(make_model, arrays, make_folder, tmp_path):
     with pytest.raises(ValueError, match="must be compiled"):
         cache.fit(keras.Model(uncompiled.inputs, uncompiled.outputs), x, y)
     trained = make_model()
-    trained.trainable = True
-    with pytest.raises(BoundaryError, match="layer `block1_conv` is trained.*Freeze the layers"):
+    for layer in trained.layers:
+        layer.trainable = True
+    with pytest.raises(BoundaryError, match=r"layer `block1_conv` is trained.*Freeze the layers"):
         cache.fit(trained, x, y)
     with pytest.raises(CacheError, match="a generator, which is used up"):
         cache.fit(make_model(), ((x, y) for _ in range(2)))
