@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerasxfer_serving.commands import _choices as choices
+from kerasxfer_serving.commands import _model as describing
 from kerasxfer_serving.commands._output import note
 
 if TYPE_CHECKING:
-    from kerasxfer_serving.manifest import Manifest
     from kerasxfer_serving.predictor import Predictor
     from kerasxfer_serving.reader import Reader
     from kerasxfer_serving.summary import Summary
     from kerasxfer_serving.writer import Writer
 
 _INPUT = "Pictures, folders, globs, .txt/.csv lists, zip or tar archives, URLs; `-`: a list on stdin."
+_DESCRIBING = ("preprocess", "image_size", "layout", "labels", "activation", "resize", "draft", "sha256")
 _INTERRUPTED = 130
 _FEW = 256
 
@@ -42,15 +43,13 @@ def predict(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run of the model; cores share the runs.")] = 1,
     tf32: Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")] = True,
     cache_dir: Annotated[Path | None, typer.Option(help="Keeps TensorRT's engines and timings.")] = None,
-    preprocess: Annotated[
-        choices.Normalisation | None, typer.Option(help="For a model from elsewhere: what it wants done to pixels.")
-    ] = None,
-    image_size: Annotated[str | None, typer.Option(help="Likewise: HxW. Default: the graph's.")] = None,
-    layout: Annotated[choices.Layout | None, typer.Option(help="Likewise. Default: the graph's.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Likewise: class names, one a line or JSON.")] = None,
-    activation: Annotated[choices.Activation | None, typer.Option(help="Likewise: of the output.")] = None,
-    resize: Annotated[choices.Resize, typer.Option(help="Likewise.")] = choices.Resize.stretch,
-    draft: Annotated[bool, typer.Option("--draft", help="Decode large JPEGs faster and slightly differently.")] = False,
+    preprocess: describing.Preprocess = None,
+    image_size: describing.ImageSize = None,
+    layout: describing.Layout = None,
+    labels: describing.Labels = None,
+    activation: describing.Activation = None,
+    resize: describing.Resize = None,
+    draft: describing.Draft = False,
     root: Annotated[Path | None, typer.Option(help="Where relative paths in lists start.")] = None,
     all_files: Annotated[bool, typer.Option("--all-files", help="Of folders and archives, whatever suffix.")] = False,
     max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more inputs have failed.")] = None,
@@ -96,37 +95,8 @@ def _open_predictor(options: dict[str, Any]) -> "Predictor":
         tf32=options["tf32"],
         cache_dir=options["cache_dir"],
         features=options["features"],
-        manifest=_manifest(options),
+        manifest=describing.described_manifest(options["model"], **{name: options[name] for name in _DESCRIBING}),
         sha256=options["sha256"],
-    )
-
-
-def _manifest(options: dict[str, Any]) -> "Manifest | None":
-    """The manifest that the options make or change; `None` for the model's own."""
-    from dataclasses import replace
-
-    from kerasxfer_serving import foreign
-    from kerasxfer_serving.errors import UsageError
-    from kerasxfer_serving.images import ImagePolicy
-    from kerasxfer_serving.manifest import Manifest
-    from kerasxfer_serving.model_file import load_model_file
-
-    draft, normalisation = options["draft"], options["preprocess"]
-    if normalisation is None:
-        if given := [name for name in ("image_size", "layout", "labels", "activation") if options[name] is not None]:
-            raise UsageError(f"`--{given[0].replace('_', '-')}` describes a model from elsewhere: add `--preprocess`.")
-        if not draft:
-            return None
-        manifest = Manifest.read(options["model"])
-        return replace(manifest, policy=replace(manifest.policy, draft=True))
-    return foreign.describe(
-        load_model_file(options["model"], sha256=options["sha256"]),
-        normalisation=normalisation.value,
-        image_size=_image_size(options["image_size"]) if options["image_size"] else None,
-        layout=options["layout"],
-        class_names=foreign.read_labels(options["labels"]) if options["labels"] else None,
-        output=options["activation"],
-        policy=ImagePolicy(resize=options["resize"].value, draft=draft),
     )
 
 
@@ -244,10 +214,3 @@ def _batch_size(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise typer.BadParameter(f"`--batch-size` is `auto` or a number of at least 1. Received: {text!r}")
     return int(text)
-
-
-def _image_size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and (width or height).isdecimal()):
-        raise typer.BadParameter(f"`--image-size` is HxW, as 224x224, or one number. Received: {text!r}")
-    return int(height), int(width or height)
