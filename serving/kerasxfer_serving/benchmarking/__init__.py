@@ -88,8 +88,8 @@ def benchmark(
             measurements.append(measurement)
             progress(f"{measurement.label}: {measurement.rate:,.1f} images/s")
 
+    single = _open(model, 1, sessions, device=device, **predictor)
     with open_pictures(data, limit, picture_size) as pictures:
-        single = _open(model, 1, sessions, device=device, **predictor)
         add(*decode_rates(pictures, single, duration, rules))
         if "single-stream" in scenarios:
             add(single_stream(single, pictures, duration, rules))

@@ -114,6 +114,8 @@ def _content(item: Input) -> bytes:
     """The bytes of an input; none for one that cannot be read, whose name alone counts."""
     try:
         source = item.open()
-        return source if isinstance(source, bytes) else Path(source).read_bytes()
+        if isinstance(source, bytes):
+            return source
+        return Path(source).read_bytes() if Path(source).is_file() else b""  # a pipe would wait for ever
     except Exception:  # its row says what is wrong with it
         return b""

@@ -1,0 +1,138 @@
+import json
+import statistics
+import threading
+from itertools import chain, count, islice, repeat
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from kerasxfer_serving.benchmarking import measuring
+from kerasxfer_serving.benchmarking.measuring import (
+    Measurement,
+    Repeat,
+    Rules,
+    concurrently,
+    latency,
+    measure,
+    samples_needed,
+)
+
+
+def measurement(rates, name="device", *, seconds=4.0, steps=10, stable=True, batch_size=8):
+    """Repeats of equal steps with the given rates."""
+    repeats = tuple(Repeat(round(rate * seconds), (seconds / steps,) * steps) for rate in rates)
+    return Measurement(name, batch_size, repeats, 1.0, stable)
+
+
+class TestMeasurement:
+    def test_rate_is_the_median_of_the_repeats(self):
+        assert measurement([90, 100, 120]).rate == 100
+        assert measurement([90, 100, 120]).spread == pytest.approx(0.3)
+
+    def test_padding_is_the_share_of_places_without_a_picture(self):
+        assert Measurement("end_to_end", 8, (Repeat(12, (1.0, 1.0)),), 0, True).padding == pytest.approx(0.25)
+
+    def test_survives_json(self):
+        before = measurement([90, 100.25, 120], "latency")
+        data = json.loads(json.dumps(before.to_dict()))
+        assert Measurement.from_dict(data) == before
+        assert data["latency_ms"]["samples"] == 30
+        assert measurement([1, 1, 1], "device").to_dict()["latency_ms"] is None
+
+    def test_trusted_where_all_rules_are_kept(self):
+        assert measurement([98, 100, 103]).failures(Rules()) == {}
+
+    @pytest.mark.parametrize(
+        ("found", "rule", "value"),
+        [
+            (measurement([90, 100, 120]), "the repeats differ by more than 10%", "30%"),
+            (measurement([100] * 3, stable=False), "no stable rate in the warm-up", "1.0 s"),
+            (measurement([100] * 3, seconds=2), "measured for less than 10 s", "6.0 s"),
+            (measurement([100] * 3, steps=2), "less than 3 repeats of 3 steps", "3 of 2"),
+            (measurement([100] * 2, seconds=5), "less than 3 repeats of 3 steps", "2 of 10"),
+            (measurement([100] * 3, "single_stream"), "too few queries to know anything of p90", "30"),
+        ],
+    )
+    def test_every_broken_rule_is_named(self, found, rule, value):
+        assert found.failures(Rules()) == {rule: value}
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Work whose steps take the seconds given, on a clock of its own."""
+    now = 0.0
+
+    def steps(seconds, images=1):
+        nonlocal now
+        for step in seconds:
+            now += step
+            yield images
+
+    monkeypatch.setattr(measuring, "time", SimpleNamespace(perf_counter=lambda: now))
+    return steps
+
+
+class TestMeasure:
+    def test_counts_pictures_and_times_every_step(self, work):
+        found = measure(work(repeat(0.25), images=5), "device", 5, duration=12, rules=Rules())
+        assert found.repeats == (Repeat(80, (0.25,) * 16),) * 3
+        assert found.rate == 20
+        assert found.spread == 0
+
+    def test_slow_steps_still_make_the_least_number(self, work):
+        found = measure(work(repeat(60.0)), "device", duration=1, rules=Rules(batches=4))
+        assert [len(one.steps) for one in found.repeats] == [4, 4, 4]
+
+    def test_warm_up_lasts_until_the_rate_is_stable(self, work):
+        found = measure(work(chain([4.0, 2.0, 1.0, 0.5], repeat(0.25))), "x", duration=10, rules=Rules())
+        assert found.stable
+        assert found.warm_up_seconds == 4 + 2 + 1 + 0.5 + 3 * 0.5
+        assert {step for one in found.repeats for step in one.steps} == {0.25}
+
+    def test_rate_that_never_settles_is_said(self, work):
+        found = measure(work(1.5**number for number in count()), "x", duration=30, rules=Rules(batches=1))
+        assert not found.stable
+        assert found.warm_up_seconds >= 30
+
+
+class TestConcurrently:
+    def test_results_come_in_order(self):
+        assert list(islice(concurrently(lambda number: number, 4), 50)) == list(range(50))
+
+    def test_that_many_at_once(self):
+        barrier = threading.Barrier(3, timeout=10)
+        assert next(concurrently(lambda number: number > 2 or barrier.wait() >= 0, 3))
+
+    def test_errors_are_raised(self):
+        with pytest.raises(ZeroDivisionError):
+            next(concurrently(lambda number: 1 // number, 2))
+
+
+class TestLatency:
+    def test_counts_are_those_of_mlperf(self):
+        assert [samples_needed(p) for p in (0.5, 0.9, 0.99)] == [2_654, 23_886, 262_742]
+
+    def test_a_percentile_needs_its_samples(self):
+        values = np.random.default_rng(0).permutation(23_886) / 1000
+        assert latency(values[:-1])["p90"] is None
+        found = latency(values)
+        assert found["p50"] == pytest.approx(statistics.median_low(values) * 1000)
+        assert found["p90"] == pytest.approx(np.sort(values)[21_497] * 1000)
+        assert found["p99"] is None
+
+    def test_bound_needs_enough_samples_to_be_one(self):
+        # The largest of n lies above p90 with a probability of 1 - 0.9 ** n: 99 % from 44 on.
+        assert latency([1.0] * 43)["at_most"] == {"p50": 1000.0, "p90": None, "p99": None}
+        assert latency([1.0] * 44)["at_most"]["p90"] == 1000.0
+
+    @pytest.mark.parametrize(("percentile", "key"), [(0.5, "p50"), (0.9, "p90")])
+    def test_bound_holds_in_99_of_100_cases(self, percentile, key):
+        rng = np.random.default_rng(1)
+        bounds = [latency(rng.random(200))["at_most"][key] / 1000 for _ in range(2000)]
+        assert 0.985 <= np.mean(np.array(bounds) >= percentile) < 1
+        assert np.mean(bounds) < percentile + 0.1
+
+    def test_bound_is_close_with_many_samples(self):
+        values = np.arange(30_000) / 30_000_000
+        found = latency(values)
+        assert found["p90"] < found["at_most"]["p90"] < found["p90"] * 1.01
