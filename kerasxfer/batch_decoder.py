@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,11 @@ class PendingBatch:
         futures: one per picture.
     """
 
-    def __init__(self, images: NDArray[np.uint8], futures: Sequence[Future[None]]) -> None:
+    def __init__(self, images: NDArray[Any], futures: Sequence[Future[None]]) -> None:
         self._images = images
         self._futures = futures
 
-    def result(self) -> NDArray[np.uint8]:
+    def result(self) -> NDArray[Any]:
         """Wait for the pictures; raises the first one's `ImageError`."""
         try:
             for future in self._futures:
@@ -67,12 +67,21 @@ class BatchDecoder:
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
-    def submit(self, paths: Sequence[str]) -> PendingBatch:
-        """Begin to decode a batch, uint8 `[n, height, width, 3]`."""
-        images = np.empty((len(paths), *self.image_size, 3), "uint8")
+    def submit(
+        self, paths: Sequence[str], finish: Callable[[int, NDArray[np.uint8]], Any] | None = None
+    ) -> PendingBatch:
+        """Begin to decode a batch.
+
+        Args:
+            paths: one per picture.
+            finish: what makes float32 pixels of a position in the batch and its picture. Defaults to `None`: the
+                batch is uint8 `[n, height, width, 3]`.
+        """
+        images: NDArray[Any] = np.empty((len(paths), *self.image_size, 3), "uint8" if finish is None else "float32")
 
         def decode(position: int, path: str) -> None:
-            images[position] = self.policy.load(self.root / path, self.image_size)
+            pixels = self.policy.load(self.root / path, self.image_size)
+            images[position] = pixels if finish is None else finish(position, pixels)
 
         pool = self._threads()
         return PendingBatch(images, [pool.submit(decode, *item) for item in enumerate(paths)])

@@ -56,7 +56,7 @@ class ImageFolder(keras.utils.PyDataset):
         subset: `"training"` or `"validation"`, with `validation_split` only. Defaults to `None`.
         policy: A `kerasxfer_serving.ImagePolicy`: interpolation, aspect ratio, EXIF. Defaults to `None`,
             the standard one.
-        augmentation: A `kerasxfer.layers.Augmentation` that changes the pictures here, on the CPU, with randomness
+        augmentation: A `kerasxfer.layers.Augmentation` that changes the pictures as they are decoded, with randomness
             that depends on seed, epoch and row alone; images are then float32. Defaults to `None`.
         on_error: What to do about pictures that cannot be read. `"raise"` costs nothing until a picture fails, and
             then checks all the others, so that one error names every bad picture. `"skip"` decodes
@@ -182,7 +182,7 @@ class ImageFolder(keras.utils.PyDataset):
         Raises:
             UnreadableImagesError: Naming every unreadable picture of the dataset, when one of these is.
         """
-        return self._finish(self._submit(rows), rows, epoch)
+        return self._result(self._submit(rows, epoch))
 
     def targets(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[Any]:
         """Labels of the given rows, as `label_mode` says."""
@@ -214,13 +214,13 @@ class ImageFolder(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
         epoch, rows = self._epoch, self.batch_rows(index)
-        batch = self._take_ahead(epoch, index) or self._submit(rows)
+        batch = self._take_ahead(epoch, index) or self._submit(rows, epoch)
         in_sequence = index in (0, self._last_index + 1)
         if in_sequence and index + 1 < len(self):
-            self._ahead = (epoch, index + 1, self._submit(self.batch_rows(index + 1)))
+            self._ahead = (epoch, index + 1, self._submit(self.batch_rows(index + 1), epoch))
         self._last_index = index
         self._served += 1
-        return self._finish(batch, rows, epoch), self.targets(rows)
+        return self._result(batch), self.targets(rows)
 
     def on_epoch_begin(self) -> None:
         self._served = 0
@@ -234,8 +234,12 @@ class ImageFolder(keras.utils.PyDataset):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ahead": None}
 
-    def _submit(self, rows: Sequence[int] | NDArray[np.intp]) -> PendingBatch:
-        return self._decoder.submit([self.paths[row] for row in rows])
+    def _submit(self, rows: Sequence[int] | NDArray[np.intp], epoch: int | None) -> PendingBatch:
+        paths = [self.paths[row] for row in rows]
+        if self.augmentation is None or epoch is None:
+            return self._decoder.submit(paths)
+        augment, seed = self.augmentation.augment, (self.seed, epoch)
+        return self._decoder.submit(paths, lambda at, pixels: augment(pixels[np.newaxis], seed, rows[at : at + 1])[0])
 
     def _take_ahead(self, epoch: int, index: int) -> PendingBatch | None:
         ahead, self._ahead = self._ahead, None
@@ -244,17 +248,14 @@ class ImageFolder(keras.utils.PyDataset):
         ahead[2].cancel()
         return None
 
-    def _finish(self, batch: PendingBatch, rows: Sequence[int] | NDArray[np.intp], epoch: int | None) -> NDArray[Any]:
+    def _result(self, batch: PendingBatch) -> NDArray[Any]:
         try:
-            images: NDArray[Any] = batch.result()
+            return batch.result()
         except ImageError as error:
             bad_images = self.check()
             if not bad_images:  # readable again: a failing disk or network, not a bad picture
                 raise
             raise UnreadableImagesError(self.root, bad_images) from error
-        if self.augmentation is None or epoch is None:
-            return images
-        return self.augmentation.augment(images, (self.seed, epoch), rows)  # type: ignore[no-any-return]
 
     def _keep(self, mask: NDArray[np.bool_]) -> None:
         self.paths = [path for path, kept in zip(self.paths, mask, strict=True) if kept]

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from kerasxfer.layers.sampling import FILL_MODES, sample
+from kerasxfer.layers.sampling import FILL_MODES, int32, sample
 
 Tensor = Any
 Shift = float | int | Sequence[float]
@@ -39,8 +39,9 @@ class Augmentation(keras.layers.Layer):
     transformation with one bilinear interpolation, then a channel shift, then a brightness; the meanings and their
     order are `keras.preprocessing.image.ImageDataGenerator`'s. At inference the pictures pass unchanged.
 
-    The work is plain `keras.ops`, no backend's own image kernel: the pixels, and all four fill modes, are the same on
-    every backend, and TensorFlow may still compile the model with XLA, which Keras's random layers forbid.
+    The work is plain array operations, no backend's own image kernel: the pixels, and all four fill modes, are the
+    same on every backend, and TensorFlow may still compile the model with XLA, which Keras's random layers forbid.
+    `augment` does the same in NumPy, for datasets, caches and previews.
 
     Args:
         rotation_range: Degrees; angles are drawn from `-rotation_range … rotation_range`. Defaults to `0.0`.
@@ -127,7 +128,7 @@ class Augmentation(keras.layers.Layer):
     def call(self, images: Tensor, training: bool | None = None) -> Tensor:
         if training:
             draws = keras.random.uniform((ops.shape(images)[0], len(_DRAWS)), seed=self.seed_generator)
-            images = self._transform(images, draws)
+            images = self._transform(ops, ops.cast(images, "float32"), draws)
         return ops.cast(images, self.compute_dtype)
 
     def augment(
@@ -136,9 +137,10 @@ class Augmentation(keras.layers.Layer):
         seed: int | Sequence[int],
         rows: Sequence[int] | NDArray[np.intp] | None = None,
     ) -> NDArray[np.float32]:
-        """The transformations as a function of pictures and seed, outside of any model and on the CPU.
+        """The transformations as a function of pictures and seed, in NumPy, outside of any model.
 
-        Each picture's draws depend on `seed` and its row alone, not on the batch it comes in nor on the backend.
+        Each picture's draws depend on `seed` and its row alone, not on the batch it comes in nor on the backend. Safe
+        to call from many threads.
 
         Args:
             images: Pixels 0–255.
@@ -151,8 +153,7 @@ class Augmentation(keras.layers.Layer):
         prefix = (seed,) if isinstance(seed, int) else tuple(seed)
         rows = range(len(images)) if rows is None else rows
         draws = [np.random.default_rng((*prefix, int(row))).random(len(_DRAWS), "float32") for row in rows]
-        with keras.device("cpu:0"):
-            return ops.convert_to_numpy(self._transform(images, np.stack(draws)))  # type: ignore[no-any-return]
+        return self._transform(np, images.astype("float32"), np.stack(draws))  # type: ignore[no-any-return]
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
@@ -175,44 +176,45 @@ class Augmentation(keras.layers.Layer):
             "data_format": self.data_format,
         }
 
-    def _transform(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Transform float32 pictures by uniform numbers `[n, draws]`."""
-        named = dict(
-            zip(_DRAWS, ops.unstack(ops.convert_to_tensor(draws, "float32"), len(_DRAWS), axis=1), strict=True)
-        )
-        pixels = ops.cast(images, "float32")
+    def _transform(self, xp: Any, pixels: Tensor, draws: Tensor) -> Tensor:
+        """Transform float32 pictures by uniform numbers `[n, draws]`; `xp` is `keras.ops` or `numpy`."""
+        named = {name: draws[:, column] for column, name in enumerate(_DRAWS)}
         if self.data_format == "channels_first":
-            pixels = ops.transpose(pixels, (0, 2, 3, 1))
+            pixels = xp.transpose(pixels, (0, 2, 3, 1))
         if self._is_geometric:
-            pixels = sample(pixels, *self._affine(named, *ops.shape(pixels)[1:3]), self.fill_mode, self.cval)
+            matrix, offset = self._affine(xp, named, *xp.shape(pixels)[1:3])
+            pixels = sample(xp, pixels, matrix, offset, self.fill_mode, self.cval)
         if self.channel_shift_range:
             shift = _symmetric(named["channel_shift"], self.channel_shift_range)
-            lowest, highest = (reduce(pixels, axis=(1, 2, 3), keepdims=True) for reduce in (ops.min, ops.max))
-            pixels = ops.clip(pixels + _per_image(shift), lowest, highest)
+            lowest, highest = (reduce(pixels, axis=(1, 2, 3), keepdims=True) for reduce in (xp.min, xp.max))
+            pixels = xp.clip(pixels + xp.reshape(shift, (-1, 1, 1, 1)), lowest, highest)
         if self.brightness_range is not None:
             factor = _between(named["brightness"], *self.brightness_range)
-            pixels = ops.clip(pixels * _per_image(factor), 0.0, 255.0)
-        return ops.transpose(pixels, (0, 3, 1, 2)) if self.data_format == "channels_first" else pixels
+            pixels = xp.clip(pixels * xp.reshape(factor, (-1, 1, 1, 1)), 0.0, 255.0)
+        return xp.transpose(pixels, (0, 3, 1, 2)) if self.data_format == "channels_first" else pixels
 
-    def _affine(self, draws: dict[str, Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
+    def _affine(self, xp: Any, draws: dict[str, Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
         """What takes an output's (x, y), counted from the centre, to the input's: `[n, 2, 2]` and `[n, 2]`.
 
         ImageDataGenerator's rotation @ shift @ shear @ zoom, then the flips, multiplied out.
         """
         turn = _symmetric(draws["rotation"], float(np.deg2rad(self.rotation_range)))
         slant = turn + _symmetric(draws["shear"], float(np.deg2rad(self.shear_range)))
-        x = _between(draws["zoom_x"], *self._zoom) * _flip(draws["horizontal_flip"], self.horizontal_flip)
-        y = _between(draws["zoom_y"], *self._zoom) * _flip(draws["vertical_flip"], self.vertical_flip)
-        right = _shift(draws["width_shift"], draws["width_sign"], self.width_shift_range, width)
-        down = _shift(draws["height_shift"], draws["height_sign"], self.height_shift_range, height)
-        cos, sin = ops.cos(turn), ops.sin(turn)
-        rows = [ops.stack([cos * x, -ops.sin(slant) * y], 1), ops.stack([sin * x, ops.cos(slant) * y], 1)]
-        return ops.stack(rows, 1), ops.stack([cos * right - sin * down, sin * right + cos * down], 1)
+        x, y = (_between(draws[name], *self._zoom) for name in ("zoom_x", "zoom_y"))
+        if self.horizontal_flip:
+            x = x * _sign(xp, draws["horizontal_flip"])
+        if self.vertical_flip:
+            y = y * _sign(xp, draws["vertical_flip"])
+        right = _shift(xp, draws["width_shift"], draws["width_sign"], self.width_shift_range, width)
+        down = _shift(xp, draws["height_shift"], draws["height_sign"], self.height_shift_range, height)
+        cos, sin = xp.cos(turn), xp.sin(turn)
+        rows = [xp.stack([cos * x, -xp.sin(slant) * y], 1), xp.stack([sin * x, xp.cos(slant) * y], 1)]
+        return xp.stack(rows, 1), xp.stack([cos * right - sin * down, sin * right + cos * down], 1)
 
     @property
-    def _zoom(self) -> tuple[float, float]:
+    def _zoom(self) -> tuple[float, ...]:
         if isinstance(self.zoom_range, Sequence):
-            return float(self.zoom_range[0]), float(self.zoom_range[1])
+            return tuple(self.zoom_range)
         return 1.0 - self.zoom_range, 1.0 + self.zoom_range
 
     @property
@@ -264,19 +266,15 @@ def _between(draw: Tensor, lower: float, upper: float) -> Tensor:
     return lower + draw * (upper - lower)
 
 
-def _flip(draw: Tensor, allowed: bool) -> Tensor:
-    return ops.where(ops.logical_and(draw < 0.5, allowed), -1.0, 1.0)
+def _sign(xp: Any, draw: Tensor) -> Tensor:
+    """-1 or 1, each half of the time."""
+    return 2.0 * xp.floor(2.0 * draw) - 1.0
 
 
-def _shift(draw: Tensor, sign: Tensor, spec: Shift, extent: int) -> Tensor:
+def _shift(xp: Any, draw: Tensor, sign: Tensor, spec: Shift, extent: int) -> Tensor:
     """Pixels; see `width_shift_range`."""
     if isinstance(spec, float):
         return _symmetric(draw, spec) * (extent if spec < 1 else 1)
-    choices = np.arange(max(spec, 1)) if isinstance(spec, int) else np.asarray(spec)
-    index = ops.cast(ops.floor(draw * len(choices)), "int32")
-    pixels = ops.take(ops.convert_to_tensor(choices, "float32"), index)
-    return pixels * ops.where(sign < 0.5, -1.0, 1.0) * (extent if np.max(choices) < 1 else 1)
-
-
-def _per_image(values: Tensor) -> Tensor:
-    return ops.reshape(values, (-1, 1, 1, 1))
+    choices = np.arange(max(spec, 1), dtype="float32") if isinstance(spec, int) else np.asarray(spec, "float32")
+    chosen = xp.take(choices, int32(xp, xp.floor(draw * len(choices))), axis=0)
+    return chosen * _sign(xp, sign) * (extent if choices.max() < 1 else 1)
