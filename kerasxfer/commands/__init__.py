@@ -11,6 +11,7 @@ def main() -> None:
     from kerasxfer_serving.commands.inspect import inspect
     from kerasxfer_serving.commands.predict import predict
 
+    from kerasxfer.commands.cache import app as cache
     from kerasxfer.commands.check import check
     from kerasxfer.commands.env import env
     from kerasxfer.commands.export import export
@@ -23,4 +24,5 @@ def main() -> None:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
     for command in (train, export, check, report, preview, predict, benchmark, inspect, env):  # in the order of --help
         app.command()(command)
+    app.add_typer(cache, name="cache")
     _output.run(app, "kerasxfer")
