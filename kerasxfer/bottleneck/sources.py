@@ -187,7 +187,7 @@ class ArraySource(RowSource):
         return {"pixels": "array"}
 
     def images(self, rows: Rows, copy: int | None = None) -> NDArray[Any]:
-        return self._x[rows]
+        return np.asarray(self._x[rows])
 
     def stream(self, rows: Rows) -> None:
         return None

@@ -143,6 +143,7 @@ class Shelf:
         Plain `write`, because a full disk under a memory map kills the process.
         """
         path = self.path / f"{shard_name(keys)}.npy"
+        features = np.ascontiguousarray(features)  # PyTorch's are transposed views
         data = _npy(features)
         sidecar = _describe(keys, features, data)
         with _writing(self.path):

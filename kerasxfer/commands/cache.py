@@ -117,7 +117,7 @@ def _folder(data: Path, model: Any, batch_size: int, resize: str, interpolation:
     from kerasxfer.data import ImageFolder
 
     try:
-        policy = ImagePolicy(interpolation=interpolation, resize=resize, exif=exif)
+        policy = ImagePolicy.from_dict({"interpolation": interpolation, "resize": resize, "exif": exif})
         return ImageFolder(data, model.input_shape[1:3], batch_size, shuffle=False, policy=policy)
     except ValueError as error:
         raise UsageError(str(error)) from error
