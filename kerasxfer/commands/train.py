@@ -15,7 +15,7 @@ _MODEL, _DATA, _TUNE = "Model", "Pictures", "Fine-tuning"
 
 
 def train(
-    data: Annotated[Path, Argument(help="Folder of class folders to train on.", show_default=False)],
+    data: Annotated[Path, Argument(metavar="DATA", help="Folder of class folders to train on.", show_default=False)],
     out: Annotated[Path | None, Option(help="Run folder to write.", show_default=False)] = None,
     validation: Annotated[
         Path | None, Option(help="Folder of class folders to validate on.", rich_help_panel=_DATA, show_default=False)

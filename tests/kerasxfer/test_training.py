@@ -1,0 +1,160 @@
+"""A run folder from class folders, on each backend."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from kerasxfer_serving.errors import KerasxferError, UsageError
+from PIL import Image
+
+from kerasxfer.data import ImageFolder
+from kerasxfer.training import TrainConfig, compiled_model, datasets, plan, train
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Noisy stripes, lying and standing: a classifier needs a look at the structure, not at the colour."""
+    root = tmp_path_factory.mktemp("stripes")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 16), ("validation", 6)):
+        for name in ("lying", "standing"):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                wave = np.sin(np.arange(48) * rng.uniform(0.5, 0.9) + rng.uniform(0, 6)) * 90 + 128
+                pixels = np.broadcast_to(wave[:, None] if name == "lying" else wave, (48, 48))
+                noisy = (pixels[..., None] + rng.normal(0, 12, (48, 48, 3))).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noisy).save(root / part / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(folders):
+    return TrainConfig(
+        data=str(folders / "train"),
+        validation=str(folders / "validation"),
+        backbone="DemoVGG",
+        image_size=(48, 48),
+        learning_rate=1e-2,
+        epochs=3,
+        batch_size=16,
+        schedule=[{"epochs": 2}, {"unfreeze": "block5", "epochs": 1, "learning_rate": 1e-4}],
+    )
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    """A finished run without a cache."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(config, folder)
+    return folder
+
+
+def history(run):
+    with (run / "history.csv").open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def assert_same_history(run, other, tolerance):
+    for row, expected in zip(history(run), history(other), strict=True):
+        assert row == pytest.approx(expected, rel=tolerance)
+
+
+def test_a_run_leaves_model_history_curves_and_configuration(run, config):
+    saved = json.loads((run / "config.json").read_text())
+    assert saved["class_names"] == ["lying", "standing"]
+    assert saved["images"] == {"training": 32, "validation": 12}
+    assert (run / "curves.png").stat().st_size > 1000
+    assert not (run / "backup").exists()
+    model = keras.saving.load_model(run / "model.keras")
+    _, validation = datasets(config)
+    assert model.evaluate(validation, verbose=0, return_dict=True) == pytest.approx(saved["result"])
+    assert saved["result"]["accuracy"] >= 0.9
+
+
+def test_the_schedule_shows_in_the_history(run):
+    rows = history(run)
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert [row["stage"] for row in rows] == [1, 1, 2]
+    assert rows[2]["trainable_params"] > rows[1]["trainable_params"]
+    assert [row["learning_rate"] for row in rows] == pytest.approx([1e-2, 1e-2, 1e-4])
+
+
+def test_a_cached_run_equals_the_uncached_one(run, config, tmp_path):
+    train(dataclasses.replace(config, cache=str(tmp_path / "cache")), tmp_path / "cached")
+    assert_same_history(tmp_path / "cached", run, 1e-4)
+
+
+def test_an_interrupted_run_resumes_to_the_same_history(run, config, tmp_path, monkeypatch):
+    read = ImageFolder.__getitem__
+
+    def fail_in_the_third_epoch(self, index):
+        if self.shuffle and self.epoch == 2:
+            raise OSError("the disk has gone")
+        return read(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFolder, "__getitem__", fail_in_the_third_epoch)
+        with pytest.raises(Exception, match="the disk has gone"):
+            train(config, tmp_path / "run")
+    assert not (tmp_path / "run/model.keras").exists()
+    assert len(history(tmp_path / "run")) == 2
+    train(config, tmp_path / "run", resume=True)
+    assert_same_history(tmp_path / "run", run, 1e-5)
+
+
+def test_a_run_is_never_overwritten_by_accident(config, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    for flags in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(KerasxferError, match=r"holds no config\.json"):
+            train(config, tmp_path / "mine", **flags)
+    assert (tmp_path / "mine/thesis.txt").read_text() == "years of work"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(json.dumps({"epochs": 7}))
+    with pytest.raises(KerasxferError, match="--overwrite"):
+        train(config, tmp_path / "run")
+    with pytest.raises(KerasxferError, match="epochs 7 → 3"):
+        train(config, tmp_path / "run", resume=True)
+    (tmp_path / "run/model.keras").touch()
+    with pytest.raises(KerasxferError, match="is finished"):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_validation_pictures_must_have_the_same_classes(config, folders, tmp_path):
+    shutil.copytree(folders / "validation/lying", tmp_path / "other/lying")
+    with pytest.raises(KerasxferError, match="same class folders"):
+        datasets(dataclasses.replace(config, validation=str(tmp_path / "other")))
+
+
+def test_two_sources_of_validation_are_refused(config):
+    with pytest.raises(UsageError, match="exclude each other"):
+        datasets(dataclasses.replace(config, validation_split=0.2))
+
+
+def test_augmentation_changes_the_pictures_of_every_epoch(config):
+    training, validation = datasets(dataclasses.replace(config, augment={"rotation_range": 40}))
+    row = [0]
+    training.set_epoch(0)
+    first = training.load(row, epoch=0)
+    assert not np.array_equal(first, training.load(row, epoch=1))
+    assert np.array_equal(first, training.load(row, epoch=0))
+    assert validation is not None
+    assert validation.augmentation is None
+
+
+def test_sigmoid_means_one_unit_and_binary_labels(config):
+    config = dataclasses.replace(config, activation="sigmoid")
+    training, _ = datasets(config)
+    assert compiled_model(config, training.class_names).output_shape == (None, 1)
+    assert training[0][1].shape == (16, 1)
+
+
+def test_a_plan_trains_nothing(config, tmp_path):
+    tables = plan(dataclasses.replace(config, cache=str(tmp_path / "cache")))
+    assert len(tables["Stages"]) == 2
+    assert len(tables["Cache"]) == 2
+    assert not (tmp_path / "run").exists()
