@@ -35,6 +35,16 @@ def test_benchmark_as_json(model):
     assert json.loads(done.stdout)["format"] == "kerasxfer-benchmark"
 
 
+def test_model_from_elsewhere(write_model, tmp_path):
+    model = write_model(tmp_path / "foreign.onnx", dtype="float", layout="nchw", manifest=False)
+    options = ["--scenario", "single-stream", "--duration", "0.03", "--picture-size", "20"]
+    done = run("benchmark", model, *options)
+    assert done.returncode == 1
+    assert "--preprocess" in done.stderr
+    done = run("benchmark", model, *options, "--preprocess", "imagenet", "--layout", "nchw", "--format", "json")
+    assert json.loads(done.stdout)["model"]["classes"] == 3
+
+
 @pytest.mark.parametrize(
     "options",
     [

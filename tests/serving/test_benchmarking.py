@@ -160,6 +160,9 @@ class TestReport:
         assert found.ceiling == pytest.approx(200)
         assert found.summary["share_of_ceiling"] == pytest.approx(0.95)
 
+    def test_ceiling_takes_the_faster_way_to_run_the_model(self):
+        assert made_up(FAST | {"latency": 600}).ceiling == pytest.approx(300)
+
     def test_ceiling_of_a_gpu_is_the_slower_of_both(self):
         assert made_up(FAST, device="cuda", placement={"CUDAExecutionProvider": 9}).ceiling == 300
 

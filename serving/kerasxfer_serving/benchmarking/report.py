@@ -83,25 +83,31 @@ class Report:
         return max(self.of(name), key=lambda m: m.rate, default=None)
 
     @property
+    def model_alone(self) -> float | None:
+        """Pictures a second of the model on pixels that lie ready, run by run or many at once: whichever is faster."""
+        return max((m.rate for m in self.of("device") + self.of("latency")), default=None)
+
+    @property
     def ceiling(self) -> float | None:
         """Pictures a second that no pipeline can beat on this machine.
 
         A GPU computes while the CPU decodes: the slower of the two. On a CPU both share the cores: their times add up.
         """
-        decode, device = self.best("decode_resize"), self.best("device")
-        if decode is None or device is None:
+        decode, model = self.best("decode_resize"), self.model_alone
+        if decode is None or model is None:
             return None
         if self.device["device"] == "cpu":
-            return 1 / (1 / decode.rate + 1 / device.rate)
-        return min(decode.rate, device.rate)
+            return 1 / (1 / decode.rate + 1 / model)
+        return min(decode.rate, model)
 
     @property
     def summary(self) -> dict[str, Any]:
         """The headline figures."""
-        best = {name: self.best(name) for name in ("decode", "decode_resize", "device", "end_to_end")}
+        best = {name: self.best(name) for name in ("decode", "decode_resize", "end_to_end")}
         single, ceiling, whole = self.best("single_stream"), self.ceiling, best["end_to_end"]
         return {
             **{name: measurement and measurement.rate for name, measurement in best.items()},
+            "device": self.model_alone,
             "batch_size": whole and whole.batch_size,
             "ceiling": ceiling,
             "share_of_ceiling": whole.rate / ceiling if whole and ceiling else None,
@@ -157,12 +163,12 @@ class Report:
         return [f"{rule}: {'; '.join(labels)}" for rule, labels in breakers.items()]
 
     def _bottleneck(self) -> str | None:
-        decode, device, whole = self.best("decode_resize"), self.best("device"), self.best("end_to_end")
-        if decode is None or device is None:
+        decode, model, whole = self.best("decode_resize"), self.model_alone, self.best("end_to_end")
+        if decode is None or model is None or self.ceiling is None:
             return None
-        if whole and self.ceiling and whole.rate < _PIPELINE * self.ceiling:
+        if whole and whole.rate < _PIPELINE * self.ceiling:
             return "pipeline"
-        return "decode" if decode.rate < device.rate else "model"
+        return "decode" if decode.rate < model else "model"
 
     def _share_off_device(self) -> float:
         if self.device["device"] == "cpu":

@@ -1,10 +1,14 @@
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kerasxfer_serving.commands import _choices as choices
+from kerasxfer_serving.commands import _model as foreign
 from kerasxfer_serving.commands import _output
+
+if TYPE_CHECKING:
+    from kerasxfer_serving.benchmarking import Report
 
 
 def benchmark(
@@ -23,11 +27,28 @@ def benchmark(
     gpu_id: Annotated[int, typer.Option(min=0, help="Which GPU.")] = 0,
     tf32: Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")] = True,
     cache_dir: Annotated[Path | None, typer.Option(help="Where TensorRT keeps its engines.")] = None,
+    preprocess: foreign.Preprocess = None,
+    image_size: foreign.ImageSize = None,
+    layout: foreign.Layout = None,
+    labels: foreign.Labels = None,
+    activation: foreign.Activation = None,
+    resize: foreign.Resize = None,
+    draft: foreign.Draft = False,
     format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text,
 ) -> None:
     """Measure a model on this machine: decode, model alone, end to end; VALID or INVALID with the reasons."""
     from kerasxfer_serving.benchmarking import benchmark as run
 
+    manifest = foreign.described_manifest(
+        model,
+        preprocess=preprocess,
+        image_size=image_size,
+        layout=layout,
+        labels=labels,
+        activation=activation,
+        resize=resize,
+        draft=draft,
+    )
     report = run(
         model,
         data,
@@ -41,6 +62,7 @@ def benchmark(
         gpu_ids=(gpu_id,),
         tf32=tf32,
         cache_dir=cache_dir,
+        manifest=manifest,
         progress=_output.note,
     )
     if out:
@@ -53,7 +75,11 @@ def benchmark(
                 save(report, path)
     if format is _output.Format.json:
         _output.print_json(report.to_dict())
-        return
+    else:
+        _print(report)
+
+
+def _print(report: "Report") -> None:
     from kerasxfer_serving.benchmarking.tables import figures, headlines
 
     _output.print_table(figures(report))
