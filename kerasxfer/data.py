@@ -13,7 +13,7 @@ from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 
-from kerasxfer.batch_decoder import BatchDecoder, PendingBatch, available_cpus
+from kerasxfer.batch_decoder import BatchDecoder, PendingBatch, available_cpus, check_images
 from kerasxfer.image_files import (
     BadImage,
     UnreadableImagesError,
@@ -195,7 +195,7 @@ class ImageFolder(keras.utils.PyDataset):
 
     def check(self) -> list[BadImage]:
         """Decode every picture once and return those that cannot be read."""
-        return self._decoder.check(self.paths)
+        return [bad for bad in check_images(self.root, self.paths, self.threads) if bad is not None]
 
     def class_weight(self) -> dict[int, float]:
         """Weights for `fit(class_weight=…)` by which every class counts the same.

@@ -17,12 +17,14 @@ def main() -> None:
     from kerasxfer.commands.export import export
     from kerasxfer.commands.preview import preview
     from kerasxfer.commands.report import report
+    from kerasxfer.commands.split import split
     from kerasxfer.commands.train import train
 
     # What TensorFlow says of itself while it loads is not about the user's task.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-    for command in (train, export, check, report, preview, predict, benchmark, inspect, env):  # in the order of --help
+    # In the order of --help.
+    for command in (split, train, export, check, report, preview, predict, benchmark, inspect, env):
         app.command()(command)
     app.add_typer(cache, name="cache")
     _output.run(app, "kerasxfer")

@@ -1,0 +1,241 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from kerasxfer_serving.errors import KerasxferError, UsageError
+from kerasxfer_serving.images import IMAGE_SUFFIXES, ImageError, load_image
+from PIL import Image
+
+from kerasxfer.batch_decoder import check_images
+from kerasxfer.commands.split import split
+from kerasxfer.splits import draw, find_classes, parse_amount
+
+
+def write_picture(path, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (value, 0, 0)).save(path)
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """`cat.0.png` … and `dog.0.png` …, ten each, and a cat that cannot be read."""
+    folder = tmp_path / "flat"
+    for name in ("cat", "dog"):
+        for number in range(10):
+            write_picture(folder / f"{name}.{number}.png", number)
+    (folder / "cat.99.jpg").write_bytes(b"no picture")
+    (folder / "readme.txt").write_text("not one either")
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Class folders with a folder inside, as `PetImages/Cat/…`."""
+    folder = tmp_path / "folders"
+    for number in range(6):
+        write_picture(folder / "Cat" / f"{number}.png", number)
+        write_picture(
+            folder / "Dog" / ("a" if number % 2 else "b") / "same name.png"
+            if number < 2
+            else folder / "Dog" / f"{number}.png",
+            number,
+        )
+    return folder
+
+
+def tree(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+def test_a_flat_folder_is_divided_by_prefix_and_the_unreadable_are_listed(flat, tmp_path, capsys):
+    split(flat, tmp_path / "out", train="5", validation="3", test="1", format="json")
+
+    files = tree(tmp_path / "out")
+    assert len(files) == len({path.rsplit("/", 1)[1] for path in files}) == 18
+    count = {
+        f"{subset}/{name}": sum(path.startswith(f"{subset}/{name}/{name}.") for path in files)
+        for subset in ("train", "validation", "test")
+        for name in ("cat", "dog")
+    }
+    assert list(count.values()) == [5, 5, 3, 3, 1, 1]
+    assert not any("cat.99" in path for path in files)
+    np.testing.assert_array_equal(
+        load_image(tmp_path / "out" / files[0]), load_image(flat / files[0].rsplit("/", 1)[1])
+    )
+
+
+def test_the_command_prints_counts_and_what_was_left_out(flat, tmp_path):
+    command = [sys.executable, "-m", "kerasxfer", "split", flat, tmp_path / "out", "--train", "0.8", "--test", "0.2"]
+
+    result = subprocess.run([*command, "--format", "json"], capture_output=True, text=True, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    printed = json.loads(result.stdout)
+    assert printed["classes"] == {name: {"train": 8, "test": 2, "not used": 0} for name in ("cat", "dog")}
+    assert [(bad["path"], bad["code"]) for bad in printed["left_out"]] == [("cat.99.jpg", "not_an_image")]
+    assert again.returncode == 2
+    assert "nothing is overwritten" in again.stderr
+
+
+def test_class_folders_keep_what_lies_within(folders, tmp_path):
+    split(folders, tmp_path / "out", train="1.0")
+
+    assert tree(tmp_path / "out" / "train") == tree(folders)
+
+
+def test_the_seed_fixes_the_draw_and_other_classes_do_not_matter(flat):
+    classes = {name: dict(pictures) for name, pictures in find_classes(flat).items()}
+    amounts = {"train": 4, "test": 0.5}
+
+    first = draw(classes, amounts, seed=1)
+
+    assert draw(classes, amounts, seed=1) == first
+    assert draw(classes, amounts, seed=2) != first
+    assert draw({"dog": classes["dog"]}, amounts, seed=1)["train"]["dog"] == first["train"]["dog"]
+    assert not set(first["train"]["dog"]) & set(first["test"]["dog"])
+
+
+@pytest.mark.parametrize(
+    ("amounts", "sizes"),
+    [
+        ({"train": 0.7, "validation": 0.2, "test": 0.1}, [8, 2, 1]),
+        ({"train": 0.5, "test": 0.5}, [6, 5]),
+        ({"train": 3, "test": 0.5}, [3, 6]),
+    ],
+)
+def test_shares_that_add_up_use_every_picture(tmp_path, amounts, sizes):
+    pictures = {f"{number}.png": tmp_path / f"{number}.png" for number in range(11)}
+
+    subsets = draw({"cat": pictures}, amounts, seed=0)
+
+    assert [len(classes["cat"]) for classes in subsets.values()] == sizes
+
+
+def test_too_few_pictures_name_the_class_and_write_nothing(flat, tmp_path):
+    with pytest.raises(KerasxferError, match=r"Class 'cat' has 10 readable pictures.*8 for train, 3 for test"):
+        split(flat, tmp_path / "out", train="8", test="3")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flat"]
+
+
+def test_links_lead_to_the_originals(flat, tmp_path):
+    split(flat, tmp_path / "out", train="2", link=True)
+
+    links = list((tmp_path / "out").rglob("*.png"))
+    assert len(links) == 4
+    assert all(path.is_symlink() and path.resolve().parent == flat.resolve() for path in links)
+
+
+def test_a_failure_while_writing_leaves_nothing(flat, tmp_path, monkeypatch):
+    copied = []
+
+    def fail(source, target):
+        copied.append(target)
+        if len(copied) == 3:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kerasxfer.splits.shutil.copy2", fail)
+
+    with pytest.raises(OSError, match="No space"):
+        split(flat, tmp_path / "out", train="5")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flat"]
+
+
+def test_an_empty_destination_is_taken_and_a_full_one_is_left_alone(flat, tmp_path):
+    (tmp_path / "out").mkdir()
+    split(flat, tmp_path / "out", train="2")
+    before = tree(tmp_path / "out")
+
+    with pytest.raises(UsageError, match="nothing is overwritten"):
+        split(flat, tmp_path / "out", train="3")
+
+    assert tree(tmp_path / "out") == before
+    with pytest.raises(UsageError, match="outside of SRC"):
+        split(flat, flat / "out", train="3")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cat.0.jpg", "cat"),
+        ("cat.1234.jpeg", "cat"),
+        ("dog_12.png", "dog"),
+        ("dog-012.png", "dog"),
+        ("IMG0001.JPG", "IMG"),
+        ("guinea pig (3).jpg", "guinea pig"),
+        ("great_pyrenees_7.jpg", "great_pyrenees"),
+        ("t-shirt 4.webp", "t-shirt"),
+    ],
+)
+def test_prefixes(tmp_path, name, expected):
+    (tmp_path / name).write_bytes(b"")
+
+    assert list(find_classes(tmp_path)) == [expected]
+
+
+def test_a_pattern_reads_the_class_off_the_path(tmp_path):
+    write_picture(tmp_path / "2019" / "a-cat-x.png")
+    write_picture(tmp_path / "2020" / "b-dog-y.png")
+
+    by_name = find_classes(tmp_path, r"-(?P<class>[a-z]+)-")
+    by_year = find_classes(tmp_path, r"(\d+)/")
+
+    assert by_name == {
+        "cat": {"2019/a-cat-x.png": tmp_path / "2019/a-cat-x.png"},
+        "dog": {"2020/b-dog-y.png": tmp_path / "2020/b-dog-y.png"},
+    }
+    assert list(by_year) == ["2019", "2020"]
+    with pytest.raises(UsageError, match=r"1 picture\(s\).*b-dog-y.png"):
+        find_classes(tmp_path, r"(cat)")
+    with pytest.raises(UsageError, match="needs a group"):
+        find_classes(tmp_path, "cat")
+    with pytest.raises(UsageError, match="regular expression"):
+        find_classes(tmp_path, "(cat")
+
+
+def test_sources_that_cannot_be_read_as_classes(flat, folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="holds none"):
+        find_classes(tmp_path / "empty")
+    with pytest.raises(UsageError, match="must be a folder"):
+        find_classes(tmp_path / "nowhere")
+    write_picture(folders / "stray.1.png")
+    with pytest.raises(UsageError, match="both pictures"):
+        find_classes(folders)
+    write_picture(flat / "portrait.png")
+    with pytest.raises(UsageError, match=r"have no class.*portrait.png"):
+        find_classes(flat)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1000", 1000), ("0.8", 0.8), ("1.0", 1.0), ("1", 1)])
+def test_amounts(text, expected):
+    amount = parse_amount("--train", text)
+
+    assert amount == expected
+    assert type(amount) is type(expected)
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "1.5", "many", "0.0", ""])
+def test_no_amounts(text):
+    with pytest.raises(UsageError, match="`--train` is a number"):
+        parse_amount("--train", text)
+
+
+def test_no_subset_is_a_usage_error(flat, tmp_path):
+    with pytest.raises(UsageError, match="--train, --validation, --test"):
+        split(flat, tmp_path / "out")
+
+
+def test_the_quick_check_finds_what_a_full_decode_does(zoo):
+    files = [case.path for case in zoo if case.path.suffix in IMAGE_SUFFIXES]
+
+    for path, bad in zip(files, check_images(files[0].parent, files), strict=True):
+        try:
+            load_image(path)
+            code = None
+        except ImageError as error:
+            code = error.code
+        assert (bad and bad.code) == code, path
