@@ -9,9 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnx
+from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.manifest import PRECISIONS, Manifest
 from kerasxfer_serving.model_file import ModelFile, load_model_file
+from kerasxfer_serving.session import Session
 from numpy.typing import NDArray
 
 from kerasxfer.export.check import compare_on, labelled_pictures
@@ -163,7 +165,7 @@ def _validate(precision: str, opset: int, output: str | None, calibration: str |
 
 def _compare(proto: onnx.ModelProto, manifest: Manifest, pictures: Pictures, expected: NDArray[np.float32]) -> Parity:
     """The parity on a few pictures, in every kind of batch; an error where the gate fails."""
-    rows, received = answers_in_every_batch(open_file(proto.SerializeToString()), pictures.images)
+    rows, received = answers_in_every_batch(_session(proto.SerializeToString()), pictures.images)
     names = [pictures.names[row] for row in rows]
     parity = compare(expected[rows], received, names, manifest.class_names)
     return _passed(parity, manifest.precision)
@@ -180,12 +182,20 @@ def _lower(
 
 
 def _check(proto: onnx.ModelProto, manifest: Manifest, model: keras.Model, folder: str | Path, output: str) -> Parity:
-    session = open_file(proto.SerializeToString())
+    session = _session(proto.SerializeToString())
     pictures = labelled_pictures(folder, manifest.image_size, manifest.policy, manifest.class_names)
     parity = compare_on(
         pictures, model, lambda images: answers(session, images), preprocessing=manifest.preprocessing, output=output
     )
     return _passed(parity, manifest.precision)
+
+
+def _session(data: bytes) -> Session:
+    """A converter writes down operators that ONNX does not have, so nothing is done before ONNX Runtime takes it."""
+    try:
+        return open_file(data)
+    except ModelError as error:
+        raise ExportError(f"The converted file does not run. {error}") from error
 
 
 def _passed(parity: Parity, precision: str) -> Parity:
@@ -201,7 +211,7 @@ def _write(data: bytes, path: Path) -> ModelFile:
     try:
         temporary.write_bytes(data)
         written = load_model_file(temporary)
-        open_file(written.data)
+        _session(written.data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

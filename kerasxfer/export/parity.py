@@ -114,7 +114,8 @@ class Parity:
             return f"The top class is the same for {share}; at least {gate.same_top_class:.1%} must. {shown}"
         if gate.accuracy_loss is None or self.source_accuracy is None or self.file_accuracy is None:
             return None
-        if self.source_accuracy.value - self.file_accuracy.value > gate.accuracy_loss:
+        lost = self.source_accuracy.value - self.file_accuracy.value
+        if lost > gate.accuracy_loss + 1e-9:  # 1.00 - 0.99 is a little more than 0.01
             return (
                 f"Accuracy falls from {self.source_accuracy} to {self.file_accuracy}; at most "
                 f"{100 * gate.accuracy_loss:g} point may be lost. {shown}"

@@ -1,0 +1,150 @@
+"""Real conversions, each a TensorFlow process: few models with much in them."""
+
+import hashlib
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from kerasxfer_serving.manifest import Manifest
+from kerasxfer_serving.session import open_session
+
+from kerasxfer import export_onnx
+from kerasxfer.export.errors import ExportArgumentError, ExportError
+from kerasxfer.export.parity import probabilities_of
+from kerasxfer.export.source import own_answers
+
+layers = keras.layers
+CLASSES = ("cats", "dogs", "newts")
+
+
+def test_the_model_s_answers_differ_between_pictures(rich_model, pictures):
+    probabilities = probabilities_of(own_answers(rich_model, pictures.images, None), "logits")
+    assert np.ptp(probabilities, axis=0).min() > 0.3
+    assert len(set(probabilities.argmax(axis=1))) == 3
+
+
+def test_the_file_gives_the_model_s_answers(exported, rich_model, pictures):
+    expected = probabilities_of(own_answers(rich_model, pictures.images, None), "logits")
+    session = open_session(exported.file.path, "cpu")
+    for count in (1, 3, 32):
+        received, features = session.run(pictures.images[:count])
+        assert received == pytest.approx(expected[:count], abs=1e-5)
+        assert features.shape == (count, 8)
+    pooled = keras.Model(rich_model.inputs, rich_model.get_layer("head").input)
+    assert features == pytest.approx(own_answers(pooled, pictures.images, None), abs=1e-4)
+
+
+def test_the_graph_is_clean(exported):
+    statistics = exported.file.statistics
+    operators = statistics["operators"]
+    assert statistics["opset"] == 15
+    assert (operators["Cast"], operators["Transpose"], operators["Conv"]) == (1, 1, 2)
+    assert "BatchNormalization" not in operators
+    assert not any(name.startswith("Random") for name in operators)
+    assert statistics["nodes"] <= 18
+    assert exported.file.inputs == (("images", "uint8", ("batch", 32, 40, 3)),)
+    assert exported.file.outputs == (("probabilities", "float", ("batch", 3)), ("features", "float", ("batch", 8)))
+
+
+def test_the_manifest_says_what_it_is(exported):
+    manifest = Manifest.read(exported.file.path)
+    assert manifest == exported.manifest
+    assert (manifest.class_names, manifest.image_size, manifest.output) == (CLASSES, (32, 40), "softmax")
+    assert (manifest.precision, manifest.opset, manifest.features_name) == ("fp32", 15, "features")
+    assert manifest.source_backend == keras.backend.backend()
+    assert manifest.parity["fp32"]["pictures"] == 32
+    assert manifest.parity["fp32"]["max_difference_below"] <= 1e-5
+    assert manifest.golden
+    assert manifest.versions["keras"] == keras.__version__
+
+
+def test_two_exports_of_one_model_are_the_same_bytes(exported, rich_model, tmp_path):
+    again = export_onnx(rich_model, tmp_path / "again.onnx", class_names=CLASSES, features=True, verbose=False)
+    assert again.file.sha256 == exported.file.sha256
+    assert hashlib.sha256((tmp_path / "again.onnx").read_bytes()).hexdigest() == exported.file.sha256
+
+
+def test_the_file_is_plain_onnx(exported, pictures):
+    """The three lines of the README."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported.file.path)
+    (probabilities,) = session.run(["probabilities"], {"images": pictures.images[:2]})
+    assert probabilities.sum(axis=1) == pytest.approx([1, 1])
+
+
+def test_the_file_loads_in_openvino(exported, pictures):
+    openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    compiled = openvino.Core().compile_model(exported.file.path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    expected = open_session(exported.file.path, "cpu").run(pictures.images[:4])[0]
+    assert compiled(pictures.images[:4])["probabilities"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_sigmoid_head_in_half_precision_with_preprocessing_in_front(pictures, small_model, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = small_model(pictures.images, units=1, activation="sigmoid")
+    exported = export_onnx(model, tmp_path / "s.onnx", class_names=("a", "b"), preprocessing="rescale", verbose=False)
+    assert exported.manifest.output == "sigmoid"
+    assert exported.manifest.preprocessing == "rescale"
+    assert exported.file.outputs == (("probabilities", "float", ("batch", 1)),)
+    assert not any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in exported.file.proto.graph.initializer)
+    assert any("half precision" in note for note in exported.notes)
+
+
+def test_a_conversion_that_goes_wrong_leaves_no_file_and_tells_where(pictures, small_model, custom_layers, tmp_path):
+    model = small_model(pictures.images, [custom_layers.Drifting()])
+    try:
+        custom_layers.SHIFT = 0.5  # this process adds it, the converting one does not
+        with pytest.raises(ExportError, match=r"`probabilities` differs by .*`drawn picture \d+`.*the file"):
+            export_onnx(model, tmp_path / "model.onnx", class_names=CLASSES, verbose=False)
+    finally:
+        custom_layers.SHIFT = 0.0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operator_that_onnx_lacks_is_told_without_a_file(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = layers.Reshape((8, 24))(image)
+    x = keras.ops.reshape(keras.ops.logdet(keras.ops.matmul(x, keras.ops.transpose(x, (0, 2, 1)))), (-1, 1))
+    model = keras.Model(image, layers.Dense(2)(x))
+    with pytest.raises(ExportError, match=r"does not run.*Cholesky"):
+        export_onnx(model, tmp_path / "model.onnx", class_names=("a", "b"), verbose=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"precision": "int4"}, "`precision`"),
+        ({"precision": "int8"}, "`calibration="),
+        ({"opset": 12}, "`opset`"),
+        ({"opset": 19}, "`opset`"),
+        ({"output": "argmax"}, "`output`"),
+        ({"preprocessing": "alexnet"}, "`preprocessing`"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_at_once(rich_model, tmp_path, arguments, message):
+    with pytest.raises(ExportArgumentError, match=message) as raised:
+        export_onnx(rich_model, tmp_path / "model.onnx", verbose=False, **arguments)
+    assert isinstance(raised.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"class_names": ("one", "two")}, "must have 3 names"),
+        ({"image_size": (64, 64)}, r"must be the model's, \(32, 40\)"),
+        ({"output": "softmax"}, "are not softmax probabilities"),
+        ({"samples": "missing"}, "no folder"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_before_it_is_converted(rich_model, tmp_path, arguments, message):
+    with pytest.raises(ExportError, match=message):
+        export_onnx(rich_model, tmp_path / "model.onnx", verbose=False, **arguments)
+
+
+def test_a_model_that_takes_any_size_needs_one(tmp_path):
+    model = keras.Sequential([keras.Input((None, None, 3)), layers.GlobalAveragePooling2D(), layers.Dense(2)])
+    with pytest.raises(ExportError, match="`image_size` is needed"):
+        export_onnx(model, tmp_path / "model.onnx", verbose=False)

@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+
+from kerasxfer.export.errors import ExportError
+from kerasxfer.export.parity import (
+    GATES,
+    Accuracy,
+    Gate,
+    columns,
+    compare,
+    kind_of,
+    power_of_ten_above,
+    probabilities_of,
+)
+
+SOURCE = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
+NAMES = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+
+
+def parity(file, labels=None):
+    return compare(SOURCE, np.array(file), NAMES, ("cats", "dogs"), labels)
+
+
+def test_equal_answers_pass_every_gate():
+    result = parity(SOURCE, [0, 1, 1, 1])
+    assert (result.pictures, result.max_difference, result.same_top_class) == (4, 0.0, 1.0)
+    assert result.source_accuracy == result.file_accuracy == Accuracy.of(3, 4)
+    assert result.spread == pytest.approx(0.7)
+    assert [result.failure(gate) for gate in GATES.values()] == [None, None, None]
+
+
+def test_a_difference_is_told_with_picture_classes_and_size():
+    moved = SOURCE.copy()
+    moved[1] = [0.55, 0.45]
+    result = parity(moved)
+    assert result.max_difference == pytest.approx(0.15)
+    assert result.mean_difference == pytest.approx(0.15 / 4)
+    assert result.same_top_class == 0.75
+    failure = result.failure(GATES["fp32"])
+    for expected in ("`probabilities`", "0.15", "1e-05", "`b.jpg`", "dogs 0.600000", "cats 0.550000"):
+        assert expected in failure
+    assert "75.00% of 4 pictures" in result.failure(GATES["fp16"])
+
+
+def test_the_fp32_gate_lies_at_1e_5():
+    near, far = SOURCE.copy(), SOURCE.copy()
+    near[0] += [-9e-6, 9e-6]
+    far[0] += [-1.1e-5, 1.1e-5]
+    assert parity(near).failure(GATES["fp32"]) is None
+    assert parity(far).failure(GATES["fp32"])
+
+
+def test_worst_pictures_come_first():
+    moved = SOURCE + np.array([[0.01], [0.03], [0.0], [-0.02]]) * [1, -1]
+    assert [row["picture"] for row in parity(moved).worst] == ["b.jpg", "d.jpg", "a.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("gate", [GATES["fp32"], GATES["fp16"]])
+def test_an_answer_that_is_no_number_fails(gate):
+    broken = SOURCE.copy()
+    broken[2] = np.nan
+    result = parity(broken)
+    assert result.max_difference == np.inf
+    assert "`c.jpg`" in result.failure(gate)
+
+
+def test_a_tie_in_the_source_may_fall_either_way():
+    tie = np.array([[0.5, 0.5]])
+    result = compare(tie, tie + np.array([[-1e-7, 1e-7]]), ["tie.jpg"], ("cats", "dogs"))
+    assert result.same_top_class == 1.0
+
+
+def test_int8_may_lose_one_point_of_accuracy_and_no_more():
+    source = np.tile([[0.9, 0.1]], (200, 1))
+    names, labels = [str(number) for number in range(200)], np.zeros(200, int)
+
+    def losing(count):
+        file = source.copy()
+        file[:count] = [0.1, 0.9]
+        return compare(source, file, names, ("cats", "dogs"), labels)
+
+    assert losing(2).failure(GATES["int8"]) is None
+    assert "from 100.00%" in losing(3).failure(GATES["int8"])
+    assert losing(3).failure(Gate(accuracy_loss=0.02)) is None
+
+
+def test_a_sigmoid_column_is_the_second_class():
+    assert columns(np.array([[0.25]])).tolist() == [[0.75, 0.25]]
+    one = SOURCE[:, 1:]
+    result = compare(one, one, NAMES, ("cats", "dogs"), [0, 1, 1, 0])
+    assert result.source_accuracy.value == 1.0
+
+
+def test_logits_become_probabilities():
+    assert probabilities_of(np.array([[0.0, np.log(3)]]), "logits") == pytest.approx(np.array([[0.25, 0.75]]))
+    assert probabilities_of(np.array([[np.log(3)]]), "logits") == pytest.approx(np.array([[0.75]]))
+    assert np.isfinite(probabilities_of(np.array([[1000.0, -1000.0]]), "logits")).all()
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_logits_that_are_called_probabilities_are_refused(output):
+    with pytest.raises(ExportError, match="are not"):
+        probabilities_of(np.array([[-3.0, 5.0]]), output)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "kind"),
+    [([[0.2, 0.8]], "softmax"), ([[0.9, 0.8]], "sigmoid"), ([[0.9]], "sigmoid"), ([[2.0]], "logits")],
+)
+def test_outputs_look_like_what_they_are(outputs, kind):
+    assert kind_of(np.array(outputs)) == kind
+
+
+def test_accuracy_has_wilsons_interval():
+    accuracy = Accuracy.of(90, 100)
+    assert (accuracy.value, round(accuracy.low, 4), round(accuracy.high, 4)) == (0.9, 0.8256, 0.9448)
+    assert Accuracy.of(10, 10).high == 1.0
+    assert Accuracy.of(0, 10).low == 0.0
+
+
+@pytest.mark.parametrize(("value", "power"), [(3e-7, 1e-6), (1e-6, 1e-6), (1.1e-6, 1e-5), (0.0, 0.0), (0.5, 1.0)])
+def test_recorded_differences_are_powers_of_ten(value, power):
+    assert power_of_ten_above(value) == power
+
+
+def test_the_summary_holds_what_repeats():
+    assert parity(SOURCE + np.array([[1e-7, -1e-7]]), [0, 1, 1, 1]).summary() == {
+        "pictures": 4,
+        "max_difference_below": 1e-6,
+        "same_top_class": 1.0,
+        "source_accuracy": {"value": 0.75, "low": 0.300636, "high": 0.954414},
+        "file_accuracy": {"value": 0.75, "low": 0.300636, "high": 0.954414},
+    }
