@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BACKBONE ?= DemoVGG
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
-PYTEST = -m pytest -q -m "not slow"
+PYTEST = -m pytest -q --numprocesses auto --dist loadfile
+QUICK = -m "not slow"
 
 .PHONY: demo test test-all lint test-tensorflow test-jax test-torch test-serving test-end-to-end clean
 
@@ -16,17 +17,17 @@ else
 test: lint test-serving test-tensorflow test-jax test-torch test-end-to-end
 endif
 
-test-all: PYTEST = -m pytest -q
+test-all: QUICK =
 test-all: lint test-serving test-tensorflow test-jax test-torch test-end-to-end
 
 test-tensorflow test-jax test-torch: test-%: .venv/installed
-	KERAS_BACKEND=$* .venv/bin/python $(PYTEST) tests/kerasxfer
+	KERAS_BACKEND=$* .venv/bin/python $(PYTEST) $(QUICK) tests/kerasxfer
 
 test-serving: .venv-serving/installed
-	.venv-serving/bin/python $(PYTEST) tests/serving
+	.venv-serving/bin/python $(PYTEST) $(QUICK) tests/serving
 
 test-end-to-end: .venv/installed .venv-serving/installed
-	.venv/bin/python $(PYTEST) tests/end_to_end
+	.venv/bin/python $(PYTEST) $(QUICK) tests/end_to_end
 
 lint: .venv/installed
 	.venv/bin/ruff check

@@ -1,5 +1,7 @@
 """The `kerasxfer` command: one file per command, imported by `main` only."""
 
+_HELP = "Transfer learning for Keras 3: from class folders to a verified ONNX file and its predictions."
+
 
 def main() -> None:
     """Entry point of `kerasxfer`."""
@@ -22,7 +24,7 @@ def main() -> None:
 
     # What TensorFlow says of itself while it loads is not about the user's task.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
     # In the order of --help.
     for command in (split, train, export, check, report, preview, predict, benchmark, inspect, env):
         app.command()(command)

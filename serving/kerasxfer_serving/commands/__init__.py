@@ -1,5 +1,7 @@
 """The `kerasxfer-serving` command: one file per command, imported by `main` only."""
 
+_HELP = "Batch prediction with image classifiers in ONNX Runtime: one row per picture."
+
 
 def main() -> None:
     """Entry point of `kerasxfer-serving`."""
@@ -12,7 +14,7 @@ def main() -> None:
     from kerasxfer_serving.commands.inspect import inspect
     from kerasxfer_serving.commands.predict import predict
 
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
     for command in (predict, benchmark, compare, inspect, env):  # in the order of --help
         app.command()(command)
     _output.run(app, "kerasxfer-serving")
