@@ -183,7 +183,7 @@ class BottleneckCache:
         job.build(job.known_beforehand(plan), source, job.copies(source), shard)
         return plan
 
-    def features(self, prefix: keras.Model, data: Any) -> keras.utils.PyDataset:
+    def features(self, prefix: keras.Model, data: Any) -> FeatureDataset:
         """Features of a data set, for a training loop of your own.
 
         Args:
@@ -191,8 +191,8 @@ class BottleneckCache:
             data: As `x` of `fit`.
 
         Returns:
-            A data set of `(features, labels)` in the order of `data`, epoch by epoch; `numpy.asarray` gives the
-            features of all rows in their fixed order.
+            A data set of `(features, labels)` in the order of `data`, epoch by epoch; its `array()` gives the features
+            of all rows in their fixed order.
 
         Example:
 

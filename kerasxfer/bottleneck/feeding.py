@@ -48,18 +48,18 @@ class Feed(keras.utils.PyDataset):
 
 
 class FeatureDataset(Feed):
-    """Features and labels of a data set, in its order; `numpy.asarray` gives all features in the rows' order."""
+    """Features and labels of a data set, in its order."""
 
     def __init__(self, source: Source, features: Features) -> None:
         super().__init__(source)
         self._features = features
-        self.shape, self.dtype = features.shape, features.dtype
 
     def inputs(self, rows: Rows) -> NDArray[Any]:
         return self._features.read(rows)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return self._features.__array__(dtype)
+    def array(self) -> NDArray[Any]:
+        """Features of all rows in their fixed order, in memory."""
+        return np.asarray(self._features)
 
 
 class Place:
