@@ -21,7 +21,7 @@ from kerasxfer_serving.threads import available_cores
 
 # A larger batch is no faster on a CPU, where each core runs a batch of its own, and takes more memory.
 _CPU_BATCH = 8
-_GPU_BATCH = 64
+_GPU_BATCH = 128
 _RUNS_AT_ONCE = 2  # per GPU: one uploads while the other computes
 
 
@@ -35,7 +35,7 @@ class Predictor:
         device: `"auto"`, `"cpu"`, `"cuda"` or `"tensorrt"`. Defaults to `"auto"`; see `open_session`.
         gpu_ids: the GPUs to use, taken in turn. Defaults to the first.
         batch_size: pictures in one run of the model. Defaults to the model's own where that is fixed, else 8 on the
-            CPU and 64 on a GPU.
+            CPU and 128 on a GPU.
         threads: CPU threads of one run. Defaults to all cores this process may use for what fits into one batch, and to
             one a run, with as many runs at once, beyond.
         tf32: see `open_session`.

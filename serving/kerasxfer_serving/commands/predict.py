@@ -62,6 +62,7 @@ def predict(
 ) -> None:
     """Classify pictures: one row each, ok or what is wrong with it. Exits with 1 where any input failed."""
     options = dict(locals())
+    from kerasxfer_serving.golden import changed
     from kerasxfer_serving.pipeline import predict_to
     from kerasxfer_serving.reader import Reader
 
@@ -69,6 +70,8 @@ def predict(
     with _open_predictor(options) as predictor:
         _choose_batch_size(predictor, reader, options)
         note(_describe(predictor))
+        if not draft and (differing := changed(predictor.manifest)):
+            note(f"Warning: this machine reads {', '.join(differing)} otherwise than the one that exported the model.")
         writer = _open_writer(predictor, options)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's notice ends a run as Ctrl-C does
         try:
@@ -185,9 +188,11 @@ def _progress(reader: "Reader") -> Iterator[Any]:
 
 def _describe(predictor: "Predictor") -> str:
     session = predictor.session
-    where = f"GPU {', '.join(map(str, predictor.gpu_ids))}, TF32 {'on' if session.tf32 else 'off'}"
     if predictor.device == "cpu":
-        where = f"{predictor.workers} runs at once with {session.threads} thread each"
+        where = f"{predictor.workers} runs at once, threads of each: {session.threads}"
+    else:
+        nodes = ", ".join(f"{count} nodes on {provider}" for provider, count in session.placement.items())
+        where = f"GPU {', '.join(map(str, predictor.gpu_ids))}, TF32 {'on' if session.tf32 else 'off'}, {nodes}"
     chosen = f" (auto: {session.reason})" if session.reason else ""
     return f"Device {predictor.device}{chosen}; {where}; batch {predictor.batch_size}."
 
