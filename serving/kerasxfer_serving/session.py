@@ -174,6 +174,11 @@ def open_session(
         from kerasxfer_serving.model_file import load_model_file
 
         model = load_model_file(model).data
+    if device == "tensorrt" and not tf32:
+        raise ValueError(
+            "`tf32=False` is for `device='cuda'`: ONNX Runtime has no such switch for TensorRT. Set the environment "
+            "variable `NVIDIA_TF32_OVERRIDE=0` instead."
+        )
     how = _How(gpu_id, threads or available_cores(), batch_size, outputs, tf32, cache_dir)
     if device != "auto":
         return _open(model, device, how)

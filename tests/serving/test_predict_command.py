@@ -93,6 +93,7 @@ def test_exit_codes(model, folder):
     assert run(model, folder, "--batch-size", "many").returncode == USAGE
     assert run(model, folder, "--layout", "nchw").returncode == USAGE
     assert run(model, folder, "--resume").returncode == USAGE
+    assert run(model, folder, "-o", "out.xlsx").returncode == USAGE
     assert run(folder / "no.onnx", folder).returncode == ON_ERROR
 
 

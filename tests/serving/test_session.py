@@ -72,6 +72,11 @@ def test_unknown_devices_are_refused(model):
         open_session(model, "tpu")
 
 
+def test_tensorrt_has_no_tf32_switch(model):
+    with pytest.raises(ValueError, match="NVIDIA_TF32_OVERRIDE"):
+        open_session(model, "tensorrt", tf32=False)
+
+
 def test_a_fixed_batch_is_padded_and_cut_up(tmp_path, write_model):
     session = open_session(write_model(tmp_path / "fixed.onnx", batch=4), "cpu")
     assert session.fixed_batch == 4
