@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerasxfer.bottleneck import maintenance
 from kerasxfer.bottleneck.boundary import augmenting_steps, refuse_useless, trained_now
 from kerasxfer.bottleneck.builder import Builder, Tap, existing_parent, items_of
+from kerasxfer.bottleneck.check import check_features
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.feeding import FeatureFeed
 from kerasxfer.bottleneck.fingerprint import canonical_config, fingerprint, platform
@@ -18,6 +20,8 @@ from kerasxfer.bottleneck.graph import Graph, trace
 from kerasxfer.bottleneck.planner import Plan, plan_stages, storage_dtype
 from kerasxfer.bottleneck.sources import Source
 from kerasxfer.bottleneck.store import Features, Shelf
+
+_CHECKED = 4  # pictures whose features are computed again when a stage starts
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,10 @@ class Job:
         except CacheError:
             self.build([position], feed.source, feed.copies)
             features = tap.shelf.open(feed.keys)
+        if not self.augmented:  # random layers in front would differ, as they should
+            rows = np.arange(min(_CHECKED, len(feed.source.keys)))
+            copy = 0 if feed.copies else None
+            check_features(self.graph, position, feed.source.images(rows, copy), features.read(rows))
         return tap.shelf.fingerprint, features
 
 
