@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from kerasxfer_serving.env import environment, versions
 from kerasxfer_serving.provider_probe import probe
-from kerasxfer_serving.session import cuda_devices
+from kerasxfer_serving.providers import cuda_devices
 
 _UNINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu"
 CPU_COMMAND = f"{_UNINSTALL} && pip install 'kerasxfer-serving[cpu]'"

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from kerasxfer_serving.session import cuda_devices
+from kerasxfer_serving.providers import cuda_devices
 from kerasxfer_serving.threads import available_cores, cgroup_quota
 
 PACKAGES = (

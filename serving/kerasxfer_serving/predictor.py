@@ -73,9 +73,9 @@ class Predictor:
         manifest: Manifest | None = None,
         sha256: str | None = None,
     ) -> None:
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
-        self._arguments = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         from kerasxfer_serving.foreign import adapt
         from kerasxfer_serving.model_file import load_model_file
 
@@ -83,7 +83,6 @@ class Predictor:
         self.sha256 = file.sha256
         self._bytes, self.manifest, outputs = adapt(file, manifest, features=features)
         self._lock = threading.Lock()
-        self._sessions: dict[tuple[int, int], Session] = {}
         self._threads = threads
         self._open: dict[str, Any] = {
             "outputs": outputs,
@@ -91,8 +90,8 @@ class Predictor:
             "tf32": tf32,
             "cache_dir": cache_dir,
         }
-        self.device = device
-        first = self._session(threads or available_cores(), gpu_ids[0])
+        first = open_session(self._bytes, device, gpu_id=gpu_ids[0], threads=threads, **self._open)
+        self._sessions = {(first.threads, gpu_ids[0]): first}
         self.device = first.device
         self.reason = first.reason
         self.gpu_ids = tuple(gpu_ids) if first.device != "cpu" else (0,)

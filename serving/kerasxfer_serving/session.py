@@ -4,8 +4,6 @@ ONNX Runtime itself falls back: a CUDA provider that does not load leaves a work
 `get_available_providers()` still says CUDA. So the device is looked at before, and the session after, it is made.
 """
 
-import ctypes
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,14 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import DeviceError, ModelError
+from kerasxfer_serving.providers import DEVICES, PROVIDERS, provider_list, require_device, wish
 from kerasxfer_serving.threads import available_cores
 
-DEVICES = ("auto", "cpu", "cuda", "tensorrt")
-_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 _ERRORS_ONLY = 3
 
@@ -185,21 +178,8 @@ def open_session(
     try:
         return _open(model, "cuda", how, reason="a GPU is there")
     except DeviceError as error:
-        reason = str(error).removeprefix(f"{_wish('cuda')}: ").partition(". ")[0]
+        reason = str(error).removeprefix(f"{wish('cuda')}: ").partition(". ")[0]
         return _open(model, "cpu", how, reason=f"no CUDA: {reason}")
-
-
-def cuda_devices() -> int:
-    """Number of GPUs that the NVIDIA driver shows to this process; 0 without a driver."""
-    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
 
 
 class _How(NamedTuple):
@@ -214,43 +194,22 @@ class _How(NamedTuple):
 def _open(model: bytes, device: str, how: _How, reason: str = "") -> Session:
     gpu = device != "cpu"
     if gpu:
-        _require(device, how.gpu_id)
+        require_device(device, how.gpu_id)
         how = how._replace(threads=1)  # the host only launches kernels
     else:
         how = how._replace(batch_size=None)
-    raw = _create(model, _session_options(model, gpu, how), _providers(device, how))
-    if raw.get_providers()[0] != _PROVIDERS[device]:
+    raw = _create(
+        model,
+        _session_options(model, gpu, how),
+        provider_list(device, gpu_id=how.gpu_id, tf32=how.tf32, cache_dir=how.cache_dir),
+    )
+    if raw.get_providers()[0] != PROVIDERS[device]:
         raise DeviceError(
-            f"{_wish(device)}: ONNX Runtime lists {_PROVIDERS[device]} and cannot start it, mostly for "
+            f"{wish(device)}: ONNX Runtime lists {PROVIDERS[device]} and cannot start it, mostly for "
             "want of CUDA or cuDNN libraries. Install them with `pip install 'onnxruntime-gpu[cuda,cudnn]'`; "
             "`kerasxfer-serving env` says what is missing."
         )
     return Session(raw, device, reason, how)
-
-
-def _require(device: str, gpu_id: int) -> None:
-    """Raise a `DeviceError` with the remedy where what the device needs is not there."""
-    import onnxruntime
-
-    if _PROVIDERS[device] not in (listed := onnxruntime.get_available_providers()):
-        raise DeviceError(
-            f"{_wish(device)}: this ONNX Runtime is not built for it. Received: providers {listed}. Replace it: "
-            "`pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'kerasxfer-serving[gpu]'`."
-        )
-    count = cuda_devices()
-    if count == 0:
-        raise DeviceError(
-            f"{_wish(device)}: this process sees no NVIDIA GPU. `nvidia-smi` shows what the driver has; a container "
-            "needs `--gpus all`; `CUDA_VISIBLE_DEVICES` hides GPUs."
-        )
-    if not 0 <= gpu_id < count:
-        raise DeviceError(f"`gpu_id` must be 0 to {count - 1}: that many GPUs are visible. Received: gpu_id={gpu_id}")
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # finds the CUDA and cuDNN wheels, which are on no library path
-
-
-def _wish(device: str) -> str:
-    return f"`device={device!r}` cannot be had"
 
 
 def _session_options(model: bytes, gpu: bool, how: _How) -> Any:
@@ -275,30 +234,6 @@ def _open_batch_dimension(model: bytes) -> str | None:
     value = next(value for value in graph.input if value.name not in constants)
     name: str = value.type.tensor_type.shape.dim[0].dim_param
     return name or None
-
-
-def _providers(device: str, how: _How) -> list[Any]:
-    """Providers in order of preference; those behind the first take single nodes that it has no kernel for."""
-    cpu = _PROVIDERS["cpu"]
-    if device == "cpu":
-        return [cpu]
-    # The batch has one fixed size, so the exhaustive search for the fastest algorithms is paid once.
-    cuda = (
-        _PROVIDERS["cuda"],
-        {"device_id": how.gpu_id, "use_tf32": int(how.tf32), "cudnn_conv_algo_search": "EXHAUSTIVE"},
-    )
-    if device == "cuda":
-        return [cuda, cpu]
-    tensorrt: dict[str, Any] = {"device_id": how.gpu_id}
-    if how.cache_dir is not None:
-        Path(how.cache_dir).mkdir(parents=True, exist_ok=True)
-        tensorrt |= {
-            "trt_engine_cache_enable": True,
-            "trt_engine_cache_path": str(how.cache_dir),
-            "trt_timing_cache_enable": True,
-            "trt_timing_cache_path": str(how.cache_dir),
-        }
-    return [(_PROVIDERS["tensorrt"], tensorrt), cuda, cpu]
 
 
 def _create(model: bytes, options: Any, providers: list[Any]) -> Any:

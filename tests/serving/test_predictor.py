@@ -8,6 +8,7 @@ import pytest
 from kerasxfer_serving import Predictor
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.predictions import Predictions
+from kerasxfer_serving.threads import available_cores
 from PIL import Image
 
 
@@ -154,6 +155,19 @@ def test_the_hash_is_checked(model):
 def test_batch_size_is_at_least_one(model):
     with pytest.raises(ValueError, match="batch_size=0"):
         Predictor(model, batch_size=0)
+
+
+def test_streaming_runs_with_one_thread_each_and_one_batch_with_all(model, pictures):
+    for device in ("auto", "cpu"):
+        predictor = Predictor(model, device=device, batch_size=4)
+        if predictor.device != "cpu":
+            pytest.skip("there is a GPU")
+        assert predictor.session.threads == available_cores()
+        predictor.predict(list(pictures))
+        assert {threads: session.threads for (threads, _), session in predictor._sessions.items()} == {
+            1: 1,
+            available_cores(): available_cores(),
+        }
 
 
 def test_a_pickled_predictor_predicts_the_same(predictor, pictures):

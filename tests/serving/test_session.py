@@ -3,9 +3,10 @@ import threading
 import numpy as np
 import onnxruntime
 import pytest
-from kerasxfer_serving import session as sessions
+from kerasxfer_serving import providers
 from kerasxfer_serving.errors import DeviceError, ModelError
-from kerasxfer_serving.session import cuda_devices, open_session
+from kerasxfer_serving.providers import cuda_devices
+from kerasxfer_serving.session import open_session
 
 needs_no_gpu = pytest.mark.skipif(cuda_devices() > 0, reason="there is a GPU")
 
@@ -53,7 +54,7 @@ def test_a_device_that_cannot_be_had_is_an_error_with_the_remedy(model, device):
 @pytest.mark.skipif("CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="the CPU wheel")
 def test_a_provider_that_is_listed_and_does_not_start_is_an_error(model, monkeypatch):
     # As on a machine with a GPU whose CUDA libraries are missing: only the look at the driver is left out.
-    monkeypatch.setattr(sessions, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(providers, "cuda_devices", lambda: 1)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     with pytest.raises(DeviceError, match="cannot start it"):
         open_session(model, "cuda")
@@ -61,7 +62,7 @@ def test_a_provider_that_is_listed_and_does_not_start_is_an_error(model, monkeyp
 
 
 def test_an_unknown_gpu_is_named(model, monkeypatch):
-    monkeypatch.setattr(sessions, "cuda_devices", lambda: 2)
+    monkeypatch.setattr(providers, "cuda_devices", lambda: 2)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(DeviceError, match=r"0 to 1.*gpu_id=2"):
         open_session(model, "cuda", gpu_id=2)

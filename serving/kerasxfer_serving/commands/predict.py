@@ -135,8 +135,8 @@ def _open_writer(predictor: "Predictor", options: dict[str, Any]) -> "Writer":
         return StreamWriter(sys.stdout.buffer, format or "csv", table, **shown)
     if out.suffix and not (is_single_file(out) or out.is_dir() or options["out"].endswith("/")):
         raise UsageError(
-            "OUT is a .csv, .jsonl or .parquet file, or a folder: one that is there, or a name without suffix or with a "
-            f"slash at its end. Received: -o {options['out']}"
+            "OUT is a .csv, .jsonl or .parquet file, or a folder: one that is there, or a name without suffix, or with "
+            f"a slash at its end. Received: -o {options['out']}"
         )
     if is_single_file(out) and format not in (None, out.suffix[1:].lower()):
         raise UsageError(f"`--format` must be that of OUT. Received: --format {format} -o {out}")
