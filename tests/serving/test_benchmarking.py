@@ -35,7 +35,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(model, folder):
-    return benchmark(model, folder, device="cpu", batch_sizes=(1, 4), duration=0.06, rules=LENIENT, threads=1)
+    rules = replace(LENIENT, batches=15)  # 45 queries: enough for single-stream
+    return benchmark(model, folder, device="cpu", batch_sizes=(1, 4), duration=0.06, rules=rules, threads=1)
 
 
 def made_up(rates, *, device="cpu", batch=8, placement=None, **changes):
@@ -49,7 +50,7 @@ def made_up(rates, *, device="cpu", batch=8, placement=None, **changes):
     values = {
         "model": {"name": "m.onnx", "sha256": "0" * 64, "precision": "fp32", "image_size": [150, 150]},
         "preprocessing": {"policy": {}, "golden": {}, "changed": []},
-        "data": {"source": "photos", "drawn": False, "pictures": 10, "bad": {}},
+        "data": {"source": "photos", "drawn": False, "pictures": 10, "seen": 9, "bad": {}},
         "device": {"device": device, "placement": placement or {"CPUExecutionProvider": 100}, "tf32": None},
         "settings": {"rules": vars(Rules())},
         "sessions": [],
@@ -148,6 +149,16 @@ class TestRun:
         with pytest.raises(UsageError, match="`data` must hold pictures"):
             benchmark(model, tmp_path)
 
+    def test_folder_of_bad_files_alone_is_invalid(self, model, tmp_path):
+        (tmp_path / "empty.jpg").write_bytes(b"")
+        found = benchmark(model, tmp_path, device="cpu", batch_sizes=(2,), duration=0.01, rules=LENIENT)
+        assert "not one picture could be read" in found.reasons
+        assert found.summary["end_to_end"] == 0
+        assert found.ceiling is None
+        assert headlines(found)["pictures"].endswith("bad: 1 empty")
+        found.save(tmp_path / "bench.json")
+        assert compare(found, Report.read(tmp_path / "bench.json")).changes
+
     def test_model_that_is_none(self, tmp_path):
         (tmp_path / "no.onnx").write_bytes(b"no model")
         with pytest.raises(ModelError):
@@ -185,7 +196,7 @@ class TestReport:
         ]
 
     def test_data_without_a_readable_picture_is_invalid(self):
-        data = {"source": "photos", "drawn": False, "pictures": 2, "bad": {"empty": 2}}
+        data = {"source": "photos", "drawn": False, "pictures": 5, "seen": 2, "bad": {"empty": 2}}
         assert made_up(FAST, data=data).reasons == ["not one picture could be read"]
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": "kerasxfer-benchmark"}'])

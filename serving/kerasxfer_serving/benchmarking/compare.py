@@ -1,5 +1,6 @@
 """What differs between two reports, and whether a figure differs by more than its own repeats do."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +38,7 @@ class Change:
     @property
     def ratio(self) -> float:
         """How many times as fast the second is."""
-        return self.after / self.before
+        return self.after / self.before if self.before else math.inf
 
     @property
     def verdict(self) -> str:

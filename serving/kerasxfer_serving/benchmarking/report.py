@@ -60,7 +60,7 @@ class Report:
             found.append(f"this machine reads golden images otherwise than the one that trained: {', '.join(changed)}")
         if (share := self._share_off_device()) > _OFF_DEVICE:
             found.append(f"{share:.0%} of the model's nodes ran on the CPU, not on {self.device['device']}")
-        if self.data["pictures"] and sum(self.data["bad"].values()) == self.data["pictures"]:
+        if sum(self.data["bad"].values()) == self.data["seen"]:
             found.append("not one picture could be read")
         return found
 
@@ -94,7 +94,7 @@ class Report:
         A GPU computes while the CPU decodes: the slower of the two. On a CPU both share the cores: their times add up.
         """
         decode, model = self.best("decode_resize"), self.model_alone
-        if decode is None or model is None:
+        if not decode or not decode.rate or not model:
             return None
         if self.device["device"] == "cpu":
             return 1 / (1 / decode.rate + 1 / model)
