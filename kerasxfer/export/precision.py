@@ -1,7 +1,9 @@
 """Smaller numbers: fp16 and int8 twins of an fp32 graph, by ONNX Runtime's own tools."""
 
+import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +47,17 @@ def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProt
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(proto, before)
-        quantize_static(
-            before,
-            after,
-            _reader(images),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            nodes_to_exclude=_classifier_head(proto),
-        )
+        with _quietly():
+            quantize_static(
+                before,
+                after,
+                _reader(images),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                nodes_to_exclude=_classifier_head(proto),
+            )
         return onnx.load(after)
 
 
@@ -64,6 +67,17 @@ def _classifier_head(proto: onnx.ModelProto) -> list[str]:
     products = [number for number, node in enumerate(nodes) if node.op_type in ("MatMul", "Gemm")]
     last = products[-1] if products else len(nodes) - 1
     return [node.name for node in nodes[last:]]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the advice to fold the graph first, on the root logger: the exporter's graphs are folded."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _reader(images: NDArray[np.uint8]) -> Any:

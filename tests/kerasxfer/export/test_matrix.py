@@ -1,0 +1,89 @@
+"""Every kind of model that people bring, on the backend of this run: the file gives its answers, or the export fails."""
+
+import keras
+import numpy as np
+import pytest
+from kerasxfer_serving.images import ImagePolicy
+
+from kerasxfer import export_onnx, image_classifier
+from kerasxfer.export.parity import columns, probabilities_of
+from kerasxfer.export.samples import choose_pictures
+from kerasxfer.export.source import own_answers
+
+pytestmark = pytest.mark.slow
+layers = keras.layers
+SIZE = (96, 96)
+
+
+@pytest.fixture(scope="module")
+def large_pictures():
+    """The pictures that the exporter compares on."""
+    return choose_pictures(None, 32, SIZE, ImagePolicy())
+
+
+def application(name, images, tell_apart, spread_head, **options):
+    """A whole application behind its preprocessing, with a head that tells the pictures apart."""
+    model = tell_apart(image_classifier(name, ("a", "b", "c"), SIZE, weights=None, **options))
+    head = model.layers[-1]
+    bare = keras.Model(model.inputs, layers.GlobalAveragePooling2D()(model.layers[-2].output))
+    features = keras.Model(bare.inputs, layers.Dense(head.predictions.units, name="head")(bare.output))
+    spread_head(features, features.get_layer("head"), images)
+    head.predictions.set_weights(features.get_layer("head").get_weights())
+    return model
+
+
+def nested(images, tell_apart, spread_head):
+    inner = keras.Sequential(
+        [keras.Sequential([layers.Conv2D(8, 3), layers.BatchNormalization()]), layers.ReLU(), layers.MaxPooling2D()]
+    )
+    model = keras.Sequential(
+        [keras.Input((*SIZE, 3)), layers.Rescaling(1 / 255), inner, layers.Flatten(), layers.Dense(3, name="head")]
+    )
+    return spread_head(tell_apart(model), model.layers[-1], images.astype("float32"))
+
+
+@pytest.fixture
+def model(request, large_pictures, tell_apart, spread_head, small_model, custom_layers):
+    images = large_pictures.images
+    match request.param:
+        case "nested Sequential":
+            return nested(images, tell_apart, spread_head)
+        case "sigmoid head":
+            return small_model(images, units=1, activation="sigmoid")
+        case "custom layer":
+            return small_model(images, [custom_layers.Gate()], activation="softmax")
+        case "mixed_float16":
+            keras.config.set_dtype_policy("mixed_float16")
+            return small_model(images, [layers.Conv2D(16, 3, activation="relu")], activation="softmax")
+    return application(request.param, images, tell_apart, spread_head)
+
+
+KINDS = [
+    *("VGG16", "InceptionV3", "MobileNet", "ResNet50", "EfficientNetB0"),
+    *("nested Sequential", "sigmoid head", "custom layer", "mixed_float16"),
+]
+
+
+@pytest.mark.parametrize("model", KINDS, indirect=True)
+def test_the_file_gives_the_answers_of_a_model_that_tells_pictures_apart(model, large_pictures, tmp_path):
+    outputs = own_answers(model, large_pictures.images, None)
+    kind = "logits" if outputs.min() < 0 else "sigmoid" if outputs.shape[1] == 1 else "softmax"
+    probabilities = columns(probabilities_of(outputs, kind))
+    assert np.ptp(probabilities, axis=0).max() > 0.2
+    assert len(set(probabilities.argmax(axis=1))) > 1
+
+    exported = export_onnx(model, tmp_path / "model.onnx", verbose=False)
+
+    assert exported.parity["fp32"].max_difference <= 1e-5
+    assert exported.parity["fp32"].same_top_class == 1.0
+    assert exported.parity["fp32"].spread > 0.2
+    assert exported.file.statistics["operators"]["Cast"] == 1
+    assert exported.file.statistics["operators"].get("Transpose", 0) <= 2
+
+
+@pytest.mark.parametrize(("backbone", "most"), [("VGG16", 45), ("InceptionV3", 225)])
+def test_the_graph_is_as_small_with_preprocessing_and_a_pooled_head(
+    backbone, most, large_pictures, tell_apart, spread_head, tmp_path
+):
+    model = application(backbone, large_pictures.images, tell_apart, spread_head)
+    assert export_onnx(model, tmp_path / "model.onnx", verbose=False).file.statistics["nodes"] <= most
