@@ -27,7 +27,7 @@ def main() -> None:
     """Draw, train, save, and say how well the source classes are told apart."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--per-class", type=int, default=600, help="pictures drawn of each source class")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="defaults to the file inside the package")
     arguments = parser.parse_args()
@@ -50,7 +50,7 @@ def main() -> None:
     print(f"{arguments.out}: {len(content) / 1e6:.2f} MB, sha256 {hashlib.sha256(content).hexdigest()[:16]}")
 
 
-class Turned(keras.utils.PyDataset):  # type: ignore[misc]
+class Turned(keras.utils.PyDataset):
     """Batches in which each picture is turned, mirrored, recoloured and inverted at random: many out of one drawing."""
 
     def __init__(self, pictures: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], seed: int, batch: int = 32):

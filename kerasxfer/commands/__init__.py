@@ -15,6 +15,7 @@ def main() -> None:
 
     from kerasxfer.commands.cache import app as cache
     from kerasxfer.commands.check import check
+    from kerasxfer.commands.demo import demo
     from kerasxfer.commands.env import env
     from kerasxfer.commands.export import export
     from kerasxfer.commands.preview import preview
@@ -26,7 +27,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
     # In the order of --help.
-    for command in (split, train, export, check, report, preview, predict, benchmark, inspect, env):
+    for command in (demo, split, train, export, check, report, preview, predict, benchmark, inspect, env):
         app.command()(command)
     app.add_typer(cache, name="cache")
     _output.run(app, "kerasxfer")

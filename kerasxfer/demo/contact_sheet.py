@@ -33,8 +33,8 @@ class Answer:
 
     @property
     def caption(self) -> str:
-        """The answer in a few letters; a wrong one starts with a cross, since colour alone does not tell everybody."""
-        return f"{self.label} {self.probability:.0%}" if self.right else f"× {self.label}, is {self.truth}"
+        """The answer in a few letters."""
+        return f"{self.label} {self.probability:.0%}" if self.right else f"{self.label}, is {self.truth}"
 
 
 def contact_sheet(

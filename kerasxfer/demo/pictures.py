@@ -76,7 +76,7 @@ def draw_folder(
 def _contrasting_colours(rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     while True:
         ground, ink = rng.uniform(15, 240, (2, 3))
-        if np.abs(ground - ink).mean() > 60:
+        if np.abs(ground - ink).mean() > 75:
             return ground, ink
 
 
@@ -86,12 +86,12 @@ def _gradient(side: int, colour: npt.NDArray[np.float64], rng: np.random.Generat
 
 
 def _shape_mask(parts: tuple[Part, ...], side: int, rng: np.random.Generator) -> Image.Image:
-    radius = side * rng.uniform(0.24, 0.42)
+    radius = side * rng.uniform(0.27, 0.43)
     angle, stretch = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.18)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     centre = side / 2 + rng.uniform(-1, 1, 2) * (side / 2 - radius)
     mirror = rng.choice([-1, 1])
-    outline = rng.random() < 0.25
+    outline = rng.random() < 0.2
     placement: Points = np.diag([stretch * mirror, 1 / stretch]) @ turn * radius
 
     mask = Image.new("L", (side, side))
@@ -137,5 +137,5 @@ def _clutter(picture: Image.Image, rng: np.random.Generator, count: int) -> None
 
 def _weathered(picture: Image.Image, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     blurred = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
-    noise = rng.normal(0, rng.uniform(2, 16), (picture.height, picture.width, 3))
+    noise = rng.normal(0, rng.uniform(2, 12), (picture.height, picture.width, 3))
     return np.clip(np.asarray(blurred) + noise, 0, 255).astype(np.uint8)

@@ -129,10 +129,11 @@ TASK_SHAPES: dict[str, tuple[Part, ...]] = {
         Part(_polygon((0.6, 0), (0.6, 0.38)), width=0.17),
         Part(_polygon((0.87, 0), (0.87, 0.38)), width=0.17),
     ),
-    "mug": (
-        Part(_arc(0.4, 0.02, 0.45)),
-        Part(_arc(0.4, 0.02, 0.24), ink=False),
-        Part(_polygon((-0.75, -0.75), (0.42, -0.75), (0.42, 0.8), (-0.75, 0.8))),
+    "umbrella": (
+        Part(_arc(0, 0.05, 0.9, start=180, stop=360)),
+        *(Part(_arc(x, 0.05, 0.3, 0.16, start=180, stop=360), ink=False) for x in (-0.6, 0, 0.6)),
+        Part(_polygon((0, -0.95), (0, 0.7)), width=0.14),
+        Part(_arc(0.19, 0.7, 0.19, start=0, stop=180), width=0.14),
     ),
 }
 """What the demo learns to tell apart; none of them is among `SOURCE_SHAPES`."""

@@ -73,9 +73,9 @@ def test_a_folder_has_a_sub_folder_per_class(tmp_path):
 
 
 def test_a_class_looks_the_same_whatever_is_drawn_beside_it(tmp_path):
-    alone = draw_folder(tmp_path / "alone", ["mug"], 2, size=24)
+    alone = draw_folder(tmp_path / "alone", ["umbrella"], 2, size=24)
     among = draw_folder(tmp_path / "among", TASK_CLASSES, 2, size=24)
-    for name in ("mug-000.png", "mug-001.png"):
-        assert hashlib.sha256((alone / "mug" / name).read_bytes()).digest() == (
-            hashlib.sha256((among / "mug" / name).read_bytes()).digest()
+    for name in ("umbrella-000.png", "umbrella-001.png"):
+        assert hashlib.sha256((alone / "umbrella" / name).read_bytes()).digest() == (
+            hashlib.sha256((among / "umbrella" / name).read_bytes()).digest()
         )

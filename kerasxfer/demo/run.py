@@ -1,0 +1,185 @@
+"""The demo as a function: the whole way from pictures to predictions, with nothing but the public API."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from kerasxfer_serving import Predictor, benchmark
+
+import kerasxfer
+from kerasxfer import ImageFolder, Stage
+from kerasxfer.callbacks import ProgressiveUnfreezing, SmoothedMetricsLogger
+from kerasxfer.demo.contact_sheet import Answer, contact_sheet
+from kerasxfer.demo.pictures import TASK_CLASSES, draw_folder
+from kerasxfer.demo.steps import Steps
+from kerasxfer.demo.summary import Result, leave_run_folder, write_summary
+from kerasxfer.report import build_report
+
+STAGES = (
+    Stage(epochs=10, learning_rate=1e-2, name="head"),
+    Stage("block5", learning_rate=5e-4),
+)
+EPOCHS = 18
+IMAGE_SIZES = {"DemoVGG": (48, 48)}  # what it was trained on; anything else gets the pictures as they are drawn
+SHEET = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The pictures of the demo.
+
+    Args:
+        train: What both networks learn from.
+        validation: What their curves show.
+        held_out: What they are judged by, seen by neither.
+    """
+
+    train: ImageFolder
+    validation: ImageFolder
+    held_out: ImageFolder
+
+
+def run_demo(
+    out: str | Path, backbone: str = "DemoVGG", *, seed: int = 0, per_class: int = 120, steps: Steps | None = None
+) -> Result:
+    """Draw pictures, transfer a pretrained network to them, and carry it to ONNX Runtime; see what transfer bought.
+
+    Args:
+        out: Folder to fill.
+        backbone: `"DemoVGG"`, or `"VGG16"` or `"VGG19"`, which need ImageNet weights. Defaults to `"DemoVGG"`.
+        seed: Of the pictures, the weights and the order. Defaults to `0`.
+        per_class: Pictures of each class to learn from; half as many are held out. Defaults to `120`.
+        steps: Where progress is shown. Defaults to `None`, nowhere.
+
+    Returns:
+        A `Result`: accuracies on the held-out pictures, seconds and rates.
+    """
+    out, steps = Path(out), steps or Steps()
+    keras.utils.set_random_seed(seed)
+    model = kerasxfer.image_classifier(backbone, TASK_CLASSES, IMAGE_SIZES.get(backbone, (96, 96)), dropout=0.2)
+
+    with steps(f"Draw pictures of {', '.join(TASK_CLASSES)}") as note:
+        task = draw_task(out / "pictures", model.input_shape[1:3], per_class, seed)
+        counts = {name: len(folder.paths) for name, folder in vars(task).items()}
+        note("{train} to learn from, {validation} to validate, {held_out} held out".format(**counts))
+
+    with steps(f"Transfer {backbone}: cache features, train a head, unfreeze block5") as note:
+        history, seconds = transfer(model, task, out / "transfer", out / "cache")
+        leave_run_folder(out / "transfer", model, history, task, backbone, STAGES, seconds, seed)
+        note(f"{len(history.epoch)} epochs, validation accuracy {history.history['val_accuracy'][-1]:.1%}")
+
+    with steps("From scratch: the same network, pictures and time") as note:
+        scratch, history = from_scratch(backbone, task, seconds, out / "scratch")
+        leave_run_folder(out / "scratch", scratch, history, task, backbone, (), seconds, seed)
+        accuracy_from_scratch = float(scratch.evaluate(task.held_out, return_dict=True, verbose=0)["accuracy"])
+        note(f"{len(history.epoch)} epochs, validation accuracy {history.history['val_accuracy'][-1]:.1%}")
+
+    with steps("Export to ONNX, compare its answers with Keras") as note:
+        onnx = out / "transfer" / "model.onnx"
+        kerasxfer.export_onnx(model, onnx, class_names=TASK_CLASSES, verbose=False)
+        note(f"{onnx.name}, {onnx.stat().st_size / 1e6:.1f} MB")
+
+    with steps("Predict the held-out pictures with ONNX Runtime") as note:
+        answers = predict(onnx, task.held_out)
+        accuracy = sum(answer.right for answer in answers) / len(answers)
+        contact_sheet(worst_first(answers)[:SHEET], out / "predictions.png", title="Held-out pictures, mistakes first")
+        note(f"accuracy {accuracy:.1%}; {sum(not answer.right for answer in answers)} of {len(answers)} wrong")
+
+    with steps("Benchmark, briefly") as note:
+        measured = benchmark(
+            onnx, task.held_out.root, device="cpu", batch_sizes=(8,), scenarios=("offline",), duration=2
+        )
+        measured.save(out / "transfer" / "bench.json")
+        rate = measured.summary["end_to_end"]
+        note(f"{rate:,.0f} pictures a second from file to answer, on the CPU")
+
+    with steps("Put both runs on one page"):
+        build_report([out / "transfer", out / "scratch"], out / "report.html", data=task.held_out.root)
+
+    result = Result(backbone, accuracy, accuracy_from_scratch, seconds, rate, steps.seconds)
+    write_summary(out, result)
+    return result
+
+
+def draw_task(folder: Path, image_size: tuple[int, int], per_class: int, seed: int) -> Task:
+    """Draw the pictures and open them as three datasets."""
+    learn_from = draw_folder(folder / "train", per_class=per_class, seed=2 * seed)
+    held_out = draw_folder(folder / "held-out", per_class=per_class // 2, seed=2 * seed + 1)
+    split: dict[str, Any] = {"validation_split": 0.2, "seed": seed}
+    return Task(
+        ImageFolder(learn_from, image_size, subset="training", **split),
+        ImageFolder(learn_from, image_size, subset="validation", shuffle=False, **split),
+        ImageFolder(held_out, image_size, shuffle=False),
+    )
+
+
+def transfer(model: keras.Model, task: Task, run: Path, cache: Path) -> tuple[keras.callbacks.History, float]:
+    """Train the head, then block5, in one fit on cached features; the seconds count the making of the cache."""
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    start = time.perf_counter()
+    history = kerasxfer.BottleneckCache(cache, verbose=0).fit(
+        model,
+        task.train,
+        validation_data=task.validation,
+        epochs=EPOCHS,
+        callbacks=[SmoothedMetricsLogger(csv=run / "history.csv"), ProgressiveUnfreezing(STAGES, verbose=0)],
+        shuffle=False,  # an ImageFolder shuffles by its own seed
+        verbose=0,
+    )
+    return history, time.perf_counter() - start
+
+
+def from_scratch(backbone: str, task: Task, seconds: float, run: Path) -> tuple[keras.Model, keras.callbacks.History]:
+    """Train the same network from random weights, all of it, for as many seconds and epochs at least."""
+    model = kerasxfer.image_classifier(
+        backbone, TASK_CLASSES, task.train.image_size, weights=None, trainable=True, dropout=0.2
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    callbacks = [SmoothedMetricsLogger(csv=run / "history.csv"), StopAfter(seconds, EPOCHS)]
+    history = model.fit(
+        task.train, validation_data=task.validation, epochs=1000, callbacks=callbacks, shuffle=False, verbose=0
+    )
+    return model, history
+
+
+def predict(onnx: Path, folder: ImageFolder) -> list[Answer]:
+    """Let ONNX Runtime answer to every picture of a folder."""
+    files = [Path(folder.root, path) for path in folder.paths]
+    with Predictor(onnx, device="cpu") as predictor:
+        predictions = predictor.predict(files)
+    truths = [folder.class_names[label] for label in folder.labels]
+    labels = [str(label) for label in predictions.labels]
+    highest = np.max(predictions.probabilities, axis=1).tolist()
+    return [Answer(*answer) for answer in zip(files, truths, labels, highest, strict=True)]
+
+
+def worst_first(answers: list[Answer]) -> list[Answer]:
+    """Mistakes first, the surest of them at the top; then what is right, the least certain first."""
+    return sorted(
+        answers, key=lambda answer: (answer.right, answer.probability if answer.right else -answer.probability)
+    )
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Stops at the end of the first epoch beyond a number of seconds and of epochs.
+
+    Args:
+        seconds: Time that training takes at least.
+        epochs: Epochs that it takes at least, lest compilation eats up the time.
+    """
+
+    def __init__(self, seconds: float, epochs: int) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.epochs = epochs
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Start the clock."""
+        self.end = time.perf_counter() + self.seconds
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Look at the clock."""
+        self.model.stop_training = time.perf_counter() > self.end and epoch + 1 >= self.epochs

@@ -1,0 +1,121 @@
+"""What the demo leaves behind for a reader: run folders and a summary."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+from kerasxfer_serving import __version__
+
+import kerasxfer
+from kerasxfer import Stage
+
+if TYPE_CHECKING:
+    from kerasxfer.demo.run import Task
+
+SHOWN = {
+    "report.html": "both runs on one page: curves, confusion, mistakes",
+    "predictions.png": "held-out pictures with the answers, mistakes first",
+    "transfer/curves.png": "raw and smoothed curves, and where block5 was unfrozen",
+    "transfer/model.onnx": "the model to serve: `kerasxfer-serving predict model.onnx FOLDER`",
+    "summary.md": "this",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came of a demo.
+
+    Args:
+        backbone: The pretrained network.
+        accuracy: Share of the held-out pictures that the transferred network names right, through ONNX Runtime.
+        accuracy_from_scratch: The same of the network from random weights.
+        training_seconds: Time that each of the two had to train.
+        images_per_second: Rate of ONNX Runtime, from file to answer.
+        seconds: Time of each step.
+    """
+
+    backbone: str
+    accuracy: float
+    accuracy_from_scratch: float
+    training_seconds: float
+    images_per_second: float
+    seconds: dict[str, float]
+
+
+def leave_run_folder(
+    run: Path,
+    model: keras.Model,
+    history: keras.callbacks.History,
+    task: "Task",
+    backbone: str,
+    stages: Sequence[Stage],
+    seconds: float,
+    seed: int,
+) -> None:
+    """Complete a run folder as `kerasxfer train` leaves it, for `kerasxfer report` and `export` to read."""
+    model.save(run / "model.keras")
+    kerasxfer.plot_history(run, run / "curves.png", title=f"{backbone}, {run.name}")
+    config = {
+        "data": str(task.train.root),
+        "validation_split": 0.2,
+        "class_names": list(task.train.class_names),
+        "images": {"training": len(task.train.paths), "validation": len(task.validation.paths)},
+        "image_size": list(task.train.image_size),
+        "policy": task.train.policy.to_dict(),
+        "backbone": backbone,
+        "weights": "pretrained" if stages else None,
+        "head": "average",
+        "dropout": 0.2,
+        "activation": "softmax",
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "batch_size": task.train.batch_size,
+        "epochs": len(history.epoch),
+        "schedule": [stage.to_dict() for stage in stages] or [{"unfreeze": "all"}],
+        "seed": seed,
+        "seconds": seconds,
+        "backend": keras.backend.backend(),
+        "versions": {"kerasxfer": __version__, "keras": keras.__version__, "python": sys.version.split()[0]},
+    }
+    (run / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_summary(out: Path, result: Result) -> None:
+    """Write `summary.md` for a person and `summary.json` for a program."""
+    (out / "summary.json").write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", encoding="utf-8")
+    (out / "summary.md").write_text(summary(result), encoding="utf-8")
+
+
+def summary(result: Result) -> str:
+    """The result as a page of Markdown."""
+    steps = "\n".join(f"| {title} | {seconds:.1f} |" for title, seconds in result.seconds.items())
+    files = "\n".join(f"- `{name}`: {what}" for name, what in SHOWN.items())
+    return f"""# What transfer bought
+
+| the same network, pictures and {result.training_seconds:.0f} s of training | accuracy on held-out pictures |
+| --- | --- |
+| weights of {result.backbone}, head then block5 | **{result.accuracy:.1%}** |
+| random weights | {result.accuracy_from_scratch:.1%} |
+
+{about(result.backbone)} ONNX Runtime answered {result.images_per_second:,.0f} pictures a second from file to answer.
+
+{files}
+
+| step | seconds |
+| --- | --- |
+{steps}
+"""
+
+
+def about(backbone: str) -> str:
+    """A sentence on where the backbone's weights come from."""
+    if backbone == "DemoVGG":
+        return (
+            "DemoVGG is a small VGG trained on other drawn shapes than these, not on ImageNet; "
+            "for photographs take a backbone of `keras.applications`."
+        )
+    return f"{backbone} comes with ImageNet weights; the pictures are drawings."
