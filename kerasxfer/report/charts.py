@@ -1,11 +1,10 @@
-"""Interactive charts as Plotly figures. The page gives them its colours, light or dark, and its size.
-
-A trace carries in `meta` what it is, `"raw"` or `"smoothed"`: the page's buttons switch on that.
-"""
+"""Interactive charts as Plotly figures. The page gives them the colours of its theme, its fonts and their size."""
 
 import html
+import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
@@ -20,42 +19,69 @@ COLOURS = ("#1F83C4", "#E0681A", "#159A76", "#B8589A", "#A37B00", "#7A6FF0", "#7
 SIDES = (("", "training"), ("val_", "validation"))
 
 
-def curves(runs: Sequence[Run]) -> dict[str, go.Figure]:
+class Key(NamedTuple):
+    """One entry of a chart's key. The page draws it: Plotly's own takes the room of the chart on a phone."""
+
+    label: str
+    colour: str
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with its heading and key.
+
+    A trace carries in `meta` what it is, `"raw"` or `"smoothed"`: the page's buttons switch on that.
+    """
+
+    title: str
+    figure: go.Figure
+    key: tuple[Key, ...] = ()
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The figure as the page's script takes it, without Plotly's look."""
+        plain: dict[str, Any] = json.loads(self.figure.to_json())
+        plain["layout"].pop("template", None)
+        return plain
+
+
+def curves(runs: Sequence[Run]) -> list[Chart]:
     """A chart for each metric: one run's training and validation, or the runs beside each other."""
     names = dict.fromkeys(name for run in runs for name in curve_names(run.history))
-    return {name: _curves(runs, name) for name in sorted(names, key=lambda name: name.endswith("loss"))}
+    return [_curves(runs, name) for name in sorted(names, key=lambda name: name.endswith("loss"))]
 
 
-def _curves(runs: Sequence[Run], name: str) -> go.Figure:
-    figure = go.Figure(layout={"hovermode": "x unified", "xaxis": {"title": "epoch", "rangemode": "tozero"}})
+def _curves(runs: Sequence[Run], name: str) -> Chart:
+    last = max(int(run.history["epoch"][-1]) + 1 for run in runs)
+    axis = {"title": "epoch", "range": [0.5, last + 0.5], "tick0": 0}
+    figure = go.Figure(layout={"hovermode": "x unified", "xaxis": axis})
+    key = []
     for number, run in enumerate(runs):
-        epochs = [int(epoch) + 1 for epoch in run.history["epoch"]]
         for side, (prefix, label) in enumerate(SIDES):
-            raw = run.history.get(prefix + name)
-            if raw is None:
-                continue
-            smoothed = run.history.get(f"smoothed_{prefix}{name}") or smooth_curve(raw)
-            shown = label if len(runs) == 1 else _plain(f"{run.name}, {label}")
-            colour = COLOURS[side if len(runs) == 1 else number % len(COLOURS)]
-            dash = "dot" if len(runs) > 1 and not prefix else "solid"
-            _add_curve(figure, shown, epochs, raw, smoothed, colour, dash)
+            if prefix + name in run.history:
+                alone = len(runs) == 1
+                label = label if alone else f"{run.name}, {label}"
+                key.append(Key(label, COLOURS[(side if alone else number) % len(COLOURS)], not (alone or prefix)))
+                _add_curve(figure, run.history, prefix + name, key[-1])
     if len(runs) == 1:
         _add_stages(figure, runs[0].history)
-    return figure
+    return Chart(name.replace("_", " ").capitalize(), figure, tuple(key))
 
 
-def _add_curve(
-    figure: go.Figure, label: str, epochs: list[int], raw: list[Any], smoothed: list[Any], colour: str, dash: str
-) -> None:
-    """Raw points, joined by a faint line, and the smoothed line."""
-    common = {"x": epochs, "legendgroup": label, "hovertemplate": "%{y:.4f}", "connectgaps": True}
-    marker = {"color": colour, "size": 5}
-    line = {"color": colour, "width": 1, "dash": dash}
+def _add_curve(figure: go.Figure, history: dict[str, list[Any]], name: str, key: Key) -> None:
+    """Raw points joined by a faint line, and the smoothed line."""
+    raw = history[name]
+    colour, dash, label = key.colour, "dot" if key.dashed else "solid", _plain(key.label)
+    common = {"x": [int(epoch) + 1 for epoch in history["epoch"]], "hovertemplate": "%{y:.4f}", "connectgaps": True}
     figure.add_scatter(
-        y=raw, name=label, meta="raw", mode="lines+markers", opacity=0.45, marker=marker, line=line, **common
-    )
-    line = {"color": colour, "width": 3, "dash": dash}
-    figure.add_scatter(y=smoothed, name=f"{label}, smoothed", meta="smoothed", mode="lines", line=line, **common)
+        y=raw, name=label, meta="raw", mode="lines+markers", opacity=0.45,
+        marker={"color": colour, "size": 5}, line={"color": colour, "width": 1, "dash": dash}, **common,
+    )  # fmt: skip
+    figure.add_scatter(
+        y=history.get(f"smoothed_{name}") or smooth_curve(raw), name=f"{label}, smoothed", meta="smoothed",
+        mode="lines", line={"color": colour, "width": 3, "dash": dash}, **common,
+    )  # fmt: skip
 
 
 def _add_stages(figure: go.Figure, history: dict[str, list[Any]]) -> None:
@@ -68,20 +94,20 @@ def _add_stages(figure: go.Figure, history: dict[str, list[Any]]) -> None:
         )
 
 
-def calibration(evaluation: Evaluation) -> go.Figure:
+def calibration(evaluation: Evaluation) -> Chart:
     """How often the model is right when it is so and so sure, beside how often it ought to be."""
     bins = evaluation.bins
-    counts = [f"{b.pictures} picture{'s' if b.pictures != 1 else ''} from {b.low:.0%} to {b.high:.0%}" for b in bins]
+    axis = {"range": [0, 1.02], "tickformat": ".0%"}
     figure = go.Figure(
         layout={
-            "xaxis": {"title": "confidence", "range": [0, 1.02], "tickformat": ".0%"},
-            "yaxis": {"title": "accuracy", "range": [0, 1.02], "tickformat": ".0%"},
+            "xaxis": {**_confidence_axis(evaluation), "title": "confidence"},
+            "yaxis": {**axis, "title": "accuracy"},
         }
     )
+    ideal, model = Key("perfectly calibrated", "#888888", True), Key("this model, 95 % interval", COLOURS[0])
     figure.add_scatter(
-        x=[0, 1], y=[0, 1], name="perfectly calibrated", mode="lines", hoverinfo="skip",
-        line={"dash": "dot", "color": "#888888", "width": 1.5},
-    )  # fmt: skip
+        x=[0, 1], y=[0, 1], mode="lines", hoverinfo="skip", line={"dash": "dot", "color": ideal.colour, "width": 1.5}
+    )
     figure.add_scatter(
         x=[b.confidence for b in bins],
         y=[b.accuracy.value for b in bins],
@@ -90,28 +116,63 @@ def calibration(evaluation: Evaluation) -> go.Figure:
             "arrayminus": [b.accuracy.value - b.accuracy.low for b in bins],
             "thickness": 1.5,
         },
-        text=counts,
-        name="this model, with 95 % interval",
+        text=[f"{_pictures(b.pictures)} from {b.low:.0%} to {b.high:.0%}" for b in bins],
+        name="accuracy",
         mode="lines+markers",
-        marker={"color": COLOURS[0], "size": 9},
-        line={"color": COLOURS[0], "width": 2},
+        marker={"color": model.colour, "size": 9},
+        line={"color": model.colour, "width": 2},
         hovertemplate="confidence %{x:.1%}, accuracy %{y:.1%}<br>%{text}<extra></extra>",
     )
-    return figure
+    return Chart("Accuracy by confidence", figure, (model, ideal))
 
 
-def confusion(evaluation: Evaluation, class_names: Sequence[str]) -> go.Figure:
+def confidence(evaluation: Evaluation) -> Chart:
+    """How many pictures lie at each confidence, right and wrong ones."""
+    bins = evaluation.bins
+    figure = go.Figure(
+        layout={
+            "barmode": "stack",
+            "xaxis": {**_confidence_axis(evaluation), "title": "confidence"},
+            "yaxis": {"title": "pictures"},
+        }
+    )
+    right = [round(b.accuracy.value * b.pictures) for b in bins]
+    wrong = [b.pictures - count for b, count in zip(bins, right, strict=True)]
+    keys = (Key("right", COLOURS[0]), Key("wrong", COLOURS[1]))
+    for key, counts in zip(keys, (right, wrong), strict=True):
+        figure.add_bar(
+            x=[(b.low + b.high) / 2 for b in bins], y=counts, width=[0.94 * (b.high - b.low) for b in bins],
+            name=key.label, marker={"color": key.colour},
+            hovertemplate=f"%{{y}} {key.label} at about %{{x:.0%}}<extra></extra>",
+        )  # fmt: skip
+    return Chart("Pictures by confidence", figure, keys)
+
+
+def confusion(evaluation: Evaluation, class_names: Sequence[str]) -> Chart:
     """The confusion matrix as a heat map, for more classes than a table can show."""
     counts = evaluation.confusion
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     names = [_plain(name) for name in class_names]
-    figure = go.Figure(layout={"xaxis": {"title": "predicted"}, "yaxis": {"title": "true", "autorange": "reversed"}})
+    figure = go.Figure(
+        layout={
+            "xaxis": {"title": "predicted", "type": "category"},
+            "yaxis": {"title": "true", "type": "category", "autorange": "reversed"},
+        }
+    )
     figure.add_heatmap(
-        z=shares, x=names, y=names, customdata=counts, zmin=0, zmax=1, colorscale="Cividis",
-        colorbar={"tickformat": ".0%", "thickness": 12},
+        z=counts / counts.sum(axis=1, keepdims=True).clip(min=1), x=names, y=names, customdata=counts,
+        zmin=0, zmax=1, colorscale="Cividis", colorbar={"tickformat": ".0%", "thickness": 12},
         hovertemplate="true %{y}, predicted %{x}<br>%{customdata} pictures, %{z:.1%}<extra></extra>",
     )  # fmt: skip
-    return figure
+    return Chart("Share of each true class, by predicted class", figure)
+
+
+def _confidence_axis(evaluation: Evaluation) -> dict[str, Any]:
+    """From the least confidence that there can be: two classes leave half of the scale empty."""
+    return {"range": [min(b.low for b in evaluation.bins) - 0.02, 1.02], "tickformat": ".0%"}
+
+
+def _pictures(count: int) -> str:
+    return f"{count:,} picture{'' if count == 1 else 's'}"
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from kerasxfer.histories import stage_starts
@@ -28,7 +29,7 @@ def facts(run: Run, parameters: int | None) -> Facts:
             ("Backbone", " ".join(filter(None, (config.get("backbone"), _settings(config.get("backbone_args")))))),
             ("Features from", config.get("backbone_output")),
             ("Weights", config.get("weights") or "random"),
-            ("Weights SHA-256", config.get("weights_sha256")),
+            ("Weights SHA-256", (config.get("weights_sha256") or "")[:16]),
             ("Head", config.get("head")),
             ("Dropout", config.get("dropout")),
             ("Output", config.get("output")),
@@ -54,13 +55,34 @@ def facts(run: Run, parameters: int | None) -> Facts:
     }
 
 
+def sentence(run: Run) -> str:
+    """The run in one line."""
+    config, images = run.config, run.config.get("images", {})
+    classes = config.get("class_names", [])
+    parts = [
+        config.get("backbone"),
+        f"{Path(config['weights']).name} weights" if config.get("weights") else "random weights",
+        f"{len(classes)} classes"
+        if len(classes) > 4
+        else " and ".join(classes)
+        if len(classes) == 2
+        else ", ".join(classes),
+        f"{images['training']:,} training pictures" if images.get("training") else None,
+        " → ".join(_stage_name(stage) for stage in config.get("schedule") or ()) or "head only",
+        config.get("backend"),
+    ]
+    return " · ".join(filter(None, parts))
+
+
 def stage_rows(run: Run) -> list[dict[str, str]]:
     """A row for each stage of the schedule that was reached."""
     history = run.history
     starts = stage_starts(history)
+    schedule = run.config.get("schedule") or []
     rows = []
-    for (first, label), (end, _) in pairwise([*starts, (len(history["epoch"]), "")]):
-        row = {"Stage": label, "Epochs": f"{first + 1}–{end}" if end > first + 1 else f"{end}"}
+    for place, ((first, label), (end, _)) in enumerate(pairwise([*starts, (len(history["epoch"]), "")])):
+        trained = {"Unfrozen": _stage_name(schedule[place])} if place < len(schedule) else {}
+        row = {"Stage": label, **trained, "Epochs": f"{first + 1}–{end}" if end > first + 1 else f"{end}"}
         for key, title in (("learning_rate", "Learning rate"), ("trainable_params", "Trainable parameters")):
             if key in history:
                 row[title] = number(history[key][first])
@@ -79,7 +101,7 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
         if isinstance(value, Mapping):
             yield from flattened(value, f"{name}, ")
         elif isinstance(value, list) and any(isinstance(item, Mapping | list) for item in value):
-            yield from flattened({str(number): item for number, item in enumerate(value, start=1)}, f"{name} ")
+            yield from flattened({str(i): item for i, item in enumerate(value, start=1)}, f"{name} ")
         elif value is not None:
             yield name, _listed(value) if isinstance(value, list) else number(value)
 
@@ -90,8 +112,9 @@ def duration(seconds: float | None) -> str | None:
         return None
     if seconds < 60:
         return f"{seconds:.1f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _validation(config: Mapping[str, Any]) -> str:
@@ -105,11 +128,14 @@ def _with_count(text: str, count: int | None) -> str:
     return f"{text} ({count:,} pictures)" if count else text
 
 
-def _stage_text(stage: Mapping[str, Any]) -> str:
+def _stage_name(stage: Mapping[str, Any]) -> str:
     unfreeze = stage.get("unfreeze")
-    what = stage.get("name") or (_listed(unfreeze) if isinstance(unfreeze, list) else unfreeze) or "head"
+    return str(stage.get("name") or (_listed(unfreeze) if isinstance(unfreeze, list) else unfreeze) or "head")
+
+
+def _stage_text(stage: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in stage.items() if key not in ("unfreeze", "name") and value is not None}
-    return f"{what} ({_settings(rest)})" if rest else str(what)
+    return f"{_stage_name(stage)} ({_settings(rest)})" if rest else _stage_name(stage)
 
 
 def _settings(values: Mapping[str, Any] | None) -> str:

@@ -98,9 +98,10 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
     bins = _calibration(confidence, right)
     second, first = np.sort(probabilities, axis=1)[:, -2:].T
     wrong = np.flatnonzero(~right)
+    sums = probabilities.sum(axis=1, keepdims=True)  # float32 is off by its last digit
     return Evaluation(
         accuracy=Share.of(right.sum(), len(labels)),
-        log_loss=float(log_loss(labels, probabilities, labels=numbers)),
+        log_loss=float(log_loss(labels, probabilities / sums, labels=numbers)),
         macro_f1=float(f1[pictures > 0].mean()),
         calibration_error=sum(b.pictures * abs(b.accuracy.value - b.confidence) for b in bins) / len(labels),
         confusion=confusion_matrix(labels, predicted, labels=numbers),

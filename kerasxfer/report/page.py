@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from kerasxfer_serving import __version__
+from kerasxfer_serving.benchmarking.report import Report
+from kerasxfer_serving.benchmarking.tables import figures, headlines
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
 from plotly.offline import get_plotlyjs
@@ -69,13 +69,14 @@ def _run_context(result: Result, id: str) -> dict[str, Any]:
         "name": run.name,
         "cards": _cards(result),
         "notes": _notes(result),
-        "charts": {_title(name): _plain(figure) for name, figure in charts.curves([run]).items()},
+        "sentence": facts.sentence(run),
+        "charts": charts.curves([run]),
         "history": _history_rows(run),
         "stages": facts.stage_rows(run),
         "facts": facts.facts(run, predictions.parameters if predictions else None),
         "augmented": _augmented(run),
         "parity": list(facts.flattened(run.manifest["parity"])) if run.manifest else [],
-        "benchmark": list(facts.flattened(run.benchmark)) if run.benchmark else [],
+        "benchmark": _benchmark(run.benchmark) if run.benchmark else None,
         "evaluation": evaluation,
     }
     if predictions is not None and evaluation is not None:
@@ -87,20 +88,20 @@ def _evaluation_context(run: Run, predictions: Predictions, evaluation: Evaluati
     many = len(run.class_names) > TABLE_CLASSES
     return {
         "class_names": run.class_names,
-        "confusion_chart": _plain(charts.confusion(evaluation, run.class_names)) if many else None,
+        "confusion_chart": charts.confusion(evaluation, run.class_names) if many else None,
         "confused": _confused(run, evaluation) if len(run.class_names) > 2 else [],
         "classes": [
             {
-                "Class": figures.name,
-                "Precision": f"{figures.precision:.3f}",
-                "Recall": f"{figures.recall.value:.3f}" if figures.recall else "–",
-                "95 % interval": f"{figures.recall.low:.3f}–{figures.recall.high:.3f}" if figures.recall else "–",
-                "F1": f"{figures.f1:.3f}",
-                "Pictures": figures.pictures,
+                "Class": each.name,
+                "Precision": f"{each.precision:.3f}",
+                "Recall": f"{each.recall.value:.3f}" if each.recall else "–",
+                "95 % interval": f"{each.recall.low:.3f}–{each.recall.high:.3f}" if each.recall else "–",
+                "F1": f"{each.f1:.3f}",
+                "Pictures": each.pictures,
             }
-            for figures in sorted(evaluation.classes, key=lambda figures: figures.f1)
+            for each in sorted(evaluation.classes, key=lambda each: each.f1)
         ],
-        "calibration_chart": _plain(charts.calibration(evaluation)),
+        "calibration_charts": [charts.calibration(evaluation), charts.confidence(evaluation)],
         "mistakes": _gallery(run, predictions, evaluation, evaluation.mistakes[:GALLERY]),
         "uncertain": _gallery(run, predictions, evaluation, evaluation.uncertain[:GALLERY]),
     }
@@ -110,9 +111,15 @@ def _cards(result: Result) -> list[dict[str, str]]:
     run, predictions, evaluation = result.run, result.predictions, result.evaluation
     cards = []
     if predictions is not None and evaluation is not None:
+        accuracy = evaluation.accuracy
         count, wrong = len(predictions.labels), len(evaluation.mistakes)
         cards = [
-            {"label": "Accuracy", "value": _percent(evaluation.accuracy.value), "note": _interval(evaluation.accuracy)},
+            {
+                "label": "Accuracy",
+                "value": _percent(accuracy.value),
+                "about": f"± {50 * (accuracy.high - accuracy.low):.1f}",
+                "note": f"95 % interval {_interval(accuracy)}",
+            },
             {"label": "Pictures", "value": f"{count:,}", "note": f"{wrong:,} of them wrong"},
             {"label": "Macro F1", "value": f"{evaluation.macro_f1:.3f}", "note": "mean over classes"},
             {"label": "Log loss", "value": f"{evaluation.log_loss:.3f}", "note": "on the same pictures"},
@@ -195,6 +202,14 @@ def _augmented(run: Run) -> list[dict[str, Any]]:
     ]
 
 
+def _benchmark(report: Report) -> dict[str, Any]:
+    return {
+        "verdict": "The figures are valid." if report.valid else f"Not to be quoted: {'; '.join(report.reasons)}.",
+        "headlines": [(name.capitalize(), text) for name, text in headlines(report).items()],
+        "figures": [{name.capitalize(): text for name, text in row.items()} for row in figures(report)],
+    }
+
+
 def _comparison(results: Sequence[Result]) -> dict[str, Any]:
     rows = [
         {
@@ -210,11 +225,10 @@ def _comparison(results: Sequence[Result]) -> dict[str, Any]:
         }
         for result in results
     ]
-    figures = charts.curves([result.run for result in results])
     return {
         "rows": rows,
         "sentences": [sentence for pair in combinations(results, 2) for sentence in _difference(*pair)],
-        "charts": {_title(name): _plain(figure) for name, figure in figures.items()},
+        "charts": charts.curves([result.run for result in results]),
     }
 
 
@@ -234,19 +248,9 @@ def _difference(one: Result, other: Result) -> list[str]:
     ]
 
 
-def _plain(figure: go.Figure) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(figure.to_json())
-    plain["layout"].pop("template", None)  # the page has its own look
-    return plain
-
-
-def _title(name: str) -> str:
-    return name.replace("_", " ").capitalize()
-
-
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
 def _interval(share: Share) -> str:
-    return f"95 %: {100 * share.low:.1f}–{100 * share.high:.1f} %"
+    return f"{100 * share.low:.1f}–{100 * share.high:.1f} %"

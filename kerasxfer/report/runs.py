@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kerasxfer_serving.benchmarking.report import Report
 from kerasxfer_serving.errors import KerasxferError, ModelError
+from kerasxfer_serving.manifest import Manifest
 
 from kerasxfer.histories import read_history
 
@@ -20,7 +22,7 @@ class Run:
         config: contents of `config.json`.
         history: columns of `history.csv`.
         manifest: of `model.onnx`, as a dictionary; `None` where nothing was exported.
-        benchmark: contents of `bench.json`; `None` where nothing was benchmarked.
+        benchmark: the report in `bench.json`; `None` where nothing was benchmarked.
     """
 
     name: str
@@ -28,7 +30,7 @@ class Run:
     config: dict[str, Any]
     history: dict[str, list[Any]]
     manifest: dict[str, Any] | None
-    benchmark: dict[str, Any] | None
+    benchmark: Report | None
 
     @property
     def class_names(self) -> list[str]:
@@ -54,24 +56,15 @@ def _load(folder: Path, name: str) -> Run:
         config=json.loads((folder / "config.json").read_text(encoding="utf-8")),
         history=read_history(folder),
         manifest=_manifest(folder / "model.onnx"),
-        benchmark=_benchmark(folder / "bench.json"),
+        benchmark=Report.read(folder / "bench.json") if (folder / "bench.json").is_file() else None,
     )
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    from kerasxfer_serving.manifest import Manifest
-
     try:
         manifest: dict[str, Any] = json.loads(Manifest.read(path).to_json())
     except ModelError as error:
         raise ModelError(f"`{path}` cannot be shown in the report; export it again or move it away. {error}") from None
     return manifest
-
-
-def _benchmark(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    benchmark: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return benchmark

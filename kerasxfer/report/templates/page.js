@@ -11,9 +11,9 @@ function look(chart) {
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: style("--quiet") },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: 52, r: 14, t: 24, b: 44 },
+    margin: { l: 44, r: 12, t: 24, b: 40 },
     dragmode: false,
-    legend: { orientation: "h", x: 0, y: -0.22, itemwidth: 30 },
+    showlegend: false,
     hoverlabel: { bgcolor: style("--card"), bordercolor: style("--line"), font: { color: style("--ink") } },
     xaxis: { ...axis, automargin: true },
     yaxis: { ...axis, automargin: true },
@@ -22,7 +22,10 @@ function look(chart) {
 
 function merged(base, own) {
   const result = { ...base, ...own };
-  for (const axis of ["xaxis", "yaxis"]) result[axis] = { ...base[axis], ...own[axis] };
+  for (const axis of ["xaxis", "yaxis"]) {
+    result[axis] = { ...base[axis], ...own[axis] };
+    if (own[axis]?.title) result[axis].title = { ...own[axis].title, standoff: 8, font: { size: 13 } };
+  }
   return result;
 }
 
