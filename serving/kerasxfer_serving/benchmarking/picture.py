@@ -73,13 +73,16 @@ def _figure(report: Report) -> Any:
 
 def _draw_rates(axes: Any, report: Report) -> None:
     if decode := report.best("decode_resize"):
-        axes.axhline(decode.rate, color=_DECODE, linestyle="--", label="decode and resize alone")
+        axes.axhline(decode.rate, color=_DECODE, linestyle="--", label=f"decode and resize alone: {decode.rate:,.0f}")
     if ceiling := report.ceiling:
-        axes.axhline(ceiling, color=_CEILING, linestyle=":", label="ceiling")
+        axes.axhline(ceiling, color=_CEILING, linestyle=":", label=f"ceiling: {ceiling:,.0f}")
     for name, colour, label in (("device", _DEVICE, "model alone"), ("end_to_end", _WHOLE, "end to end")):
         repeats = [sorted(repeat.rate for repeat in measurement.repeats) for measurement in report.of(name)]
         _draw(axes, report.of(name), repeats, color=colour, marker="o", label=label)
-    axes.set_ylim(bottom=0)
+    rates = [repeat.rate for m in report.of("device") + report.of("end_to_end") for repeat in m.repeats]
+    axes.set_ylim(
+        0, max([*rates, ceiling or 0.0]) * 1.2 or None
+    )  # decoding may be far above: its legend tells the rate
     _finish(axes, report, "Throughput", "pictures a second, least to most of the repeats")
 
 
