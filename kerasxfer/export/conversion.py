@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 
+from kerasxfer.export.description import PictureInput
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.modules import Module
 
@@ -19,9 +20,8 @@ OPSETS = range(13, 19)  # what tf2onnx writes with operators per channel
 def convert(
     model: Path,
     folder: Path,
+    entry: PictureInput,
     *,
-    image_size: tuple[int, int],
-    preprocessing: str | None,
     output: str,
     opset: int,
     modules: Sequence[Module],
@@ -31,8 +31,7 @@ def convert(
     Args:
         model: a `.keras` file or a SavedModel folder.
         folder: an empty folder for the files in between.
-        image_size: `(height, width)` of the input.
-        preprocessing: mode of `Preprocess` to put in front, or `None`.
+        entry: size of the pictures, and what is to stand before the model.
         output: `"softmax"`, `"sigmoid"` or `"logits"`.
         opset: ONNX operator set, 13 to 18.
         modules: modules with custom layers.
@@ -48,8 +47,8 @@ def convert(
     job = {
         "model": str(model.resolve()),
         "target": str(target),
-        "image_size": image_size,
-        "preprocessing": preprocessing,
+        "image_size": entry.image_size,
+        "preprocessing": entry.preprocessing,
         "output": output,
         "opset": opset,
         "modules": modules,

@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kerasxfer.export.check import compare_on, labelled_pictures
 from kerasxfer.export.conversion import OPSETS, convert, require_converter
-from kerasxfer.export.description import describe, picture_input
+from kerasxfer.export.description import UNNAMED, PictureInput, describe, picture_input
 from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.export.file_answers import answers, answers_in_every_batch, open_file
 from kerasxfer.export.graph import tidy, with_manifest
@@ -27,7 +27,7 @@ from kerasxfer.export.parity import GATES, OUTPUT_KINDS, Parity, compare, kind_o
 from kerasxfer.export.precision import to_fp16, to_int8
 from kerasxfer.export.report import Exported, Steps
 from kerasxfer.export.samples import Pictures, choose_pictures
-from kerasxfer.export.source import open_source, own_answers, reference_model
+from kerasxfer.export.source import Source, open_source, own_answers, reference_model
 
 _PARITY_PICTURES = 32
 _CALIBRATION_PICTURES = 256
@@ -99,55 +99,69 @@ def export_onnx(
     ```
     """
     check = calibration if check is None and precision == "int8" else check
-    samples = samples or check or calibration
     _validate(precision, opset, output, calibration)
     require_converter()
     steps = Steps(verbose)
-    with steps("Open the model"):
-        source = open_source(model_or_path, modules=modules, safe_mode=safe_mode)
-        entry = picture_input(source, image_size, policy, preprocessing)
-    with tempfile.TemporaryDirectory(prefix="kerasxfer-export-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kerasxfer-export-") as name:
+        folder = Path(name)
+        with steps("Open the model"):
+            source = open_source(model_or_path, modules=modules, safe_mode=safe_mode)
+            entry = picture_input(source, image_size, policy, preprocessing)
         with steps(f"Ask the model, on {keras.backend.backend()}"):
-            pictures = choose_pictures(samples, _PARITY_PICTURES, entry.image_size, entry.policy)
-            model, file = reference_model(source, Path(folder))
-            outputs = own_answers(model, pictures.images, entry.preprocessing)
-            output = output or output_kind(model) or kind_of(outputs)
-            expected = probabilities_of(outputs, output)
-        manifest = describe(source, entry, output, expected.shape[1], class_names, check, opset, features)
+            asked = _ask(source, entry, samples or check or calibration, output, folder)
+        manifest = describe(source, entry, asked.output, asked.columns, class_names, check, opset, features)
         with steps("Convert, on tensorflow"):
-            proto = tidy(
-                convert(
-                    file,
-                    Path(folder),
-                    image_size=entry.image_size,
-                    preprocessing=entry.preprocessing,
-                    output=output,
-                    opset=opset,
-                    modules=source.modules,
-                ),
-                features=features,
-            )
+            proto = convert(asked.file, folder, entry, output=asked.output, opset=opset, modules=source.modules)
+            tidy(proto, features=features)
     with steps("Compare"):
-        parity = {"fp32": _compare(proto, manifest, pictures, expected)}
-    if needs_preparation(source.model):
-        steps.note("The model computes in half precision. It was compared with, and exported as, its float32 twin.")
-    if parity["fp32"].spread < _TELLS_APART:
-        steps.note(
-            "The model answers nearly the same for all pictures, so the comparison proves little: use `samples=`."
-        )
+        parity = {"fp32": _compare(proto, manifest, asked)}
+    for note in _notes(source, manifest, parity["fp32"]):
+        steps.note(note)
     if precision != "fp32":
         with steps(f"Lower to {precision}"):
             proto, manifest = _lower(proto, manifest, precision, calibration)
-            parity[precision] = _compare(proto, manifest, pictures, expected)
+            parity[precision] = _compare(proto, manifest, asked)
     checked = None
     if check is not None:
         with steps("Check on the labelled pictures"):
-            checked = _check(proto, manifest, model, check, output)
-    record = {name: figures.summary() for name, figures in parity.items()}
-    manifest = replace(manifest, parity=record if checked is None else {**record, "check": checked.summary()})
+            checked = _check(proto, manifest, asked, check)
     with steps("Write"):
+        figures = parity if checked is None else {**parity, "check": checked}
+        manifest = replace(manifest, parity={name: comparison.summary() for name, comparison in figures.items()})
         written = _write(with_manifest(proto, manifest), Path(path))
     return Exported(written, parity, checked, steps.seconds, tuple(steps.notes))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The model and what it says to a few pictures: what the file must say too."""
+
+    model: keras.Model
+    file: Path
+    output: str
+    pictures: Pictures
+    probabilities: NDArray[np.float32]
+
+    @property
+    def columns(self) -> int:
+        return int(self.probabilities.shape[1])
+
+
+def _ask(source: Source, entry: PictureInput, samples: str | Path | None, output: str | None, folder: Path) -> _Asked:
+    pictures = choose_pictures(samples, _PARITY_PICTURES, entry.image_size, entry.policy)
+    model, file = reference_model(source, folder)
+    outputs = own_answers(model, pictures.images, entry.preprocessing)
+    output = output or output_kind(model) or kind_of(outputs)
+    return _Asked(model, file, output, pictures, probabilities_of(outputs, output))
+
+
+def _notes(source: Source, manifest: Manifest, parity: Parity) -> Iterator[str]:
+    if manifest.class_names[0] == UNNAMED.format(0):
+        yield "The classes have no names: give them with `class_names=` (`--classes`)."
+    if needs_preparation(source.model):
+        yield "The model computes in half precision. It was compared with, and exported as, its float32 twin."
+    if parity.spread < _TELLS_APART:
+        yield "The model answers nearly the same for all pictures, so the comparison proves little: use `samples=`."
 
 
 def _validate(precision: str, opset: int, output: str | None, calibration: str | Path | None) -> None:
@@ -163,11 +177,11 @@ def _validate(precision: str, opset: int, output: str | None, calibration: str |
         )
 
 
-def _compare(proto: onnx.ModelProto, manifest: Manifest, pictures: Pictures, expected: NDArray[np.float32]) -> Parity:
+def _compare(proto: onnx.ModelProto, manifest: Manifest, asked: _Asked) -> Parity:
     """The parity on a few pictures, in every kind of batch; an error where the gate fails."""
-    rows, received = answers_in_every_batch(_session(proto.SerializeToString()), pictures.images)
-    names = [pictures.names[row] for row in rows]
-    parity = compare(expected[rows], received, names, manifest.class_names)
+    rows, received = answers_in_every_batch(_session(proto.SerializeToString()), asked.pictures.images)
+    names = [asked.pictures.names[row] for row in rows]
+    parity = compare(asked.probabilities[rows], received, names, manifest.class_names)
     return _passed(parity, manifest.precision)
 
 
@@ -181,11 +195,14 @@ def _lower(
     return to_int8(proto, pictures.images), replace(manifest, precision=precision, calibration=record)
 
 
-def _check(proto: onnx.ModelProto, manifest: Manifest, model: keras.Model, folder: str | Path, output: str) -> Parity:
+def _check(proto: onnx.ModelProto, manifest: Manifest, asked: _Asked, folder: str | Path) -> Parity:
     session = _session(proto.SerializeToString())
-    pictures = labelled_pictures(folder, manifest.image_size, manifest.policy, manifest.class_names)
     parity = compare_on(
-        pictures, model, lambda images: answers(session, images), preprocessing=manifest.preprocessing, output=output
+        labelled_pictures(folder, manifest.image_size, manifest.policy, manifest.class_names),
+        asked.model,
+        lambda images: answers(session, images),
+        preprocessing=manifest.preprocessing,
+        output=asked.output,
     )
     return _passed(parity, manifest.precision)
 

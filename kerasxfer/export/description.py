@@ -17,6 +17,8 @@ from kerasxfer.export.inference import preprocessing_mode
 from kerasxfer.export.source import Source
 from kerasxfer.image_files import class_folders
 
+UNNAMED = "class_{}"
+
 _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "numpy", "pillow")
 
 
@@ -80,7 +82,7 @@ def describe(
     """
     classes = max(columns, 2)
     names = class_names or source.class_names or (class_folders(Path(labelled)) if labelled else None)
-    names = tuple(names or (f"class_{number}" for number in range(classes)))
+    names = tuple(names or (UNNAMED.format(number) for number in range(classes)))
     if len(names) != classes:
         raise ExportError(f"`class_names` must have {classes} names, one for each class. Received: {names!r:.200}")
     return Manifest(
