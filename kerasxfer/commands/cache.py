@@ -71,7 +71,10 @@ def verify(cache: Directory, format: Format = _output.Format.text) -> None:
 @app.command()
 def ls(cache: Directory, format: Format = _output.Format.text) -> None:
     """List what is cached."""
-    _print_rows(_existing(cache).list(), format, "The cache is empty.")
+    rows = _existing(cache).list()
+    if format is _output.Format.text:
+        rows = [_brief(row) for row in rows]
+    _print_rows(rows, format, "The cache is empty.")
 
 
 @app.command()
@@ -138,6 +141,19 @@ def _part(text: str | None) -> tuple[int, int] | None:
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise UsageError(f"`--shard` must be i/n with i from 0 to n-1, as in 0/4. Received: {text!r}")
     return int(index), int(count)
+
+
+def _brief(row: dict[str, Any]) -> dict[str, Any]:
+    """What fits on a line."""
+    from kerasxfer.bottleneck.planner import human_bytes
+
+    kept = {key: row[key] for key in ("boundary", "model", "backend", "rows")}
+    return {
+        **kept,
+        "size": human_bytes(row["bytes"]),
+        "last used": row["last_used"][:10],
+        "key": row["fingerprint"][:8],
+    }
 
 
 def _print_plan(result: "Plan", format: _output.Format) -> None:

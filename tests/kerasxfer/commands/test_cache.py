@@ -11,8 +11,9 @@ from PIL import Image
 from kerasxfer.commands import main
 
 SCHEDULE = """
-- epochs: 1
-- unfreeze: block2
+stages:
+  - epochs: 1
+  - unfreeze: block2
 """
 
 
