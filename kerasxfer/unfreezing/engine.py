@@ -68,7 +68,7 @@ class Engine:
         self._attachment = internals.build_on(self.optimizer, self.variables)
         self._state = self._taken_over(before.state if before else None, known)
         check_rates(stages, self._state.compiled_rates)
-        self._attachment.store = lambda: Saved(self._state, self.pending_logs(), self._best_weights).pack()
+        self._attachment.store = lambda: self._saved().pack()
         self._attachment.state = self._state
         internals.look_at(self.optimizer, model.trainable_variables)
 
@@ -188,6 +188,8 @@ class Engine:
         saved = self._loaded()
         if saved is not None:
             self._take(saved.state, saved.best_weights)
+            for variable, seed in zip(self._seeds(), saved.seeds, strict=False):
+                variable.assign(seed)
         going_on = saved is not None or epoch > 0
         if going_on and self._state.entered >= 0 and epoch - self._state.epoch in (0, 1):
             self._apply(self._state.entered)
@@ -275,6 +277,13 @@ class Engine:
             )
         self._state = self._attachment.state = state
         self._best_weights = list(best_weights)
+
+    def _saved(self) -> Saved:
+        return Saved(self._state, self.pending_logs(), self._best_weights, [_array(v) for v in self._seeds()])
+
+    def _seeds(self) -> list[Any]:
+        weights = {id(weight) for weight in self.model.weights}
+        return [variable for variable in self.model.variables if id(variable) not in weights]
 
     def _loaded(self) -> Saved | None:
         arrays, self._attachment.loaded = self._attachment.loaded, {}

@@ -65,21 +65,30 @@ class State:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds of a schedule: its state, the epoch's logs so far, and the best weights of the stage."""
+    """What a checkpoint holds of a schedule: its state, the epoch's logs so far, and the best weights of the stage.
+
+    And the states of the random generators of layers such as `Dropout`, which Keras leaves out of its checkpoints.
+    """
 
     state: State
     logs: Mapping[str, float]
     best_weights: Sequence[np.ndarray]
+    seeds: Sequence[np.ndarray]
 
     def pack(self) -> dict[str, np.ndarray]:
         """As arrays, which is what Keras's savers store."""
         text = json.dumps({"state": asdict(self.state), "logs": dict(self.logs)})
         best = {f"best_{i}": weights for i, weights in enumerate(self.best_weights)}
-        return {"schedule": np.frombuffer(text.encode(), dtype="uint8"), **best}
+        seeds = {f"seed_{i}": seed for i, seed in enumerate(self.seeds)}
+        return {"schedule": np.frombuffer(text.encode(), dtype="uint8"), **best, **seeds}
 
     @classmethod
     def unpack(cls, arrays: Mapping[str, np.ndarray]) -> "Saved":
         """From what `pack` gave."""
         values: dict[str, Any] = json.loads(bytes(arrays["schedule"]).decode())
-        best = [arrays[f"best_{i}"] for i in range(len(arrays) - 1)]
-        return cls(State(**values["state"]), values["logs"], best)
+        return cls(State(**values["state"]), values["logs"], _listed(arrays, "best"), _listed(arrays, "seed"))
+
+
+def _listed(arrays: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
+    count = sum(key.startswith(f"{name}_") for key in arrays)
+    return [arrays[f"{name}_{i}"] for i in range(count)]
