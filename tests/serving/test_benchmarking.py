@@ -166,6 +166,12 @@ class TestRun:
 
 
 class TestReport:
+    def test_parity_of_the_export_is_told(self):
+        model = {**made_up(FAST).model, "parity": {"fp16": {"max_difference_below": 0.001, "pictures": 64}}}
+        told = headlines(made_up(FAST, model=model))
+        assert told["parity with Keras"] == "fp16: max difference below 0.001, pictures 64"
+        assert "parity with Keras" not in headlines(made_up(FAST))
+
     def test_ceiling_of_a_cpu_adds_the_times(self):
         found = made_up(FAST)
         assert found.ceiling == pytest.approx(200)

@@ -32,6 +32,7 @@ def headlines(report: Report) -> dict[str, str]:
         "share of the ceiling": f"{summary['share_of_ceiling']:.0%}" if summary["share_of_ceiling"] else "",
         "bottleneck": _BOTTLENECKS.get(summary["bottleneck"], ""),
         "single stream": _latency(latency(single.steps)) if single else "",
+        "parity with Keras": "; ".join(_parity(*item) for item in report.model.get("parity", {}).items()),
         "accuracy": f"{report.accuracy['top_1']:.2%} of {report.accuracy['pictures']}" if report.accuracy else "",
     }
     return {name: text for name, text in rows.items() if text}
@@ -79,6 +80,11 @@ def _pictures(data: Mapping[str, Any]) -> str:
         if data["drawn"]
         else f"{data['pictures']} of {data['source']}" + (f"; bad: {bad}" if bad else "")
     )
+
+
+def _parity(name: str, figures: Any) -> str:
+    values = figures.items() if isinstance(figures, Mapping) else [("", figures)]
+    return f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {value}".strip() for key, value in values)
 
 
 def _latency(figures: Mapping[str, Any]) -> str:
