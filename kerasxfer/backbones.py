@@ -65,7 +65,7 @@ def _download(name: str, build: Callable[[str], keras.Model], weights: str) -> k
         if url is None:
             raise
         file = url[1].rsplit("/", 1)[-1]
-        home = Path(os.environ.get("KERAS_HOME", "~/.keras"), "models")
+        home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "models")
         raise WeightsError(
             f"The ImageNet weights of {name}, '{file}', are not on this machine and cannot be downloaded ({error}). "
             "Three ways out:\n"

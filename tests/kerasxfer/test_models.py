@@ -1,0 +1,263 @@
+import keras
+import numpy as np
+import pytest
+
+from kerasxfer import image_classifier
+from kerasxfer.layers import Augmentation, ClassifierHead
+
+CLASSES = ["ant", "bee", "cat"]
+
+
+def spread(model, seed=0):
+    """Weights by which outputs tell inputs apart: with fresh ones every picture gets nearly the same answer."""
+    rng = np.random.default_rng(seed)
+
+    def value(old):
+        if old.ndim == 1:  # biases, and BatchNormalization's four
+            return old + rng.uniform(0, 0.2, old.shape)
+        inputs = np.prod(old.shape[:2]) if old.shape[-1] == 1 else np.prod(old.shape[:-1])
+        return rng.normal(0, (3 / inputs) ** 0.5, old.shape)
+
+    for layer in model.layers:
+        layer.set_weights([value(old) for old in layer.get_weights()])
+    return model
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
+
+
+@pytest.fixture
+def mobilenet(tmp_path):
+    """A narrow MobileNet and the path of its weights."""
+    network = spread(keras.applications.MobileNet(alpha=0.25, include_top=False, input_shape=(32, 32, 3), weights=None))
+    network.save_weights(tmp_path / "mobilenet.weights.h5")
+    return network, tmp_path / "mobilenet.weights.h5"
+
+
+def numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def features_of(model, pixels):
+    return numpy(keras.Model(model.input, model.layers[-1].input)(pixels))
+
+
+def test_features_are_the_applications_own_on_preprocessed_pixels(mobilenet, pixels):
+    network, path = mobilenet
+
+    model = image_classifier("MobileNet", CLASSES, (32, 32), weights=path, backbone_kwargs={"alpha": 0.25})
+
+    expected = numpy(network(keras.applications.mobilenet.preprocess_input(pixels.astype("float32"))))
+    assert np.ptp(expected, axis=0).max() > 0.1
+    np.testing.assert_allclose(features_of(model, pixels), expected, rtol=1e-4, atol=1e-5)
+    assert numpy(model(pixels)).shape == (4, 3)
+
+
+def test_layers_lie_flat_between_preprocess_and_head(mobilenet):
+    network, path = mobilenet
+
+    model = image_classifier("mobilenet", CLASSES, (32, 32), weights=path, backbone_kwargs={"alpha": 0.25})
+
+    names = [layer.name for layer in model.layers]
+    assert names == ["images", "preprocess", *(layer.name for layer in network.layers[1:]), "head"]
+    assert model.input.dtype == "uint8"
+    # The named tensors belong to this graph: cutting there works.
+    keras.Model(model.get_layer("conv_pw_6").output, model.output)
+
+
+def test_automatic_names_are_the_same_in_every_instance():
+    names = []
+    for _ in range(2):
+        model = image_classifier("InceptionV3", CLASSES, (75, 75), weights=None, backbone_output="mixed0")
+        names.append([layer.name for layer in model.layers])
+
+    assert names[0] == names[1]
+    assert {"conv2d", "conv2d_1", "batch_normalization", "activation", "mixed0"} <= set(names[0])
+    assert "mixed1" not in names[0]
+
+
+def test_an_inner_layer_gives_the_features_of_the_whole_networks_weights(mobilenet, pixels):
+    network, path = mobilenet
+
+    model = image_classifier(
+        "MobileNet", CLASSES, (32, 32), weights=path, backbone_kwargs={"alpha": 0.25}, backbone_output="conv_pw_3_relu"
+    )
+
+    inner = keras.Model(network.input, network.get_layer("conv_pw_3_relu").output)
+    expected = numpy(inner(pixels / np.float32(127.5) - 1))
+    np.testing.assert_allclose(features_of(model, pixels), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"`backbone_output`.*'mixed7'.*conv_pw_13_relu"):
+        image_classifier("MobileNet", CLASSES, (32, 32), weights=None, backbone_output="mixed7")
+
+
+def test_the_backbone_is_frozen_with_its_batch_normalization_and_the_head_trains(mobilenet, pixels):
+    _, path = mobilenet
+    model = image_classifier("MobileNet", CLASSES, (32, 32), weights=path, backbone_kwargs={"alpha": 0.25})
+    backbone, head = model.layers[2:-1], model.layers[-1]
+    before = [value for layer in backbone for value in layer.get_weights()], head.get_weights()
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+
+    model.fit(pixels, np.array([0, 1, 2, 0]), epochs=2, verbose=0)
+
+    assert len(model.trainable_variables) == 2
+    for old, new in zip(before[0], (value for layer in backbone for value in layer.get_weights()), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert not np.allclose(before[1][0], head.get_weights()[0])
+
+
+def test_trainable_leaves_the_backbone_to_train():
+    model = image_classifier(
+        "MobileNet", CLASSES, (32, 32), weights=None, backbone_kwargs={"alpha": 0.25}, trainable=True
+    )
+
+    assert len(model.trainable_variables) > 50
+
+
+def small_backbone():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="conv2d_7")(inputs)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    x = keras.layers.Add(name="sum")([x, keras.layers.Conv2D(4, 1, name="side")(x)])
+    return spread(keras.Model(inputs, x))
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+def test_a_keras_model_is_copied_with_its_weights_and_names(kind, pixels):
+    network = (
+        small_backbone()
+        if kind == "functional"
+        else spread(
+            keras.Sequential(
+                [keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3, name="conv2d_7"), keras.layers.ReLU()]
+            )
+        )
+    )
+    pixels = pixels[:, :16, :16]
+
+    model = image_classifier(network, CLASSES, (16, 16), preprocess="rescale")
+
+    np.testing.assert_allclose(
+        features_of(model, pixels), numpy(network(pixels / np.float32(255))), rtol=1e-4, atol=1e-5
+    )
+    assert model.get_layer("conv2d_7") is not network.get_layer("conv2d_7")
+    assert network.get_layer("conv2d_7").trainable
+    assert not model.get_layer("conv2d_7").trainable
+
+
+def test_what_a_keras_model_expects_must_be_said():
+    with pytest.raises(ValueError, match="`preprocess` must say what"):
+        image_classifier(small_backbone(), CLASSES, (16, 16))
+
+
+def test_a_subclassed_model_is_refused():
+    class Network(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="functional or built sequential"):
+        image_classifier(Network(), CLASSES, (16, 16), preprocess="none")
+
+
+def test_head_options_reach_the_head():
+    model = image_classifier(
+        small_backbone(),
+        ["ant", "bee"],
+        (16, 16),
+        preprocess="none",
+        head="flatten-8-4",
+        dropout=0.3,
+        activation="sigmoid",
+    )
+
+    head = model.get_layer("head")
+    assert (head.pooling, head.hidden_units, head.dropout, head.activation) == ("flatten", (8, 4), 0.3, "sigmoid")
+    assert model.output_shape == (None, 1)
+
+
+def test_a_layer_can_be_the_head():
+    head = ClassifierHead(3, "max", name="mine")
+
+    model = image_classifier(small_backbone(), CLASSES, (16, 16), preprocess="none", head=head)
+
+    assert model.layers[-1] is head
+
+
+def test_augmentation_acts_on_pixels_in_training_only(pixels):
+    augmentation = Augmentation(brightness_range=(0.0, 0.0))
+    model = image_classifier(small_backbone(), CLASSES, (16, 16), preprocess="none", augmentation=augmentation)
+    plain = image_classifier(small_backbone(), CLASSES, (16, 16), preprocess="none", head=model.layers[-1])
+    pixels = pixels[:, :16, :16]
+
+    np.testing.assert_allclose(numpy(model(pixels)), numpy(plain(pixels)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        numpy(model(pixels, training=True)), numpy(plain(np.zeros_like(pixels))), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_file_round_trip(tmp_path, pixels):
+    model = image_classifier(
+        small_backbone(),
+        CLASSES,
+        (16, 16),
+        preprocess="caffe",
+        head="average-8",
+        augmentation=Augmentation(rotation_range=9),
+    )
+    pixels = pixels[:, :16, :16]
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+
+    np.testing.assert_allclose(loaded.predict(pixels, verbose=0), model.predict(pixels, verbose=0), rtol=1e-5)
+    assert [layer.trainable for layer in loaded.layers[3:]] == [layer.trainable for layer in model.layers[3:]]
+
+
+def test_mixed_precision_computes_in_half_and_answers_in_float32(pixels):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = image_classifier(small_backbone(), CLASSES, (16, 16), preprocess="tf")
+
+    result = model(pixels[:, :16, :16])
+
+    assert model.get_layer("preprocess").compute_dtype == "bfloat16"
+    assert keras.backend.standardize_dtype(result.dtype) == "float32"
+
+
+def test_demo_vgg_brings_its_own_weights(pixels):
+    first, second = (image_classifier("DemoVGG", CLASSES, (32, 32)) for _ in range(2))
+
+    features = features_of(first, pixels)
+
+    assert np.ptp(features, axis=0).max() > 0.1
+    np.testing.assert_array_equal(features, features_of(second, pixels))
+    assert first.get_layer("block5_conv1").name == "block5_conv1"
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"class_names": ["ant"]}, "`class_names` must be two or more"),
+        ({"class_names": ["ant", "ant"]}, "`class_names` must be two or more"),
+        ({"class_names": "ant"}, "`class_names` must be two or more"),
+        ({"image_size": (32,)}, "`image_size` must be"),
+        ({"backbone": "VGG"}, "`backbone` must be the name"),
+        ({"backbone_kwargs": {"include_top": True}}, "`backbone_kwargs` must not hold include_top"),
+        ({"head": "mean"}, "`head` must be"),
+        ({"preprocess": "vgg"}, "`mode` must be one of"),
+        ({"activation": "sigmoid"}, "one unit for two classes"),
+    ],
+)
+def test_invalid_arguments(kwargs, message):
+    arguments = {"backbone": "DemoVGG", "class_names": CLASSES, "image_size": (32, 32), "weights": None}
+    with pytest.raises(ValueError, match=message):
+        image_classifier(**arguments | kwargs)
+
+
+def test_channels_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match="set_image_data_format"):
+            image_classifier("DemoVGG", CLASSES, (32, 32))
+    finally:
+        keras.config.set_image_data_format("channels_last")
