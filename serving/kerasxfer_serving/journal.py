@@ -55,8 +55,8 @@ class Journal:
 
     def commit(self, part: Part) -> None:
         """Add a part."""
+        self.parts.append(part)  # first: interrupted in between, the journal in memory must not seem empty
         self._append({"part": asdict(part)})
-        self.parts.append(part)
 
     def complete(self, summary: Mapping[str, Any]) -> None:
         """Close the run: all inputs are done."""

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -134,15 +135,13 @@ class PartWriter:
         return status
 
     def write(self, predictions: Predictions) -> None:
-        try:
+        with self._part_at_stake():
             table = self._table or self._open_part()
             table.write(predictions.rows(**self._row_options))
-        except OSError as error:
-            raise self._failed(error) from error
-        self._rows += len(predictions)
-        self._status.update(predictions.status)
-        for path in predictions.paths:
-            _add_path(self._digest, path)
+            self._rows += len(predictions)
+            self._status.update(predictions.status)
+            for path in predictions.paths:
+                _add_path(self._digest, path)
         if self._rows >= self._part_rows or time.monotonic() - self._opened >= _PART_SECONDS:
             self.commit()
 
@@ -150,17 +149,14 @@ class PartWriter:
         """Close the part being written, so that it counts."""
         if self._table is None or self._file is None:
             return
-        try:
+        with self._part_at_stake():
             self._table.close()
             _sync(self._file)
             self._file.close()
             temporary = Path(self._file.name)
             temporary.replace(temporary.with_suffix(""))
             _sync_folder(self._folder)
-            part = Part(temporary.stem, self._rows, self._digest.hexdigest(), dict(self._status))
-            self._journal.commit(part)
-        except OSError as error:
-            raise self._failed(error) from error
+            self._journal.commit(Part(temporary.stem, self._rows, self._digest.hexdigest(), dict(self._status)))
         self._file = self._table = None
 
     def stop(self) -> None:
@@ -182,6 +178,19 @@ class PartWriter:
         if self._single:
             shutil.rmtree(self._folder)
         self._journal.close()
+
+    @contextmanager
+    def _part_at_stake(self) -> Iterator[None]:
+        """Give up the part being written where anything, Ctrl-C too, comes between: it may hold half a batch."""
+        try:
+            yield
+        except BaseException as error:
+            if self._file is not None:
+                Path(self._file.name).unlink(missing_ok=True)
+            self._file = self._table = None
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
+            raise
 
     def _open_part(self) -> Table:
         name = f"part-{len(self._journal.parts):05d}.{self._format}"
@@ -215,9 +224,6 @@ class PartWriter:
         )
 
     def _failed(self, error: OSError) -> KerasxferError:
-        if self._file is not None:  # it may hold half a batch
-            Path(self._file.name).unlink(missing_ok=True)
-            self._file = self._table = None
         done = sum(part.rows for part in self._journal.parts)
         return KerasxferError(
             f"`{self.out}` cannot be written: {error.strerror or error}. {done:,} rows in {len(self._journal.parts):,} "

@@ -220,6 +220,28 @@ def test_a_full_disk_loses_nothing_that_is_committed(tmp_path):
     assert written(out) == PATHS * 30
 
 
+def test_ctrl_c_within_a_batch_leaves_no_half_of_it(tmp_path, monkeypatch):
+    out = tmp_path / "out.csv"
+    writer = open_writer(out)
+    write(writer, PATHS[:4])
+
+    def interrupted(self, rows):
+        self._write_line(next(iter(rows)).values())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kerasxfer_serving.tables.CsvTable.write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(writer, PATHS[4:6])
+    writer.stop()
+    writer = open_writer(out, resume=True)
+    rest = inputs()
+    assert writer.skip(rest).total() == 4
+    write(writer, [item.path for item in rest])
+    writer.finish({})
+    assert written(out) == PATHS
+
+
 def test_a_write_that_fails_in_a_part_keeps_the_parts_before(tmp_path):
     out = tmp_path / "folder"
     writer = open_writer(out)
