@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from kerasxfer_serving.destination import is_single_file, journal_path, make_way
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.inputs import Input
 from kerasxfer_serving.journal import Journal, Part
@@ -99,7 +100,7 @@ class PartWriter:
         self._row_options = row_options
         self._single = is_single_file(out)
         self._folder = out.with_name(f"{out.name}.parts") if self._single else out
-        _make_way(out, self._folder, resume=resume, overwrite=overwrite)
+        make_way(out, self._folder, resume=resume, overwrite=overwrite)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(journal_path(out))
         if self._journal.run is None:
@@ -229,30 +230,6 @@ class PartWriter:
             f"`{self.out}` cannot be written: {error.strerror or error}. {done:,} rows in {len(self._journal.parts):,} "
             "parts are safe: mend the cause, and go on with `--resume`."
         )
-
-
-def is_single_file(out: Path) -> bool:
-    """Whether the result is one file, by its suffix; else it is a folder of parts."""
-    return out.suffix[1:].lower() in TABLES
-
-
-def journal_path(out: Path) -> Path:
-    """Where the journal of a run is kept."""
-    return out.with_name(f"{out.name}.run.jsonl") if is_single_file(out) else out / "_run.jsonl"
-
-
-def _make_way(out: Path, folder: Path, *, resume: bool, overwrite: bool) -> None:
-    journal = journal_path(out)
-    if overwrite:
-        for path in (*folder.glob("part-*"), journal, *([out] if is_single_file(out) else [])):
-            path.unlink(missing_ok=True)
-    elif journal.is_file():
-        if not resume:
-            raise UsageError(
-                f"`{out}` has a run already. Continue it with `--resume`, or begin anew with `--overwrite`."
-            )
-    elif out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UsageError(f"`{out}` exists and has no journal of a run. Choose another name, or use `--overwrite`.")
 
 
 def _add_path(digest: Any, path: str) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kerasxfer_serving.destination import journal_path
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.inputs import given_input
 from kerasxfer_serving.predictions import Predictions, columns
-from kerasxfer_serving.writer import PartWriter, journal_path
+from kerasxfer_serving.writer import PartWriter
 
 NAMES = ("cat", "dog")
 RUN = {"model": "abc", "batch_size": 2}

@@ -107,9 +107,9 @@ def _choose_batch_size(predictor: "Predictor", reader: "Reader", options: dict[s
     """Measure the best batch size, unless given, begun with another before, or not worth the second it takes."""
     from itertools import islice
 
+    from kerasxfer_serving.destination import journal_path
     from kerasxfer_serving.journal import begun_run
     from kerasxfer_serving.tuning import best_batch_size
-    from kerasxfer_serving.writer import journal_path
 
     out = options["out"]
     begun = begun_run(journal_path(Path(out))) if options["resume"] and out != "-" else None
@@ -122,9 +122,10 @@ def _choose_batch_size(predictor: "Predictor", reader: "Reader", options: dict[s
 
 
 def _open_writer(predictor: "Predictor", options: dict[str, Any]) -> "Writer":
+    from kerasxfer_serving.destination import is_single_file
     from kerasxfer_serving.errors import UsageError
     from kerasxfer_serving.predictions import columns
-    from kerasxfer_serving.writer import PartWriter, StreamWriter, is_single_file
+    from kerasxfer_serving.writer import PartWriter, StreamWriter
 
     out, format = Path(options["out"]), options["format"]
     shown = {"top_k": options["top_k"], "all_probabilities": options["all_probabilities"]}
