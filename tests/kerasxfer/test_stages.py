@@ -104,5 +104,5 @@ def test_a_schedule_object_to_dict_and_back():
 
 
 def test_an_unknown_key_is_refused():
-    with pytest.raises(ScheduleError, match="knows the keys unfreeze, epochs.*Received: 'epoch'"):
+    with pytest.raises(ScheduleError, match=r"knows the keys unfreeze, epochs.*Received: 'epoch'"):
         Stage.from_dict({"epoch": 3})

@@ -1,4 +1,4 @@
-"""What kerasxfer relies on in Keras without Keras's promise. A failure here means: Keras has changed, look there first."""
+"""What kerasxfer relies on in Keras without Keras's promise. A failure here: look at Keras first."""
 
 import inspect
 

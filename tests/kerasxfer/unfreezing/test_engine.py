@@ -255,7 +255,7 @@ def test_a_warmup_without_the_length_of_an_epoch(build, pictures):
 
 def test_an_epoch_in_a_stage_of_unknown_length(build):
     engine = Engine(build("adam"), [Stage(epochs=2), Stage("block3", patience=2), Stage("block2")])
-    with pytest.raises(ScheduleError, match="epoch 6.*ends by plateau"):
+    with pytest.raises(ScheduleError, match=r"epoch 6.*ends by plateau"):
         engine.start(5)
 
 
