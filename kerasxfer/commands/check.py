@@ -27,7 +27,7 @@ def check(
         print(f"{model} on {result.device}: {result.parity}")
         if result.tf32_difference is not None:
             print(f"largest difference that TF32 makes: {result.tf32_difference:.2g}")
-        _output.print_table(list(result.parity.worst), title="Farthest apart")
+        _output.print_table(result.parity.worst, title="Farthest apart")
     if not result.same_source:
         _output.note(f"`{against}` is not, or no longer, the model that was exported.")
     if result.failure:

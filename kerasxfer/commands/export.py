@@ -101,3 +101,4 @@ def _print(exported: "Exported") -> None:
         print(f"{precision}: {parity}")
     if exported.check is not None:
         print(f"labelled pictures: {exported.check}")
+        _output.print_table(exported.check.worst, title="Farthest apart")
