@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from kerasxfer_serving.benchmarking.measuring import LATENCIES, latency
+from kerasxfer_serving.benchmarking.measuring import LATENCIES
+from kerasxfer_serving.benchmarking.percentiles import latency
 from kerasxfer_serving.benchmarking.report import Report
 
 _BOTTLENECKS = {
