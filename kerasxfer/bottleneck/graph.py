@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from kerasxfer.bottleneck.errors import BoundaryError
+from kerasxfer.keras_internals.graph import has_graph, run_graph
 
 Tensor = Any
 
@@ -106,7 +107,7 @@ def trace(model: keras.Model) -> Graph:
     Raises:
         BoundaryError: If the model has no graph, or several inputs.
     """
-    if not _has_graph(model):
+    if not has_graph(model):
         raise BoundaryError(
             f"Model `{model.name}` must be a built functional or Sequential model: only their graph says what lies "
             f"between the input and the trained layers. Received: {type(model).__name__}. Wrap it: "
@@ -121,7 +122,7 @@ def trace(model: keras.Model) -> Graph:
     steps: list[Step] = []
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if _has_graph(operation):
+        if has_graph(operation):
             return run(operation, args[0] if args else kwargs["inputs"])
         outputs = operation(*args, **kwargs)
         steps.append(Step(operation, args, kwargs, outputs))
@@ -132,10 +133,7 @@ def trace(model: keras.Model) -> Graph:
             for layer in nested.layers:
                 x = call(layer, x)
             return x
-        # Not public, but what `keras.models.clone_model(call_function=…)` does; that one would also build and compile
-        # a new model, with new names refused where the inlined layers' names clash.
-        outputs = nested._run_through_graph(x, call_fn=call)
-        return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
+        return run_graph(nested, x, call)
 
     entry = keras.Input(batch_shape=inputs[0].shape, dtype=inputs[0].dtype, name=inputs[0].name)
     outputs = run(model, entry)
@@ -145,18 +143,6 @@ def trace(model: keras.Model) -> Graph:
 def tensors_in(structure: Any) -> list[Tensor]:
     """Symbolic tensors of a nested structure."""
     return [leaf for leaf in keras.tree.flatten(structure) if isinstance(leaf, keras.KerasTensor)]
-
-
-def _has_graph(layer: Any) -> bool:
-    if isinstance(layer, keras.Sequential):
-        return bool(layer.built) and type(layer).call is keras.Sequential.call
-    # A functional model whose class has a `call` of its own does something else than its graph.
-    return isinstance(layer, keras.Model) and isinstance(layer, keras.Function) and _plain_call(layer)
-
-
-def _plain_call(model: keras.Model) -> bool:
-    functional: Any = next(cls for cls in type(model).__mro__ if cls.__name__ == "Functional")
-    return bool(type(model).call is functional.call)
 
 
 def _model(inputs: Tensor, outputs: Any, name: str | None) -> keras.Model:

@@ -15,6 +15,7 @@ from kerasxfer.bottleneck.boundary import Boundary, find_boundary, trained_now
 from kerasxfer.bottleneck.feeding import ROWS, FeatureFeed, Place
 from kerasxfer.bottleneck.graph import Graph
 from kerasxfer.bottleneck.store import Features
+from kerasxfer.keras_internals import remake_functions
 
 
 class Router(keras.callbacks.Callback):
@@ -73,7 +74,7 @@ class Router(keras.callbacks.Callback):
             self.model.jit_compile = place.jit_compile
             changed = True
         if changed:  # the old functions have the old suffix in them
-            self.model.make_train_function(force=True)
+            remake_functions(self.model)
             self.model.make_test_function(force=True)
 
     @contextlib.contextmanager

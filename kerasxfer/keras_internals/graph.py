@@ -1,0 +1,26 @@
+"""Running through a functional model's graph, call by call."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+
+def run_graph(model: Any, inputs: Any, call: Callable[..., Any]) -> Any:
+    """Run a functional model on other tensors, every call made by `call(operation, *args, **kwargs)`.
+
+    It is what `keras.models.clone_model(call_function=…)` does; that would also build and compile a new model, with new
+    names refused where inlined layers' names clash.
+    """
+    outputs = model._run_through_graph(inputs, call_fn=call)
+    return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
+
+
+def has_graph(layer: Any) -> bool:
+    """Whether a layer is a model that does nothing but what its graph says."""
+    if isinstance(layer, keras.Sequential):
+        return bool(layer.built) and type(layer).call is keras.Sequential.call
+    if not (isinstance(layer, keras.Model) and isinstance(layer, keras.Function)):
+        return False
+    functional: Any = next(cls for cls in type(layer).__mro__ if cls.__name__ == "Functional")
+    return bool(type(layer).call is functional.call)
