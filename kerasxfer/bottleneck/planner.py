@@ -40,12 +40,17 @@ class StagePlan:
         """Whether this stage trains on features."""
         return self.decision != "don't cache"
 
+    @property
+    def speed(self) -> str:
+        """The gain in words: where only a head is left, counting operations says no more than that it is large."""
+        return f"about {self.gain:.1f}x" if self.gain < 100 else "over 100x"
+
     def __str__(self) -> str:
         if not self.cached:
             return f"Stage '{self.stage}' trains on the pictures: {self.why}."
         return (
             f"Stage '{self.stage}' trains from `{self.boundary.name}`: {human_bytes(self.row_bytes)} a picture, "
-            f"{human_bytes(self.size)}, about {self.gain:.1f}x per epoch."
+            f"{human_bytes(self.size)}, {self.speed} per epoch."
         )
 
 
@@ -82,7 +87,7 @@ class Plan:
                 "shape": "x".join(map(str, stage.boundary.shape)),
                 "KB/picture": round(stage.row_bytes / 1e3, 1),
                 "size": human_bytes(stage.size),
-                "gain per epoch": f"{stage.gain:.2f}x",
+                "gain per epoch": stage.speed,
                 "decision": stage.decision,
                 "why": stage.why,
             }
