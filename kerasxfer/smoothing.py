@@ -1,7 +1,9 @@
 """Exponential moving averages of noisy curves: the one definition behind the callback, the plots and the report."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 
 class MovingAverage:
@@ -65,3 +67,23 @@ def smooth_curve(points: Iterable[float | None], factor: float = 0.8, debias: bo
     """
     average = MovingAverage(factor, debias)
     return [average.update(point) for point in points]
+
+
+def batch_values(running_means: Sequence[float], batches: Sequence[int]) -> list[float]:
+    """Each batch's own value, from the means since the beginning of the epoch that Keras logs.
+
+    Args:
+        running_means: as logged.
+        batches: how many batches each of them is the mean of; a batch counts as much as any other.
+
+    Returns:
+        A list as long as `running_means`.
+
+    Example:
+
+    >>> batch_values([3.0, 2.5, 2.0], [1, 2, 3])
+    [3.0, 2.0, 1.0]
+    """
+    totals = np.multiply(running_means, batches)
+    values: list[float] = (np.diff(totals, prepend=0.0) / np.diff(batches, prepend=0)).tolist()
+    return values

@@ -1,4 +1,4 @@
-"""Run folders as `kerasxfer train` leaves them, of a model that tells red pictures from green ones. Made in a second."""
+"""Run folders as `kerasxfer train` leaves them, made in a second: the model tells red pictures from green ones."""
 
 import json
 

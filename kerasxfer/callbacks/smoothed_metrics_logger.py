@@ -1,9 +1,11 @@
 import copy
 import logging
+import math
 import os
 import warnings
 from collections.abc import Sequence
 from numbers import Real
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import keras
 
 from kerasxfer.callbacks._neighbours import callbacks_of_this_fit, direction, monitored_names, single_metrics
 from kerasxfer.histories import HistoryFiles, Row, stage_starts, to_columns
-from kerasxfer.smoothing import MovingAverage
+from kerasxfer.smoothing import MovingAverage, batch_values
 
 Logs = dict[str, Any]
 
@@ -141,8 +143,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
         logs = {} if logs is None else logs
         names = [name for name, value in logs.items() if self._is_smoothed(name, value)]
         self._warn_of_missing(logs)
-        batch_rows = self._fold_batches(epoch) if self.per_batch else []
-        by_batch = {name for row in batch_rows for name in row}
+        by_batch, batch_rows = self._fold_batches(epoch)
         for name in names:
             average = self._average(name)
             smoothed = average.value if name in by_batch else average.update(logs[name])
@@ -195,22 +196,24 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
                 "`csv` has no batches: with `per_batch`, pass `jsonl` for averages that go on exactly.", stacklevel=2
             )
 
-    def _fold_batches(self, epoch: int) -> list[Row]:
-        """Smooth the batches of an epoch in their order; a row for each."""
+    def _fold_batches(self, epoch: int) -> tuple[set[str], list[Row]]:
+        """Smooth the batches of an epoch in their order; the names, and a row for each batch if a file wants them."""
+        if not self._batches:
+            return set(), []
         not_means = tuple(m.name for m in single_metrics(self.model.metrics) if not isinstance(m, keras.metrics.Mean))
-        rows: list[Row] = []
-        before: Logs = {}
-        done = 0
-        for batch, logs in sorted(self._batches, key=lambda item: item[0]):
-            row: Row = {"epoch": epoch, "batch": batch}
-            for name, value in logs.items():
-                if self._is_smoothed(name, value):
-                    if not name.endswith(not_means):
-                        value = (value * (batch + 1) - before.get(name, 0.0) * done) / (batch + 1 - done)
-                    row |= {name: value, self.prefix + name: self._average(name).update(value)}
-            rows.append(row)
-            before, done = logs, batch + 1
-        return rows
+        batches = sorted(self._batches, key=itemgetter(0))
+        numbers = [number for number, _ in batches]
+        columns: dict[str, list[Any]] = {}
+        for name, value in batches[-1][1].items():
+            if self._is_smoothed(name, value):
+                logged = [logs.get(name, math.nan) for _, logs in batches]
+                values = logged if name.endswith(not_means) else batch_values(logged, [n + 1 for n in numbers])
+                update = self._average(name).update
+                columns |= {name: values, self.prefix + name: [update(value) for value in values]}
+        if self._files.jsonl is None:
+            return set(columns), []
+        points = zip(numbers, *columns.values(), strict=True)
+        return set(columns), [dict(zip(("epoch", "batch", *columns), (epoch, *point), strict=True)) for point in points]
 
     def _average(self, name: str) -> MovingAverage:
         return self._averages.setdefault(name, MovingAverage(self.factor, self.debias))

@@ -61,7 +61,7 @@ def sentence(run: Run) -> str:
     classes = config.get("class_names", [])
     parts = [
         config.get("backbone"),
-        f"{Path(config['weights']).name} weights" if config.get("weights") else "random weights",
+        f"weights: {Path(config.get('weights') or 'random').name}",
         f"{len(classes)} classes"
         if len(classes) > 4
         else " and ".join(classes)

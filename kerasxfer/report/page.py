@@ -118,7 +118,7 @@ def _cards(result: Result) -> list[dict[str, str]]:
                 "label": "Accuracy",
                 "value": _percent(accuracy.value),
                 "about": f"± {50 * (accuracy.high - accuracy.low):.1f}",
-                "note": f"95 % interval {_interval(accuracy)}",
+                "note": f"95 % CI {_interval(accuracy)}",
             },
             {"label": "Pictures", "value": f"{count:,}", "note": f"{wrong:,} of them wrong"},
             {"label": "Macro F1", "value": f"{evaluation.macro_f1:.3f}", "note": "mean over classes"},
@@ -244,13 +244,13 @@ def _difference(one: Result, other: Result) -> list[str]:
     verdict = "more than chance explains" if p < 0.05 else "which may be chance"
     return [
         f"{one.run.name} is right on {(right & ~other_right).sum()} pictures that {other.run.name} gets wrong, and "
-        f"wrong on {(~right & other_right).sum()} that it gets right: {verdict} (exact McNemar test, p = {p:.2g})."
+        f"wrong on {(~right & other_right).sum()} that it gets right, {verdict} (exact McNemar test, p = {p:.2g})."
     ]
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _interval(share: Share) -> str:
-    return f"{100 * share.low:.1f}–{100 * share.high:.1f} %"
+    return f"{100 * share.low:.1f}–{100 * share.high:.1f}\N{NO-BREAK SPACE}%"

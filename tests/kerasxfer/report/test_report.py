@@ -55,8 +55,8 @@ def test_shows_every_section(run, tmp_path):
         assert heading in text
     right = len(result.predictions.labels) - len(result.evaluation.mistakes)
     assert 0 < len(result.evaluation.mistakes) < 60
-    assert f"{100 * right / 60:.1f} %" in text
-    assert "95 % interval" in text
+    assert f"{100 * right / 60:.1f} % ±" in text
+    assert "95 % CI" in text
     assert "1 min 15 s" in text
     assert "head → block5" in text
 
@@ -148,7 +148,7 @@ def test_runs_are_compared(run, run_folders, tmp_path):
     text = Text(page).text
     assert "three and other: training report" in text
     assert "three is right on 0 pictures that other gets wrong" in text
-    assert "which may be chance (exact McNemar test, p = 1)" in text
+    assert "that it gets right, which may be chance (exact McNemar test, p = 1)" in text
 
 
 def test_runs_on_other_pictures_are_not_compared_picture_by_picture(run, run_folders, tmp_path):
