@@ -53,10 +53,25 @@ class BatchSource(RowSource):
     def conditions(self) -> dict[str, Any]:
         return {"pixels": "array"}
 
+    @property
+    def random_access(self) -> bool:
+        return isinstance(self._dataset, keras.utils.PyDataset)
+
     def images(self, rows: Rows, copy: int | None = None) -> NDArray[Any]:
-        pairs = ((row, image) for some, images in self.stream(rows) for row, image in zip(some, images, strict=True))
-        found = {self._keys[row]: image for row, image in pairs}
+        found = self._by_batch(rows) if self.random_access else {}
+        if not all(self._keys[row] in found for row in rows):
+            pairs = (pair for some, images in self.stream(rows) for pair in zip(some, images, strict=True))
+            found = {self._keys[row]: image for row, image in pairs}
         return np.stack([found[self._keys[row]] for row in rows])
+
+    def _by_batch(self, rows: Rows) -> dict[str, NDArray[Any]]:
+        """Pictures by key, from the batches that the rows were in; a data set that reshuffles has others there now."""
+        starts = [batch[0] for batch in self._batches]
+        found: dict[str, NDArray[Any]] = {}
+        for k in np.unique(np.searchsorted(starts, rows, side="right") - 1):
+            images = to_numpy(self._dataset[int(k)][0])
+            found.update((hash_pixels(image), image) for image in images)
+        return found
 
     def stream(self, rows: Rows) -> Iterator[tuple[Rows, NDArray[Any]]]:
         wanted = {self._keys[row]: row for row in rows}

@@ -113,6 +113,8 @@ class BottleneckCache:
         """
         if not model.compiled:
             raise ValueError("`model` must be compiled before it is fitted: call `model.compile`.")
+        if self.pooled:
+            raise ValueError("`pooled` is for `features`. A head that pools is cached after its pooling anyway.")
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = _split((x, y, sample_weight), validation_split)
         callbacks = _as_list(callbacks)
@@ -120,6 +122,11 @@ class BottleneckCache:
         validation = _validation(validation_data, validation_batch_size or batch_size)
         job = Job(self._settings, model, _schedule(callbacks))
         plan = job.plan(source, validation)
+        if not source.random_access and not all(stage.cached for stage in plan.stages):
+            raise CacheError(
+                "A stage that is not cached needs its pictures in any order: give an `ImageFolder`, arrays or a "
+                f"`PyDataset`. Received: {type(x).__name__}, and the plan\n{plan}"
+            )
         self._announce(plan, epochs)
 
         feeds = [FeatureFeed(source, copies=job.copies(source), steps=steps_per_epoch)]
@@ -127,7 +134,7 @@ class BottleneckCache:
             feeds.append(FeatureFeed(validation, steps=validation_steps, restart=True))
         for feed in feeds:
             job.build(job.known_beforehand(plan), feed.source, feed.copies)
-        places = self._places(job, plan, source, epochs * len(feeds[0]))
+        places = self._places(job, plan, feeds, epochs * len(feeds[0]))
         router = Router(job.graph, places, feeds, job.fetch, augmentation=bool(feeds[0].copies))
         router.enter(next(place for place in places if place.position == plan.first_position))
         with router.routed(model):
@@ -230,14 +237,14 @@ class BottleneckCache:
         limit = self._settings.budget if budget is None else parse_bytes(budget)
         return maintenance.collect(self.directory, limit, older_than)
 
-    def _places(self, job: Job, plan: Plan, source: Source, steps: int) -> Sequence[Place]:
-        sample = source.images(np.array([0]), 0 if job.settings.copies else None)
-        places = [Place(0, sample.shape[1:], sample.dtype, None)]
+    def _places(self, job: Job, plan: Plan, feeds: Sequence[FeatureFeed], steps: int) -> Sequence[Place]:
+        samples = [feed.source.images(np.array([0]), 0 if feed.copies else None) for feed in feeds]
+        places = [Place(0, samples[0].shape[1:], np.result_type(*samples), None)]
         for position in plan.positions:
             tensor = job.graph.cut(position)
             dtype = storage_dtype(tensor, job.settings.dtype)
             place = Place(position, tensor.shape[1:], dtype, job.graph.model(position))
-            place.jit_compile = self._jit_compile(job.model, place, source.batch_size, steps)
+            place.jit_compile = self._jit_compile(job.model, place, feeds[0].source.batch_size, steps)
             places.append(place)
         return places
 

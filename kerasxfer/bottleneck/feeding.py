@@ -122,6 +122,7 @@ class FeatureFeed(Feed):
     def _active(self, rows: Rows) -> NDArray[Any]:
         copy = self.source.epoch % self.copies if self.copies else None
         if self.active is None or not self.active.position:
-            return self.source.images(rows, copy)
+            images = self.source.images(rows, copy)
+            return images if self.active is None else images.astype(self.active.nothing.dtype, copy=False)
         assert self.features is not None
         return self.features[1].read(rows + (copy or 0) * len(self.source.keys))

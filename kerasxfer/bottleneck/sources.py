@@ -24,6 +24,10 @@ class Source(Protocol):
     epoch: int
 
     @property
+    def random_access(self) -> bool:
+        """Whether the pictures of some rows can be had without reading all that lie before them."""
+
+    @property
     def keys(self) -> list[str]:
         """Content hash of every row."""
 
@@ -59,6 +63,8 @@ class Source(Protocol):
 
 class FolderSource:
     """An `ImageFolder`; its own order, its own labels. The keys are hashes of the files."""
+
+    random_access = True
 
     def __init__(self, folder: Any) -> None:
         self.folder = folder
@@ -162,6 +168,8 @@ class RowSource:
 
 class ArraySource(RowSource):
     """Pictures and labels in arrays, as `fit(x, y, sample_weight)` takes them."""
+
+    random_access = True
 
     def __init__(
         self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int = 32, shuffle: bool = False,

@@ -113,14 +113,26 @@ def test_a_callback_of_ones_own_may_unfreeze(make_model, arrays, tmp_path):
     assert not np.array_equal(before, model.get_layer("block3_conv").get_weights()[0])
 
 
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x) // 8
+
+    def __getitem__(self, k):
+        return self.x[8 * k : 8 * k + 8], self.y[8 * k : 8 * k + 8]
+
+
 def test_a_stage_without_frozen_layers_trains_on_pictures(make_model, arrays, run_fit, assert_same, tmp_path):
-    x, y = arrays
+    data = Batches(*arrays)
     runs, cache = [], kerasxfer.BottleneckCache(tmp_path, verbose=0)
     for cached in (False, True):
         model = make_model(trainable=HEAD)
         fit = partial(cache.fit, model) if cached else model.fit
         schedule = [Stage(epochs=1, learning_rate=1e-3), Stage("all", learning_rate=1e-4)]
-        runs.append(run_fit(fit, x, y, epochs=2, shuffle=False, callbacks=[ProgressiveUnfreezing(schedule, verbose=0)]))
+        runs.append(run_fit(fit, data, epochs=2, shuffle=False, callbacks=[ProgressiveUnfreezing(schedule, verbose=0)]))
     assert_same(runs[1][0], runs[0][0])
 
 
