@@ -54,6 +54,11 @@ class ResolvedStage:
         """How many numbers train."""
         return sum(math.prod(variable.shape) for variable in self.variables)
 
+    @property
+    def weights(self) -> list[Any]:
+        """What the stage can change: the weights of its layers, moving statistics included."""
+        return list({id(weight): weight for layer in self.layers for weight in layer.weights}.values())
+
 
 def resolve(stages: Sequence[Stage], model: Any) -> tuple[ResolvedStage, ...]:
     """Finds out what each stage trains. Nothing is trained, and the model is left as it was.

@@ -1,5 +1,6 @@
 """Schedules as files, and the usual one made for a model."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def load_yaml(source: str | Path) -> list[Stage]:
     >>> [stage.name for stage in load_yaml("stages: [{epochs: 5}, {unfreeze: block5, learning_rate: 1e-5}]")]
     ['head', 'block5']
     """
-    is_text = isinstance(source, str) and (":" in source.replace(":\\", "") and not Path(source).suffix)
+    is_text = isinstance(source, str) and re.search(r":(\s|$)", source)
     if not is_text and not Path(source).is_file():
         raise ScheduleError(f"A schedule must be a YAML file or its text. Received: {str(source)!r}, which is no file.")
     try:

@@ -18,7 +18,7 @@ from kerasxfer.stages import ScheduleError
         ({"batch_norm": True}, "`batch_norm` must be one of frozen, train"),
         ({"warmup": -1}, "`warmup` must be a number, 0 or above"),
         ({"min_delta": "small"}, "`min_delta`"),
-        ({"layer_decay": 2}, r"`layer_decay` must be in \(0, 1\]"),
+        ({"layer_decay": 2}, "`layer_decay` must be above 0"),
         ({"learning_rate": "fast"}, 'must look like "0.1x"'),
         ({"learning_rate": "-1x"}, 'must look like "0.1x"'),
         ({"learning_rate": 0}, "`learning_rate` must be above 0"),
