@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from kerasxfer_serving.commands import _output
 from kerasxfer_serving.commands._choices import Activation
+from kerasxfer_serving.errors import UsageError
 from typer import Argument, Option
 
 from kerasxfer.commands import _options
@@ -67,6 +68,9 @@ def export(
     format: Annotated[_output.Format, Option(help="How to print the result.")] = _output.Format.text,
 ) -> None:
     """Write a Keras model as one ONNX file that gives the model's own answers, or fail."""
+    if precision is Precision.int8 and calibration is None:
+        raise UsageError("`--precision int8` needs `--calibration`, a folder of pictures like those it will see.")
+
     from kerasxfer.export.convert import export_onnx
     from kerasxfer.export.triton import write_triton
 
