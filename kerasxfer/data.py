@@ -84,7 +84,9 @@ class ImageFolder(keras.utils.PyDataset):
     validation = kerasxfer.ImageFolder(
         "pets", (150, 150), seed=1, validation_split=0.2, subset="validation", shuffle=False
     )
-    model.fit(train, validation_data=validation, epochs=5, shuffle=False, class_weight=train.class_weight())
+    model = kerasxfer.image_classifier("DemoVGG", train.class_names, train.image_size)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(train, validation_data=validation, epochs=2, shuffle=False, class_weight=train.class_weight())
     ```
     """
 
