@@ -15,12 +15,13 @@ def graph_parents(model: Any) -> dict[int, list[Any]]:
     units = graph_units(model)
     if not _is_graph(model):
         return {id(unit): units[max(i - 1, 0) : i] for i, unit in enumerate(units)}
-    inside, nodes = {id(unit) for unit in units}, set(model._nodes)
+    inside = {id(unit) for unit in units}
+    nodes = {id(node) for level in model._nodes_by_depth.values() for node in level}
     return {
         id(unit): [
             parent.operation
             for node in unit._inbound_nodes
-            if node in nodes
+            if id(node) in nodes
             for parent in node.parent_nodes
             if id(parent.operation) in inside
         ]
@@ -34,7 +35,7 @@ def sublayers(layer: Any) -> list[Any]:
 
 
 def _is_graph(model: Any) -> bool:
-    return hasattr(model, "operations") and hasattr(model, "_nodes")
+    return hasattr(model, "operations") and hasattr(model, "_nodes_by_depth")
 
 
 def remake_functions(model: Any) -> None:
