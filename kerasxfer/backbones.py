@@ -18,7 +18,7 @@ class WeightsError(KerasxferError):
 
 
 def load_backbone(
-    name: str, input_shape: tuple[int, int, int], weights: str | None, kwargs: Mapping[str, Any]
+    name: str, input_shape: tuple[int, int, int], weights: str | os.PathLike[str] | None, kwargs: Mapping[str, Any]
 ) -> keras.Model:
     """A `keras.applications` model, or `"DemoVGG"`, without its top.
 
@@ -42,7 +42,7 @@ def load_backbone(
 
     if weights is None:
         return build(None)
-    if weights in ("imagenet", "demo"):
+    if isinstance(weights, str) and weights in ("imagenet", "demo"):
         return _download(name, build, weights)
     return _load(name, build(None), Path(weights))
 

@@ -1,5 +1,6 @@
 """Classifiers on raw pixels: preprocessing, a backbone and a head in one functional model."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ def image_classifier(
     class_names: Sequence[str],
     image_size: tuple[int, int],
     *,
-    weights: str | None = "imagenet",
+    weights: str | os.PathLike[str] | None = "imagenet",
     backbone_output: str | None = None,
     backbone_kwargs: Mapping[str, Any] | None = None,
     preprocess: str | None = None,
@@ -108,7 +109,7 @@ def _validate(class_names: Sequence[str], image_size: tuple[int, int]) -> None:
 def _source(
     backbone: str | keras.Model,
     image_size: tuple[int, int],
-    weights: str | None,
+    weights: str | os.PathLike[str] | None,
     backbone_kwargs: Mapping[str, Any] | None,
     preprocess: str | None,
 ) -> tuple[keras.Model, str]:

@@ -57,7 +57,8 @@ def _take_out_unreadable(source: Path, classes: "Classes") -> "list[BadImage]":
     places = [(name, path) for name, pictures in classes.items() for path in pictures]
     paths = [str(classes[name][path].relative_to(source)) for name, path in places]
     left_out = []
-    checked = track(check_images(source, paths), "Checking", len(paths), console=_output.console(), transient=True)
+    console, checks = _output.console(), check_images(source, paths)
+    checked = track(checks, "Checking", len(paths), console=console, transient=True, disable=not console.is_terminal)
     for (name, path), bad in zip(places, checked, strict=True):
         if bad is not None:
             left_out.append(bad)
