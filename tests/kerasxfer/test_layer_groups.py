@@ -14,8 +14,6 @@ APPLICATIONS = {
     "InceptionV3": ["stem", *(f"mixed{i}" for i in range(11))],
     "Xception": [f"block{i}" for i in range(1, 15)],
     "ResNet50": ["stem", *(f"conv{c}_block{b}" for c, n in ((2, 3), (3, 4), (4, 6), (5, 3)) for b in range(1, n + 1))],
-}
-SLOW = {
     "ResNet50V2": [
         "stem",
         *(f"conv{c}_block{b}" for c, n in ((2, 3), (3, 4), (4, 6), (5, 3)) for b in range(1, n + 1)),
@@ -86,17 +84,15 @@ def check(name, expected):
     assert [(block.name, block.layers) for block in nested.blocks] == [(b.name, b.layers) for b in groups.blocks]
 
 
-@pytest.mark.parametrize("name", APPLICATIONS)
+USUAL = ("VGG16", "MobileNet", "Xception")
+EACH = [pytest.param(name, marks=[] if name in USUAL else [pytest.mark.slow]) for name in APPLICATIONS]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_blocks_of_the_applications(name):
-    check(name, APPLICATIONS[name])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SLOW)
-def test_blocks_of_the_larger_applications(name):
     if name == "NASNetMobile" and keras.config.backend() == "torch":
         pytest.skip("Keras has no NASNet for PyTorch")
-    check(name, SLOW[name])
+    check(name, APPLICATIONS[name])
 
 
 def test_automatic_names_do_not_matter():
@@ -109,6 +105,7 @@ def test_automatic_names_do_not_matter():
     ]
 
 
+@pytest.mark.slow
 def test_the_well_known_cut_of_inception():
     base, _ = application("InceptionV3")
     blocks = {block.name: block for block in layer_groups(base).blocks}
@@ -196,7 +193,7 @@ def test_a_subclassed_model_is_taken_in_the_order_of_its_layers():
     model = Model()
     with pytest.raises(ValueError, match="must be built"):
         layer_groups(model)
-    model.build((None, 3))
+    model(keras.ops.ones((1, 3)))
     groups = layer_groups(model)
     assert [block.layers for block in groups.blocks] == [(model.one,), (model.two,)]
     assert groups.head.layers == (model.out,)

@@ -99,6 +99,7 @@ def test_the_best_weights_of_a_stage_come_back(build, pictures, weights, same):
     assert same(weights(model), best)
 
 
+@pytest.mark.slow
 def test_a_suffix_on_the_same_layers_takes_the_same_steps(build, pictures, weights, same):
     stages = [Stage("block3", epochs=2), Stage("block2", epochs=1)]
     x, y = pictures

@@ -99,22 +99,10 @@ OPTIMIZERS = {
 }
 
 
-RARE = {
-    "amsgrad",
-    "sgd",
-    "rmsprop",
-    "adamax",
-    "adagrad",
-    "adadelta",
-    "adafactor",
-    "ftrl",
-    "lion",
-    "lamb",
-    "overwriting",
-}
 if not hasattr(keras.optimizers, "MultiOptimizer"):  # before Keras 3.15
     del OPTIMIZERS["several"]
-EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in RARE else []) for name in OPTIMIZERS]
+USUAL = {"adam", "averaging", "scaled"}
+EACH = [pytest.param(name, marks=[] if name in USUAL else [pytest.mark.slow]) for name in OPTIMIZERS]
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -155,6 +143,7 @@ class Stop(keras.callbacks.Callback):
         self.model.stop_training = epoch + 1 == self.after
 
 
+@pytest.mark.slow
 def test_a_later_stage_steps_as_a_recompiled_model_does(build, pictures, weights, same):
     """Plain SGD keeps nothing between steps, so recompiling at the transition is the exact reference."""
     plain, staged = build(keras.optimizers.SGD(0.1)), build(keras.optimizers.SGD(0.1))
@@ -212,6 +201,7 @@ def test_batch_norm_trains_where_a_stage_says_so(build, pictures, weights, same,
     assert same(watch.ended[1]["block3_bn"], watch.ended[2]["block3_bn"])
 
 
+@pytest.mark.slow
 def test_batch_norm_of_the_head_trains(pictures):
     model = keras.Sequential(
         [
@@ -239,6 +229,7 @@ def test_averages_begin_at_the_weights(build, pictures):
     assert not np.array_equal(after, before)
 
 
+@pytest.mark.slow
 def test_swap_ema_weights_sees_the_averages_of_the_stage(build, pictures):
     model = build(keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.9))
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
@@ -266,6 +257,7 @@ def test_one_trace_for_each_stage_that_changes_something(build, pictures, execut
     assert model.traces == 4 * once
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch forbids it")
 def test_several_steps_in_one_execution(build, pictures, weights):
     one, three = build("adam"), build("adam", steps_per_execution=3, jit_compile=True)
@@ -276,6 +268,7 @@ def test_several_steps_in_one_execution(build, pictures, weights):
         np.testing.assert_allclose(value, weights(three)[key], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_mixed_precision(build, pictures, weights, same):
     keras.config.set_dtype_policy("mixed_float16")
     model = build(keras.optimizers.Adam(1e-2))
@@ -289,6 +282,7 @@ def test_mixed_precision(build, pictures, weights, same):
     assert all(np.isfinite(value).all() for value in model.get_weights())
 
 
+@pytest.mark.slow
 def test_a_fit_after_the_fit_keeps_what_the_optimizer_knows(build, pictures, weights, same):
     model = build(keras.optimizers.Adam(1e-2))
     fit(model, pictures, THREE)
@@ -314,6 +308,7 @@ def test_an_optimizer_that_trained_before_keeps_its_slots(build, pictures):
     assert engine.state["late"] == [None, 0, 0]
 
 
+@pytest.mark.slow
 def test_evaluate_and_predict_with_the_callback_change_nothing(build, pictures, weights, same):
     model = build("adam")
     x, y = pictures
@@ -365,6 +360,7 @@ def test_a_failing_transition_leaves_the_stage_before(build, pictures, monkeypat
     model.train_on_batch(*pictures)
 
 
+@pytest.mark.slow
 def test_the_schedule_ends_the_training(build, pictures):
     history = fit(build("adam"), pictures, [Stage(epochs=1), Stage("block3", epochs=2)], epochs=9).history
     assert history["stage"] == [1, 2, 2]

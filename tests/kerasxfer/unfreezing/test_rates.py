@@ -52,8 +52,14 @@ STEPPING = {
 }
 
 
-@pytest.mark.parametrize("late", [500, 5000])
-@pytest.mark.parametrize("name", STEPPING)
+LATE = [
+    pytest.param(name, late, marks=[] if (name, late) in (("Adam", 500), ("AdamW", 5000)) else [pytest.mark.slow])
+    for name in STEPPING
+    for late in (500, 5000)
+]
+
+
+@pytest.mark.parametrize(("name", "late"), LATE)
 def test_a_late_block_steps_as_under_a_new_optimizer(engine, name, late):
     optimizer = getattr(keras.optimizers, name.split()[-1])
     made = lambda: optimizer(1e-3, **STEPPING[name])  # noqa: E731
@@ -72,6 +78,7 @@ def test_a_late_block_steps_as_under_a_new_optimizer(engine, name, late):
     assert int(keras.ops.convert_to_numpy(running.optimizer.variables[0])) == late + 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [500, 5000])
 def test_nadam_steps_no_further_than_a_new_one(engine, late):
     running = engine([Stage(epochs=1), Stage("block3", epochs=1)], keras.optimizers.Nadam(1e-3))
@@ -212,6 +219,7 @@ def test_a_number_after_a_compiled_schedule(engine):
     assert rate(running.optimizer) == pytest.approx(1e-3)
 
 
+@pytest.mark.slow
 def test_callbacks_that_shall_restart(build, pictures):
     stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=2, min_delta=10, restore_best_weights=False)
     stages = [Stage(epochs=2), Stage("block3", epochs=2), Stage("block2", epochs=2)]
@@ -227,6 +235,7 @@ def test_callbacks_that_shall_restart(build, pictures):
         assert len(history.history["stage"]) == epochs
 
 
+@pytest.mark.slow
 def test_rates_set_by_other_callbacks_hold_until_the_next_stage(build, pictures):
     reduce = keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1, min_delta=10, cooldown=0)
     stages = [Stage(epochs=3, learning_rate=1e-2), Stage("block3", epochs=1, learning_rate=1e-3)]

@@ -65,9 +65,7 @@ def tail_equal(whole, part):
 
 
 EACH_KILL = [
-    pytest.param(
-        epoch, first, marks=[] if (epoch, first) in ((2, True), (3, False), (4, False)) else [pytest.mark.slow]
-    )
+    pytest.param(epoch, first, marks=[] if (epoch, first) in ((3, False),) else [pytest.mark.slow])
     for epoch in range(1, EPOCHS)
     for first in (True, False)
 ]
@@ -86,6 +84,7 @@ def test_a_killed_run_ends_as_the_whole_one(run, weights, same, tmp_path, epoch,
     assert same(weights(whole), weights(resumed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_a_plateau_of_a_training_metric_survives_without_validation(run, weights, same, tmp_path, first):
     stages = [Stage(patience=1, min_delta=10, monitor="loss"), Stage("block3")]
@@ -101,6 +100,7 @@ def test_a_plateau_of_a_training_metric_survives_without_validation(run, weights
         assert same(weights(whole), weights(resumed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_a_backup_in_the_middle_of_an_epoch_goes_on_in_the_same_stage(run, tmp_path, first):
     with pytest.raises(KilledError):
@@ -109,6 +109,7 @@ def test_a_backup_in_the_middle_of_an_epoch_goes_on_in_the_same_stage(run, tmp_p
     assert rest["stage"][:2] == [2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -126,6 +127,7 @@ def test_other_optimizers_resume_too(run, weights, same, tmp_path, optimizer):
     assert same(weights(whole), weights(resumed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_keras_file_of_a_middle_stage_goes_on_with_its_moments(
     build, ordered, pictures, weights, same, tmp_path, nested
@@ -163,6 +165,7 @@ def test_a_finished_model_loads_with_its_moments_in_plain_keras(build, ordered, 
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
 
 
+@pytest.mark.slow
 def test_without_a_checkpoint_the_epochs_say_which_stage(build, ordered):
     model = build("adam")
     stages = [Stage(epochs=2), Stage("block3", epochs=2), Stage("block2")]
@@ -171,6 +174,7 @@ def test_without_a_checkpoint_the_epochs_say_which_stage(build, ordered):
     assert history["stage"] == [2, 3]
 
 
+@pytest.mark.slow
 def test_a_second_fit_goes_on(build, ordered, pictures):
     model = build("adam")
     unfreezing = ProgressiveUnfreezing([Stage(epochs=2), Stage("block3", patience=9), Stage("block2")], verbose=0)
@@ -192,6 +196,7 @@ class Until(keras.callbacks.Callback):
         self.model.stop_training = epoch + 1 == self.last
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_schedule_is_refused(run, tmp_path):
     with pytest.raises(KilledError):
         run(Kill(3), backup=keras.callbacks.BackupAndRestore(tmp_path / "backup"))
