@@ -7,6 +7,7 @@ from kerasxfer_serving import __version__
 from kerasxfer_serving.manifest import METADATA_KEY, Manifest
 
 from kerasxfer.export.errors import ExportError
+from kerasxfer.export.reshapes import fix_shapes
 
 INPUT = "images"
 OUTPUT = "probabilities"
@@ -35,6 +36,7 @@ def tidy(proto: onnx.ModelProto, *, features: bool = False) -> onnx.ModelProto:
         raise ExportError(
             f"The conversion gave {len(graph.input)} inputs and {len(graph.output)} outputs; a classifier has one each."
         )
+    fix_shapes(graph)
     _rename(graph, graph.input[0].name, INPUT)
     _rename(graph, graph.output[0].name, OUTPUT)
     if features:

@@ -81,6 +81,7 @@ def test_the_file_loads_in_openvino(exported, pictures):
     assert compiled(pictures.images[:4])["probabilities"] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_sigmoid_head_in_half_precision_with_preprocessing_in_front(pictures, small_model, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     model = small_model(pictures.images, units=1, activation="sigmoid")
@@ -103,6 +104,7 @@ def test_a_conversion_that_goes_wrong_leaves_no_file_and_tells_where(pictures, s
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_operator_that_onnx_lacks_is_told_without_a_file(tmp_path):
     image = keras.Input((8, 8, 3))
     x = layers.Reshape((8, 24))(image)

@@ -33,6 +33,7 @@ def int8(run, custom_layers, class_folders, tmp_path_factory):
     return folder, json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_stdout_is_the_report_and_stderr_the_steps(int8):
     folder, report, steps = int8
     assert report["path"] == str(folder / "model.onnx")
@@ -43,6 +44,7 @@ def test_stdout_is_the_report_and_stderr_the_steps(int8):
         assert any(name.startswith(step) for name in report["seconds"])
 
 
+@pytest.mark.slow
 def test_the_file_and_its_repository_are_there(int8):
     folder, report, _ = int8
     manifest = Manifest.read(folder / "model.onnx")
@@ -53,6 +55,7 @@ def test_the_file_and_its_repository_are_there(int8):
     assert (folder / "triton" / "model" / "1" / "model.onnx").read_bytes() == (folder / "model.onnx").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_read_exits_with_1_and_the_remedy(run, tmp_path):
     done = export(run, "-o", tmp_path / "model.onnx")
     assert done.returncode == 1

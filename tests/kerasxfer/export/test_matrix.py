@@ -1,4 +1,4 @@
-"""Every kind of model that people bring, on the backend of this run: the file gives its answers, or the export fails."""
+"""Every kind of model that people bring, on this run's backend: the file gives its answers, or the export fails."""
 
 import keras
 import numpy as np
@@ -65,7 +65,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("model", KINDS, indirect=True)
-def test_the_file_gives_the_answers_of_a_model_that_tells_pictures_apart(model, large_pictures, tmp_path):
+def test_the_file_gives_the_answers_of_a_model_that_tells_pictures_apart(request, model, large_pictures, tmp_path):
     outputs = own_answers(model, large_pictures.images, None)
     kind = "logits" if outputs.min() < 0 else "sigmoid" if outputs.shape[1] == 1 else "softmax"
     probabilities = columns(probabilities_of(outputs, kind))
@@ -77,8 +77,10 @@ def test_the_file_gives_the_answers_of_a_model_that_tells_pictures_apart(model, 
     assert exported.parity["fp32"].max_difference <= 1e-5
     assert exported.parity["fp32"].same_top_class == 1.0
     assert exported.parity["fp32"].spread > 0.2
-    assert exported.file.statistics["operators"]["Cast"] == 1
-    assert exported.file.statistics["operators"].get("Transpose", 0) <= 2
+    operators = exported.file.statistics["operators"]
+    assert operators["Cast"] == 1
+    assert operators["Transpose"] == (2 if "nested" in request.node.name else 1)  # flattening is channels last
+    assert "Shape" not in operators
 
 
 @pytest.mark.parametrize(("backbone", "most"), [("VGG16", 45), ("InceptionV3", 225)])
