@@ -127,7 +127,7 @@ def _open(model: str | Path, batch_size: int, sessions: list[dict[str, Any]], **
     predictor.run(np.zeros((predictor.batch_size, *predictor.manifest.image_size, 3), np.uint8))
     ran = time.perf_counter()
     timing = {"batch_size": predictor.batch_size, "session_seconds": ready - start, "first_run_seconds": ran - ready}
-    if predictor.device == "tensorrt":  # a second session takes the engine from the cache
+    if predictor.device == "tensorrt" and arguments.get("cache_dir"):  # a second session takes the engine from there
         Predictor(model, batch_size=batch_size, **arguments).close()
         timing["engine_build_seconds"] = max(0.0, (ready - start) - (time.perf_counter() - ran))
     sessions.append(timing)
