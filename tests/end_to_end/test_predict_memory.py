@@ -44,6 +44,7 @@ def peak_memory(model, folder, out):
     return usage.ru_maxrss
 
 
+@pytest.mark.slow
 def test_peak_memory_is_flat_in_the_number_of_inputs(model, tmp_path):
     picture = tmp_path / "picture.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(picture)

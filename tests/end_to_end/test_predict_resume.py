@@ -102,7 +102,7 @@ def content(out):
     ("name", "kills"),
     [
         ("out.csv", 3),
-        ("parts", 3),
+        pytest.param("parts", 3, marks=pytest.mark.slow),
         pytest.param("out.csv", 10, marks=pytest.mark.slow),
         pytest.param("parts", 10, marks=pytest.mark.slow),
     ],
@@ -134,7 +134,7 @@ def test_killed_and_resumed_at_random_moments(model, pictures, tmp_path, name, k
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("notice", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("notice", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_cleanly_with_what_is_done(model, pictures, tmp_path, notice):
     """Ctrl-C, or a scheduler's notice, while the run waits for more names on standard input."""
     paths = [os.fsencode(path) + b"\n" for path in sorted(pictures.rglob("*.jpg"))]
