@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kerasxfer.bottleneck.cache import BottleneckCache as BottleneckCache
     from kerasxfer.data import ImageFolder as ImageFolder
     from kerasxfer.export.convert import export_onnx as export_onnx
-    from kerasxfer.layer_groups import layer_groups as layer_groups
+    from kerasxfer.groups import layer_groups as layer_groups
     from kerasxfer.models import image_classifier as image_classifier
     from kerasxfer.plots import plot_history as plot_history
     from kerasxfer.stages import Stage as Stage
@@ -29,12 +29,12 @@ _HOME = {
     "Stage": "stages",
     "export_onnx": "export.convert",
     "image_classifier": "models",
-    "layer_groups": "layer_groups",
+    "layer_groups": "groups",
     "plot_history": "plots",
     "split_at_boundary": "bottleneck.boundary",
 }
 
-__all__ = [  # noqa: F822
+__all__ = [
     "BottleneckCache",
     "ImageFolder",
     "Stage",

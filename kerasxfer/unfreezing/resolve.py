@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from kerasxfer.layer_groups import LayerGroup, LayerGroups, layer_groups, parts
+from kerasxfer.groups import LayerGroup, LayerGroups, layer_groups, parts
 from kerasxfer.stages import ScheduleError, Stage
 from kerasxfer.unfreezing.selection import blocks_named, listed, select
 

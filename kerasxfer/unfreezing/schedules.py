@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from kerasxfer.layer_groups import layer_groups
+from kerasxfer.groups import layer_groups
 from kerasxfer.stages import ScheduleError, Stage
 
 

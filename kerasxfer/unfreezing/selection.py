@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kerasxfer.layer_groups import LayerGroup, LayerGroups
+from kerasxfer.groups import LayerGroup, LayerGroups
 from kerasxfer.stages import ScheduleError
 
 
