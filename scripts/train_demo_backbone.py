@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasxfer.demo.backbone import WEIGHTS, DemoVGG, preprocess_input
-from kerasxfer.demo.pictures import SOURCE_CLASSES, draw_picture
+from kerasxfer.demo.pictures import HARD, SOURCE_CLASSES, draw_picture
 
 SIZE = 48
 
@@ -27,7 +27,7 @@ def main() -> None:
     """Draw, train, save, and say how well the source classes are told apart."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--per-class", type=int, default=600, help="pictures drawn of each source class")
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="defaults to the file inside the package")
     arguments = parser.parse_args()
@@ -86,7 +86,7 @@ def draw(per_class: int, seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[
 def draw_class(name: str, per_class: int, seed: int) -> npt.NDArray[np.uint8]:
     """Draw pictures of one class."""
     rng = np.random.default_rng([seed, *name.encode()])
-    return np.stack([draw_picture(name, SIZE, rng) for _ in range(per_class)])
+    return np.stack([draw_picture(name, SIZE, rng, HARD) for _ in range(per_class)])
 
 
 if __name__ == "__main__":

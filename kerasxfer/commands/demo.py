@@ -14,7 +14,7 @@ def demo(
     backbone: Annotated[
         str, Option(help="DemoVGG, which comes with the package; VGG16 or VGG19 with ImageNet weights.")
     ] = "DemoVGG",
-    per_class: Annotated[int, Option(help="Pictures of each class to learn from.")] = 120,
+    per_class: Annotated[int, Option(help="Pictures of each class to learn from.")] = 150,
     seed: Annotated[int, Option(help="Of pictures, weights and order.")] = 0,
     overwrite: Annotated[bool, Option("--overwrite", help="Discard an earlier demo in OUT.")] = False,
     format: Annotated[_output.Format, Option(help="How the result is printed.")] = _output.Format.text,
@@ -26,22 +26,21 @@ def demo(
         from kerasxfer.demo.run import run_demo
         from kerasxfer.demo.steps import Steps
         from kerasxfer.demo.summary import SHOWN, about
-    console.print(about(backbone), style="dim")
+    console.print(about(backbone), style="dim", soft_wrap=True)
     result = run_demo(out, backbone, seed=seed, per_class=per_class, steps=Steps(console))
     if format is _output.Format.json:
         _output.print_json(vars(result))
         return
+    rows = (
+        (f"weights of {backbone}", result.training_seconds, result.accuracy),
+        ("random weights", result.training_seconds_from_scratch, result.accuracy_from_scratch),
+    )
     _output.print_table(
         [
-            {
-                "the same network, pictures and time": f"weights of {backbone}",
-                "held-out accuracy": f"{result.accuracy:.1%}",
-            },
-            {
-                "the same network, pictures and time": "random weights",
-                "held-out accuracy": f"{result.accuracy_from_scratch:.1%}",
-            },
-        ]
+            {"same network": name, "training": f"{time:.0f} s", "held-out accuracy": f"{share:.1%}"}
+            for name, time, share in rows
+        ],
+        title="What transfer bought",
     )
     for name, what in SHOWN.items():
         print(f"{out / name}  {what}")

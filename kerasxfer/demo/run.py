@@ -1,6 +1,5 @@
 """The demo as a function: the whole way from pictures to predictions, with nothing but the public API."""
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from kerasxfer.callbacks import ProgressiveUnfreezing, SmoothedMetricsLogger
 from kerasxfer.demo.contact_sheet import Answer, contact_sheet
 from kerasxfer.demo.pictures import TASK_CLASSES, draw_folder
 from kerasxfer.demo.steps import Steps
-from kerasxfer.demo.summary import Result, leave_run_folder, write_summary
+from kerasxfer.demo.summary import VALIDATION_SPLIT, Result, Task, Trained, leave_run_folder, write_summary
 from kerasxfer.report import build_report
 
 STAGES = (
@@ -27,23 +26,8 @@ IMAGE_SIZES = {"DemoVGG": (48, 48)}  # what it was trained on; anything else get
 SHEET = 60
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """The pictures of the demo.
-
-    Args:
-        train: What both networks learn from.
-        validation: What their curves show.
-        held_out: What they are judged by, seen by neither.
-    """
-
-    train: ImageFolder
-    validation: ImageFolder
-    held_out: ImageFolder
-
-
 def run_demo(
-    out: str | Path, backbone: str = "DemoVGG", *, seed: int = 0, per_class: int = 120, steps: Steps | None = None
+    out: str | Path, backbone: str = "DemoVGG", *, seed: int = 0, per_class: int = 150, steps: Steps | None = None
 ) -> Result:
     """Draw pictures, transfer a pretrained network to them, and carry it to ONNX Runtime; see what transfer bought.
 
@@ -51,7 +35,7 @@ def run_demo(
         out: Folder to fill.
         backbone: `"DemoVGG"`, or `"VGG16"` or `"VGG19"`, which need ImageNet weights. Defaults to `"DemoVGG"`.
         seed: Of the pictures, the weights and the order. Defaults to `0`.
-        per_class: Pictures of each class to learn from; half as many are held out. Defaults to `120`.
+        per_class: Pictures of each class to learn from; half as many are held out. Defaults to `150`.
         steps: Where progress is shown. Defaults to `None`, nowhere.
 
     Returns:
@@ -67,15 +51,15 @@ def run_demo(
         note("{train} to learn from, {validation} to validate, {held_out} held out".format(**counts))
 
     with steps(f"Transfer {backbone}: cache features, train a head, unfreeze block5") as note:
-        history, seconds = transfer(model, task, out / "transfer", out / "cache")
-        leave_run_folder(out / "transfer", model, history, task, backbone, STAGES, seconds, seed)
-        note(f"{len(history.epoch)} epochs, validation accuracy {history.history['val_accuracy'][-1]:.1%}")
+        transferred = transfer(model, task, out / "transfer", out / "cache")
+        leave_run_folder(out / "transfer", transferred, task, backbone, seed)
+        note(str(transferred))
 
     with steps("From scratch: the same network, pictures and time") as note:
-        scratch, history = from_scratch(backbone, task, seconds, out / "scratch")
-        leave_run_folder(out / "scratch", scratch, history, task, backbone, (), seconds, seed)
-        accuracy_from_scratch = float(scratch.evaluate(task.held_out, return_dict=True, verbose=0)["accuracy"])
-        note(f"{len(history.epoch)} epochs, validation accuracy {history.history['val_accuracy'][-1]:.1%}")
+        scratch = from_scratch(backbone, task, transferred.seconds, out / "scratch")
+        leave_run_folder(out / "scratch", scratch, task, backbone, seed)
+        accuracy_from_scratch = float(scratch.model.evaluate(task.held_out, return_dict=True, verbose=0)["accuracy"])
+        note(str(scratch))
 
     with steps("Export to ONNX, compare its answers with Keras") as note:
         onnx = out / "transfer" / "model.onnx"
@@ -99,7 +83,9 @@ def run_demo(
     with steps("Put both runs on one page"):
         build_report([out / "transfer", out / "scratch"], out / "report.html", data=task.held_out.root)
 
-    result = Result(backbone, accuracy, accuracy_from_scratch, seconds, rate, steps.seconds)
+    result = Result(
+        backbone, accuracy, accuracy_from_scratch, transferred.seconds, scratch.seconds, rate, steps.seconds
+    )
     write_summary(out, result)
     return result
 
@@ -108,7 +94,7 @@ def draw_task(folder: Path, image_size: tuple[int, int], per_class: int, seed: i
     """Draw the pictures and open them as three datasets."""
     learn_from = draw_folder(folder / "train", per_class=per_class, seed=2 * seed)
     held_out = draw_folder(folder / "held-out", per_class=per_class // 2, seed=2 * seed + 1)
-    split: dict[str, Any] = {"validation_split": 0.2, "seed": seed}
+    split: dict[str, Any] = {"validation_split": VALIDATION_SPLIT, "seed": seed}
     return Task(
         ImageFolder(learn_from, image_size, subset="training", **split),
         ImageFolder(learn_from, image_size, subset="validation", shuffle=False, **split),
@@ -116,7 +102,7 @@ def draw_task(folder: Path, image_size: tuple[int, int], per_class: int, seed: i
     )
 
 
-def transfer(model: keras.Model, task: Task, run: Path, cache: Path) -> tuple[keras.callbacks.History, float]:
+def transfer(model: keras.Model, task: Task, run: Path, cache: Path) -> Trained:
     """Train the head, then block5, in one fit on cached features; the seconds count the making of the cache."""
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     start = time.perf_counter()
@@ -129,20 +115,21 @@ def transfer(model: keras.Model, task: Task, run: Path, cache: Path) -> tuple[ke
         shuffle=False,  # an ImageFolder shuffles by its own seed
         verbose=0,
     )
-    return history, time.perf_counter() - start
+    return Trained(model, history, STAGES, time.perf_counter() - start)
 
 
-def from_scratch(backbone: str, task: Task, seconds: float, run: Path) -> tuple[keras.Model, keras.callbacks.History]:
+def from_scratch(backbone: str, task: Task, seconds: float, run: Path) -> Trained:
     """Train the same network from random weights, all of it, for as many seconds and epochs at least."""
     model = kerasxfer.image_classifier(
         backbone, TASK_CLASSES, task.train.image_size, weights=None, trainable=True, dropout=0.2
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     callbacks = [SmoothedMetricsLogger(csv=run / "history.csv"), StopAfter(seconds, EPOCHS)]
+    start = time.perf_counter()
     history = model.fit(
         task.train, validation_data=task.validation, epochs=1000, callbacks=callbacks, shuffle=False, verbose=0
     )
-    return model, history
+    return Trained(model, history, (Stage("all", batch_norm="train"),), time.perf_counter() - start)
 
 
 def predict(onnx: Path, folder: ImageFolder) -> list[Answer]:

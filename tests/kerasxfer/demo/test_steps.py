@@ -1,0 +1,33 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from kerasxfer.demo.steps import Steps
+
+
+def test_a_step_is_shown_when_it_is_done_with_what_came_of_it():
+    text = io.StringIO()
+    steps = Steps(Console(file=text, width=80))
+    with steps("Draw [pictures]") as note:
+        note("12 [of] them")
+        assert text.getvalue() == ""
+    first, second = text.getvalue().splitlines()
+    assert first.startswith("✓ Draw [pictures] ")
+    assert second == "  12 [of] them"
+    assert list(steps.seconds) == ["Draw [pictures]"]
+
+
+def test_without_a_console_nothing_is_shown_but_time_is_kept(capsys):
+    steps = Steps()
+    with steps("Draw"):
+        pass
+    assert capsys.readouterr() == ("", "")
+    assert steps.seconds["Draw"] >= 0
+
+
+def test_a_step_that_fails_is_not_ticked_off():
+    text = io.StringIO()
+    with pytest.raises(RuntimeError), Steps(Console(file=text))("Draw"):
+        raise RuntimeError
+    assert "✓" not in text.getvalue()
