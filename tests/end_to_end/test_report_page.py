@@ -98,14 +98,14 @@ def test_hostile_names_are_shown_and_inert(open_page):
     assert page.evaluate("window.hit") is None
     assert page.locator("h1").inner_text() == "<b>run"
     for name in HOSTILE:
-        assert page.get_by_role("rowheader", name=name, exact=True).count() == 2
+        assert page.get_by_role("rowheader", name=name, exact=True).count() >= 2
     page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.hit = 4'}))")
     assert page.evaluate("window.hit") is None, "the page's policy lets foreign scripts run"
 
 
 def test_hostile_names_are_inert_in_charts(open_page):
     page = open_page("compared")
-    labels = page.locator("#run-2-confusion .ytick text").all_inner_texts()
+    labels = page.locator("#run-2-confusion .ytick text").all_text_contents()
     assert labels
     assert all(label.startswith("class ") for label in labels)
 

@@ -69,7 +69,9 @@ function step(chart, event) {
   const last = shown[0][0].x.length - 1;
   const at = (chart.at ?? -1) + (event.key === "ArrowRight" ? 1 : -1);
   chart.at = Math.min(Math.max(at, 0), last);
-  Plotly.Fx.hover(chart, shown.map(([, i]) => ({ curveNumber: i, pointNumber: chart.at })));
+  const unified = chart.layout.hovermode === "x unified";
+  const points = shown.map(([, i]) => ({ curveNumber: i, pointNumber: chart.at }));
+  Plotly.Fx.hover(chart, unified ? { xval: shown[0][0].x[chart.at] } : points, ["xy"]);
   const number = (value) => (typeof value === "number" ? Number(value.toPrecision(4)) : "no value");
   const words = shown.map(([trace]) => `${trace.name} ${number(trace.y[chart.at])}`);
   const title = chart.layout.xaxis.title.text;
