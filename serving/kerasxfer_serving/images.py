@@ -235,7 +235,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
         case "F":
             raise ImageError("unsupported", "floating-point samples have no agreed range; store 8 or 16 bits instead")
-        case "P" | "PA" | "RGBa":  # by way of RGBA, for Pillow warns of a palette with transparency otherwise
+        case "RGBa":  # alpha is multiplied in, and has to be taken out first
             return image.convert("RGBA").convert("RGB")
         case _:
             return image.convert("RGB")

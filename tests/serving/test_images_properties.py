@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kerasxfer_serving.decoding import ERROR_CODES
 from kerasxfer_serving.errors import ImageError
@@ -84,6 +84,8 @@ def test_every_mode_shape_policy_and_orientation(mode, stored, size, policy, ori
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 255), sizes, sizes, policies)
+@example(200, (2, 27), (1, 21), ImagePolicy(resize="crop"))  # 27 / 21 * 21 > 27
+@example(200, (27, 2), (21, 1), ImagePolicy(resize="crop"))
 def test_one_colour_stays_that_colour(value, stored, size, policy):
     pixels = policy.load(np.full((*stored, 3), value, "uint8"), size)
     filled = pixels[pixels.any(axis=2)] if policy.resize == "pad" else pixels
