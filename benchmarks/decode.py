@@ -25,8 +25,8 @@ ORIENTATION = 0x0112
 
 def bare(path, size):
     with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        return np.asarray(upright.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+        ImageOps.exif_transpose(image, in_place=True)  # else it would copy a picture that needs no turning
+        return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
 
 
 def ours(path, size):
