@@ -95,6 +95,7 @@ def test_blocks_of_the_applications(name):
     check(name, APPLICATIONS[name])
 
 
+@pytest.mark.slow
 def test_automatic_names_do_not_matter():
     """The second instance in a process has other automatic names, in other orders of the alphabet."""
     first, second = (application("InceptionV3")[0] for _ in range(2))

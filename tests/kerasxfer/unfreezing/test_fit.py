@@ -59,6 +59,7 @@ def test_weights_move_in_their_stage_and_not_before(build, pictures, weights, sa
     assert same(start["block3_bn"], third["block3_bn"])
 
 
+@pytest.mark.slow
 def test_each_epoch_is_in_the_stage_it_should_be_in(build, pictures):
     model = build(keras.optimizers.Adam(1e-2))
     watch = Watch(lambda model: [layer.name for layer in model.layers if layer.trainable and layer.trainable_weights])
@@ -101,7 +102,7 @@ OPTIMIZERS = {
 
 if not hasattr(keras.optimizers, "MultiOptimizer"):  # before Keras 3.15
     del OPTIMIZERS["several"]
-USUAL = {"adam", "averaging", "scaled"}
+USUAL = {"adam", "averaging"}
 EACH = [pytest.param(name, marks=[] if name in USUAL else [pytest.mark.slow]) for name in OPTIMIZERS]
 
 
@@ -180,7 +181,7 @@ def test_swapping_layers_of_one_shape(build, pictures, weights, same):
     np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
 
 
-@pytest.mark.parametrize(("nested", "training"), [(False, None), (True, None), (True, False)])
+@pytest.mark.parametrize(("nested", "training"), [(False, None), (True, False)])
 def test_batch_norm_of_the_backbone_stays_in_inference_mode(build, pictures, weights, same, nested, training):
     model = build("adam", nested=nested, training=training)
     start = weights(model, "block3_bn")
@@ -188,7 +189,7 @@ def test_batch_norm_of_the_backbone_stays_in_inference_mode(build, pictures, wei
     assert same(start, weights(model, "block3_bn"))
 
 
-@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("nested", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_batch_norm_trains_where_a_stage_says_so(build, pictures, weights, same, nested):
     model = build("adam", nested=nested)
     names = ("block2_bn", "block3_bn")
@@ -219,6 +220,7 @@ def test_batch_norm_of_the_head_trains(pictures):
     assert all(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 def test_averages_begin_at_the_weights(build, pictures):
     """An average that began at zero would pull the weights to zero at the end of fit."""
     model = build(keras.optimizers.Adam(1e-4, use_ema=True, ema_momentum=0.99))
@@ -248,7 +250,9 @@ class Counting(keras.Model):
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch does not trace")
-@pytest.mark.parametrize("execution", [{}, {"steps_per_execution": 3, "jit_compile": True}])
+@pytest.mark.parametrize(
+    "execution", [{}, pytest.param({"steps_per_execution": 3, "jit_compile": True}, marks=pytest.mark.slow)]
+)
 def test_one_trace_for_each_stage_that_changes_something(build, pictures, execution):
     model = build("adam", model_class=Counting, **execution)
     stages = [*THREE, Stage(epochs=1, learning_rate=1e-5), Stage("block0", epochs=1)]
@@ -293,6 +297,7 @@ def test_a_fit_after_the_fit_keeps_what_the_optimizer_knows(build, pictures, wei
     assert all(np.array_equal(value, after[key]) == ("predictions" not in key[0]) for key, value in before.items())
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_trained_before_keeps_its_slots(build, pictures):
     model = build(keras.optimizers.Adam(1e-2))
     for layer in model.layers:

@@ -66,6 +66,7 @@ def test_the_usual_schedule(build):
     assert made.verbose == 0
 
 
+@pytest.mark.slow
 def test_the_usual_schedule_in_larger_steps(build, pictures):
     made = ProgressiveUnfreezing.by_block(build("adam"), step=3, head_epochs=1, epochs=1, verbose=0)
     assert [stage.unfreeze for stage in made.stages] == [None, ("block3", "block2", "block1"), ("block0",)]
