@@ -20,16 +20,16 @@ def demo(*arguments, **environment):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a demo on 40 pictures of each class, and what the command printed."""
+    """The folder of a demo on 24 pictures of each class, and what the command printed."""
     out = tmp_path_factory.mktemp("demo") / "run"
-    done = demo("--out", out, "--per-class", 40, "--seed", 3, "--format", "json")
+    done = demo("--out", out, "--per-class", 24, "--seed", 3, "--format", "json")
     assert done.returncode == 0, done.stderr
     return out, done
 
 
 def test_transfer_beats_the_same_network_from_scratch(finished):
     result = json.loads(finished[1].stdout)
-    assert result["accuracy"] >= 0.8
+    assert result["accuracy"] >= 0.7
     assert result["accuracy"] >= result["accuracy_from_scratch"] + 0.2
     assert result["images_per_second"] > 0
 
@@ -58,7 +58,7 @@ def test_it_leaves_something_to_look_at(finished):
 
 def test_one_fit_went_through_both_stages(finished):
     history = read_history(finished[0] / "transfer")
-    assert history["stage"] == [1] * 10 + [2] * 8
+    assert history["stage"] == [1] * 10 + [2] * 15
     assert history["trainable_params"][0] < history["trainable_params"][-1]
     assert any((finished[0] / "cache").rglob("shard-*.npy"))
 

@@ -8,12 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import keras
+import kerasxfer_serving
 import numpy as np
 import pytest
 from PIL import Image
 
 import kerasxfer
 
+# An export, a benchmark or thirty epochs: minutes rather than seconds.
+LONG = re.compile(r"model\.onnx|a\.json|epochs=[23]0")
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -34,7 +37,7 @@ def documented(tree, prefix=""):
 
 
 EXAMPLES = [
-    pytest.param(module, docstring, id=f"{module}.{name}")
+    pytest.param(module, docstring, id=f"{module}.{name}", marks=[pytest.mark.slow] if LONG.search(docstring) else [])
     for package in ("kerasxfer", "kerasxfer_serving")
     for module, path in modules(package)
     for name, docstring in documented(ast.parse(path.read_text(encoding="utf-8")))
@@ -42,18 +45,18 @@ EXAMPLES = [
 ]
 
 
-def small_vgg():
-    """A classifier of two classes on 32 × 32 pictures whose layers are named like the last ones of VGG16."""
+def small_vgg(size):
+    """A classifier of two classes whose layers are named like the last ones of VGG16."""
     conv = {"padding": "same", "activation": "relu"}
     layers = [
-        keras.Input((32, 32, 3)),
+        keras.Input((*size, 3)),
         keras.layers.Conv2D(4, 3, name="block4_conv1", **conv),
         keras.layers.MaxPooling2D(4, name="block4_pool"),
         keras.layers.Conv2D(4, 3, name="block5_conv1", **conv),
         keras.layers.MaxPooling2D(2, name="block5_pool"),
     ]
     backbone = keras.Sequential(layers)
-    model = kerasxfer.image_classifier(backbone, ["cats", "dogs"], (32, 32), preprocess="rescale")
+    model = kerasxfer.image_classifier(backbone, ["cats", "dogs"], size, preprocess="rescale")
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
@@ -69,8 +72,16 @@ def onnx_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def benchmark_file(onnx_file, tmp_path_factory):
+    """A report of a short benchmark of that model."""
+    path = tmp_path_factory.mktemp("benchmark") / "report.json"
+    kerasxfer_serving.benchmark(onnx_file, batch_sizes=(1,), scenarios=("offline",), duration=0.1).save(path)
+    return path
+
+
 @pytest.fixture
-def surroundings(tmp_path, monkeypatch):
+def surroundings(docstring, tmp_path, monkeypatch):
     """What the examples take for granted: a folder with pictures in it, data and a model."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -83,17 +94,18 @@ def surroundings(tmp_path, monkeypatch):
     Path("cat.jpg").write_bytes(Path("pets/cats/0.jpg").read_bytes())
     Path("broken.jpg").write_bytes(Path("cat.jpg").read_bytes()[:200])
     Path("list.txt").write_text("cat.jpg\n")
-    train = kerasxfer.ImageFolder("pets", (32, 32), seed=1, validation_split=0.2, subset="training")
+    size = (150, 150) if "(150, 150)" in docstring else (32, 32)
+    train = kerasxfer.ImageFolder("pets", size, seed=1, validation_split=0.2, subset="training")
     images, labels = train[0]
     return {
         "keras": keras,
         "kerasxfer": kerasxfer,
         "np": np,
         "Path": Path,
-        "model": small_vgg(),
+        "model": small_vgg(size),
         "train": train,
         "dataset": train,
-        "validation": kerasxfer.ImageFolder("pets", (32, 32), seed=1, validation_split=0.2, subset="validation"),
+        "validation": kerasxfer.ImageFolder("pets", size, seed=1, validation_split=0.2, subset="validation"),
         "images": images,
         "labels": labels,
         "cache": kerasxfer.BottleneckCache("cache", verbose=0),
@@ -108,6 +120,9 @@ def test_example(module, docstring, surroundings, request):
     names = {**surroundings, **vars(importlib.import_module(module))}
     if "model.onnx" in docstring and "export_onnx" not in docstring:
         Path("model.onnx").write_bytes(request.getfixturevalue("onnx_file").read_bytes())
+    if "a.json" in docstring:
+        for name in ("a.json", "b.json"):
+            Path(name).write_text(request.getfixturevalue("benchmark_file").read_text())
     for block in FENCE.findall(docstring):
         exec(compile(block, module, "exec"), names)
     test = doctest.DocTestParser().get_doctest(FENCE.sub("", docstring), names, module, None, 0)
