@@ -45,7 +45,7 @@ class Engine:
     >>> while not engine.finished:
     ...     logs = model.train_on_batch(x, y, return_dict=True)
     ...     if engine.advance(logs):
-    ...         engine.enter()
+    ...         entered = engine.enter()
     >>> engine.current.blocks
     ('block2',)
     """
