@@ -11,13 +11,14 @@ from kerasxfer.backbones import WeightsError, load_backbone
 SHAPE = (32, 32, 3)
 
 
-def mobilenet(alpha=0.25):
-    return keras.applications.MobileNet(alpha=alpha, include_top=False, input_shape=SHAPE, weights=None)
+@pytest.fixture(scope="module")
+def mobilenet():
+    return keras.applications.MobileNet(alpha=0.25, include_top=False, input_shape=SHAPE, weights=None)
 
 
 @pytest.mark.parametrize("name", ["network.weights.h5", "network.h5"])
-def test_a_file_is_loaded_into_the_whole_network(tmp_path, name):
-    network = mobilenet()
+def test_a_file_is_loaded_into_the_whole_network(mobilenet, tmp_path, name):
+    network = mobilenet
     network.save_weights(tmp_path / "network.weights.h5")
     if name == "network.h5":
         network.save(tmp_path / name)
@@ -28,17 +29,16 @@ def test_a_file_is_loaded_into_the_whole_network(tmp_path, name):
         np.testing.assert_array_equal(value, expected)
 
 
-def test_a_file_of_another_width_names_the_argument(tmp_path):
-    mobilenet(alpha=0.25).save_weights(tmp_path / "narrow.weights.h5")
+def test_a_file_of_another_width_names_the_argument(mobilenet, tmp_path):
+    mobilenet.save_weights(tmp_path / "narrow.weights.h5")
 
     with pytest.raises(WeightsError, match=r"(?s)'.*narrow.weights.h5' does not fit MobileNet.*alpha=0.75"):
         load_backbone("MobileNet", SHAPE, tmp_path / "narrow.weights.h5", {})
 
 
-def test_a_file_that_lacks_layers_is_refused(tmp_path):
+def test_a_file_that_lacks_layers_is_refused(mobilenet, tmp_path):
     """Keras 3 only warns, and leaves those layers as they are: random."""
-    network = mobilenet()
-    part = keras.Model(network.input, network.get_layer("conv_pw_3_relu").output)
+    part = keras.Model(mobilenet.input, mobilenet.get_layer("conv_pw_3_relu").output)
     part.save_weights(tmp_path / "part.weights.h5")
 
     with pytest.raises(WeightsError, match="does not fit MobileNet"):
@@ -54,8 +54,8 @@ def test_files_that_hold_no_weights(tmp_path):
         load_backbone("MobileNet", SHAPE, tmp_path / "nowhere.h5", {})
 
 
-def test_what_the_application_refuses_is_not_about_the_weights(tmp_path):
-    mobilenet().save_weights(tmp_path / "network.weights.h5")
+def test_what_the_application_refuses_is_not_about_the_weights(mobilenet, tmp_path):
+    mobilenet.save_weights(tmp_path / "network.weights.h5")
 
     with pytest.raises(ValueError, match="at least 32"):
         load_backbone("MobileNet", (16, 16, 3), tmp_path / "network.weights.h5", {"alpha": 0.25})

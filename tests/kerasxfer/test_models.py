@@ -28,12 +28,18 @@ def pixels():
     return np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("uint8")
 
 
-@pytest.fixture
-def mobilenet(tmp_path):
-    """A narrow MobileNet and the path of its weights."""
+@pytest.fixture(scope="module")
+def mobilenet(tmp_path_factory):
+    """A narrow MobileNet, and the path of its weights."""
+    path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
     network = spread(keras.applications.MobileNet(alpha=0.25, include_top=False, input_shape=(32, 32, 3), weights=None))
-    network.save_weights(tmp_path / "mobilenet.weights.h5")
-    return network, tmp_path / "mobilenet.weights.h5"
+    network.save_weights(path)
+    return network, path
+
+
+@pytest.fixture(scope="module")
+def mobilenet_classifier(mobilenet):
+    return image_classifier("mobilenet", CLASSES, (32, 32), weights=mobilenet[1], backbone_kwargs={"alpha": 0.25})
 
 
 def numpy(tensor):
@@ -41,24 +47,22 @@ def numpy(tensor):
 
 
 def features_of(model, pixels):
-    return numpy(keras.Model(model.input, model.layers[-1].input)(pixels))
+    return keras.Model(model.input, model.layers[-1].input).predict(pixels, verbose=0)
 
 
-def test_features_are_the_applications_own_on_preprocessed_pixels(mobilenet, pixels):
-    network, path = mobilenet
+def test_features_are_the_applications_own_on_preprocessed_pixels(mobilenet, mobilenet_classifier, pixels):
+    network, _ = mobilenet
 
-    model = image_classifier("MobileNet", CLASSES, (32, 32), weights=path, backbone_kwargs={"alpha": 0.25})
+    expected = network.predict(keras.applications.mobilenet.preprocess_input(pixels.astype("float32")), verbose=0)
 
-    expected = numpy(network(keras.applications.mobilenet.preprocess_input(pixels.astype("float32"))))
     assert np.ptp(expected, axis=0).max() > 0.1
-    np.testing.assert_allclose(features_of(model, pixels), expected, rtol=1e-4, atol=1e-5)
-    assert numpy(model(pixels)).shape == (4, 3)
+    np.testing.assert_allclose(features_of(mobilenet_classifier, pixels), expected, rtol=1e-3, atol=1e-4)
+    assert mobilenet_classifier.output_shape == (None, 3)
 
 
-def test_layers_lie_flat_between_preprocess_and_head(mobilenet):
-    network, path = mobilenet
-
-    model = image_classifier("mobilenet", CLASSES, (32, 32), weights=path, backbone_kwargs={"alpha": 0.25})
+def test_layers_lie_flat_between_preprocess_and_head(mobilenet, mobilenet_classifier):
+    network, _ = mobilenet
+    model = mobilenet_classifier
 
     names = [layer.name for layer in model.layers]
     assert names == ["images", "preprocess", *(layer.name for layer in network.layers[1:]), "head"]
@@ -67,15 +71,15 @@ def test_layers_lie_flat_between_preprocess_and_head(mobilenet):
     keras.Model(model.get_layer("conv_pw_6").output, model.output)
 
 
-def test_automatic_names_are_the_same_in_every_instance():
-    names = []
-    for _ in range(2):
-        model = image_classifier("InceptionV3", CLASSES, (75, 75), weights=None, backbone_output="mixed0")
-        names.append([layer.name for layer in model.layers])
+def test_automatic_names_count_from_zero_in_every_model():
+    keras.layers.Conv2D(1, 1), keras.layers.BatchNormalization()  # the process's own count has moved on
 
-    assert names[0] == names[1]
-    assert {"conv2d", "conv2d_1", "batch_normalization", "activation", "mixed0"} <= set(names[0])
-    assert "mixed1" not in names[0]
+    model = image_classifier("InceptionV3", CLASSES, (75, 75), weights=None, backbone_output="mixed0")
+
+    names = [layer.name for layer in model.layers]
+    assert names[2:6] == ["conv2d", "batch_normalization", "activation", "conv2d_1"]
+    assert "mixed0" in names
+    assert "mixed1" not in names
 
 
 def test_an_inner_layer_gives_the_features_of_the_whole_networks_weights(mobilenet, pixels):
@@ -86,15 +90,14 @@ def test_an_inner_layer_gives_the_features_of_the_whole_networks_weights(mobilen
     )
 
     inner = keras.Model(network.input, network.get_layer("conv_pw_3_relu").output)
-    expected = numpy(inner(pixels / np.float32(127.5) - 1))
+    expected = inner.predict(pixels / np.float32(127.5) - 1, verbose=0)
     np.testing.assert_allclose(features_of(model, pixels), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"`backbone_output`.*'mixed7'.*conv_pw_13_relu"):
         image_classifier("MobileNet", CLASSES, (32, 32), weights=None, backbone_output="mixed7")
 
 
-def test_the_backbone_is_frozen_with_its_batch_normalization_and_the_head_trains(mobilenet, pixels):
-    _, path = mobilenet
-    model = image_classifier("MobileNet", CLASSES, (32, 32), weights=path, backbone_kwargs={"alpha": 0.25})
+def test_the_backbone_is_frozen_with_its_batch_normalization_and_the_head_trains(mobilenet_classifier, pixels):
+    model = mobilenet_classifier
     backbone, head = model.layers[2:-1], model.layers[-1]
     before = [value for layer in backbone for value in layer.get_weights()], head.get_weights()
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
@@ -108,11 +111,10 @@ def test_the_backbone_is_frozen_with_its_batch_normalization_and_the_head_trains
 
 
 def test_trainable_leaves_the_backbone_to_train():
-    model = image_classifier(
-        "MobileNet", CLASSES, (32, 32), weights=None, backbone_kwargs={"alpha": 0.25}, trainable=True
-    )
+    model = image_classifier("DemoVGG", CLASSES, (32, 32), weights=None, trainable=True)
 
-    assert len(model.trainable_variables) > 50
+    assert all(layer.trainable for layer in model.layers)
+    assert len(model.get_layer("block1_conv1").trainable_variables) > 0
 
 
 def small_backbone():

@@ -23,7 +23,7 @@ def tell_apart(model, seed=0):
         shape = tuple(variable.shape)
         name = variable.path.rpartition("/")[2]
         if name == "kernel":
-            depthwise = "depthwise" in variable.path
+            depthwise = len(shape) == 4 and shape[3] == 1
             fan_in = np.prod(shape[:2] if depthwise else shape[:-1])
             variable.assign(rng.normal(0, np.sqrt(2 / fan_in), shape))
         elif name in ("gamma", "moving_variance"):
@@ -34,11 +34,12 @@ def tell_apart(model, seed=0):
 
 
 def spread_head(model, head, images, seed=0):
-    """Set a dense layer so that its products have mean 0 and deviation about 2 over `images`, in place."""
+    """Set a dense layer so that its products have mean 0 and deviation 2 over `images`, in place."""
     features = keras.Model(model.inputs, head.input).predict(images, verbose=0)
     rng = np.random.default_rng(seed)
     scale = features.std(axis=0) + 0.1 * features.std()
-    kernel = rng.normal(0, 2 / np.sqrt(features.shape[1]), (features.shape[1], head.units)) / scale[:, None]
+    kernel = rng.normal(0, 1, (features.shape[1], head.units)) / scale[:, None]
+    kernel *= 2 / (features @ kernel).std(axis=0)
     head.set_weights([kernel, -features.mean(axis=0) @ kernel])
     return model
 
