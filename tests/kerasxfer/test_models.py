@@ -91,7 +91,7 @@ def test_an_inner_layer_gives_the_features_of_the_whole_networks_weights(mobilen
 
     inner = keras.Model(network.input, network.get_layer("conv_pw_3_relu").output)
     expected = inner.predict(pixels / np.float32(127.5) - 1, verbose=0)
-    np.testing.assert_allclose(features_of(model, pixels), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features_of(model, pixels), expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match=r"`backbone_output`.*'mixed7'.*conv_pw_13_relu"):
         image_classifier("MobileNet", CLASSES, (32, 32), weights=None, backbone_output="mixed7")
 
