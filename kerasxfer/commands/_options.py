@@ -19,7 +19,9 @@ def image_size(text: str) -> tuple[int, int]:
     """Read `150` or `150x200` as (height, width) in pixels."""
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"`--image-size` is one side or HEIGHTxWIDTH in pixels, as in 150 or 150x200. Received: {text}")
+        raise UsageError(
+            f"`--image-size` is one side or HEIGHTxWIDTH in pixels, as in 150 or 150x200. Received: {text}"
+        )
     return int(parts[0]), int(parts[-1])
 
 
