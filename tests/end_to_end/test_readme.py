@@ -71,7 +71,7 @@ def test_the_options_of_every_command_line_exist(line):
 
 @pytest.mark.parametrize("program", ["kerasxfer", "kerasxfer-serving"])
 def test_the_table_names_every_command(program):
-    listed = re.findall(r"^\W{1,4}([a-z]+)  +\S", call([program, "--help"]), re.MULTILINE)
+    listed = re.findall(r"^\W ([a-z]+) {2,}\S", call([program, "--help"]), re.MULTILINE)
     table = "\n".join(line for line in README.splitlines() if line.startswith("| `kerasxfer"))
     named = set(re.findall(rf"`{program} (\w+)", table))
     assert named == set(listed)
