@@ -31,6 +31,10 @@ def prepare(model: keras.Model) -> keras.Model:
             layer.dtype_policy = "float32"
         if isinstance(layer, _RANDOM_LAYERS):
             layer.call = _cast_only(layer.compute_dtype)
+        # `Normalization` keeps its mean as a tensor, which tracing would make an input of the graph.
+        for name, value in list(vars(layer).items()):
+            if keras.ops.is_tensor(value):
+                setattr(layer, name, keras.ops.convert_to_numpy(value))
     return model
 
 

@@ -124,3 +124,13 @@ def test_preprocessing_goes_by_model_module_or_mode(name, mode):
 def test_unknown_preprocessing_is_refused():
     with pytest.raises(ExportArgumentError, match="`preprocessing` is not known"):
         preprocessing_mode("alexnet")
+
+
+def test_no_layer_keeps_a_tensor_that_tracing_would_make_an_input():
+    model = keras.Sequential([keras.Input((2, 2, 3)), layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0] * 3)])
+    images = np.ones((1, 2, 2, 3), "float32")
+    expected = keras.ops.convert_to_numpy(model(images))
+    assert any(keras.ops.is_tensor(value) for value in vars(model.layers[0]).values())
+    prepare(model)
+    assert not any(keras.ops.is_tensor(value) for value in vars(model.layers[0]).values())
+    assert keras.ops.convert_to_numpy(model(images)) == pytest.approx(expected)
