@@ -21,7 +21,7 @@ _HOME = {
     "benchmark": "benchmarking",
 }
 
-__all__ = ["ImagePolicy", "Manifest", "Predictor", "__version__", "benchmark"]  # noqa: F822
+__all__ = ["ImagePolicy", "Manifest", "Predictor", "__version__", "benchmark"]
 
 
 def __getattr__(name: str) -> Any:

@@ -78,8 +78,8 @@ def test_preview_needs_a_picture(tmp_path):
 def test_help_imports_nothing_heavy(name):
     code = (
         "import sys, contextlib\n"
-        "from kerasxfer.commands import main\n"
         f"sys.argv = ['kerasxfer', '{name}', '--help']\n"
+        "from kerasxfer.commands import main\n"
         "with contextlib.suppress(SystemExit): main()\n"
         "heavy = {'keras', 'plotly', 'sklearn', 'matplotlib', 'jinja2', 'numpy', 'onnxruntime'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
