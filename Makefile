@@ -5,7 +5,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = -m pytest -q --numprocesses auto --dist loadfile
 QUICK = -m "not slow"
 
-.PHONY: demo test test-all lint test-tensorflow test-jax test-torch test-serving test-end-to-end clean
+.PHONY: demo test test-all lint test-tensorflow test-jax test-torch test-serving test-end-to-end test-lowest clean
 
 demo: .venv/installed
 	.venv/bin/kerasxfer demo --backbone $(BACKBONE) --out demo-run --overwrite
@@ -29,6 +29,12 @@ test-serving: .venv-serving/installed
 test-end-to-end: .venv/installed .venv-serving/installed
 	.venv/bin/python $(PYTEST) $(QUICK) tests/end_to_end
 
+# The oldest versions that both distributions say they run with.
+test-lowest: .venv-lowest/installed
+	.venv-lowest/bin/python $(PYTEST) $(QUICK) tests/serving
+	KERAS_BACKEND=jax .venv-lowest/bin/python $(PYTEST) $(QUICK) tests/kerasxfer/keras_internals tests/kerasxfer/layers \
+		tests/kerasxfer/test_data.py tests/kerasxfer/unfreezing
+
 lint: .venv/installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -48,5 +54,12 @@ lint: .venv/installed
 		--editable "./serving[cpu,parquet,plot,remote]"
 	touch $@
 
+.venv-lowest/installed: pyproject.toml serving/pyproject.toml requirements/lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python $(PIP_INSTALL) --upgrade pip
+	.venv-lowest/bin/python $(PIP_INSTALL) --constraint requirements/lowest.txt --group test \
+		--editable "./serving[cpu,parquet,plot,remote]" --editable ".[jax]"
+	touch $@
+
 clean:
-	rm -rf .venv .venv-serving demo-run
+	rm -rf .venv .venv-serving .venv-lowest demo-run
