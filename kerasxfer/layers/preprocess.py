@@ -80,11 +80,12 @@ class Preprocess(keras.layers.Layer):
     Example:
 
     ```python
+    import keras
     import numpy as np
     from kerasxfer.layers import Preprocess
 
     pixels = np.full((1, 2, 2, 3), 255, "uint8")
-    assert float(np.max(Preprocess("InceptionV3")(pixels))) == 1.0
+    assert float(keras.ops.max(Preprocess("InceptionV3")(pixels))) == 1.0
     ```
     """
 
