@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from kerasxfer.demo import draw_folder
+from kerasxfer.demo.pictures import TASK_CLASSES
 from kerasxfer.report import build_report
 from kerasxfer.training import TrainConfig, train
 
@@ -23,7 +24,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        classes = 3
+        classes = len(TASK_CLASSES)
         draw_folder(root / "train", per_class=20, size=options.size, seed=1)
         draw_folder(root / "validation", per_class=-(-options.pictures // classes), size=options.size, seed=2)
         size = (options.size, options.size)
