@@ -21,7 +21,7 @@ from kerasxfer_serving.images import ImagePolicy
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch, SmoothedMetricsLogger
 from kerasxfer.data import ImageFolder
-from kerasxfer.layers import Augmentation
+from kerasxfer.layers import Augmentation, ClassifierHead
 from kerasxfer.models import image_classifier
 from kerasxfer.stages import Stage
 
@@ -164,6 +164,8 @@ def datasets(config: TrainConfig) -> tuple[ImageFolder, ImageFolder | None]:
 
 def compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
     """Build and compile the classifier of a run."""
+    # Seeded: on PyTorch, a Dropout without a seed draws from a global generator, which no checkpoint holds.
+    options: dict[str, Any] = {"dropout": config.dropout, "activation": config.activation, "seed": config.seed}
     model = image_classifier(
         config.backbone,
         class_names,
@@ -171,9 +173,7 @@ def compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
         weights=config.weights,
         backbone_output=config.backbone_output,
         backbone_kwargs=config.backbone_args,
-        head=config.head,
-        dropout=config.dropout,
-        activation=config.activation,
+        head=ClassifierHead.from_spec(config.head, len(class_names), name="head", **options),
     )
     optimizer = keras.optimizers.get(
         {"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}

@@ -20,7 +20,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     What the optimizer knows of a variable that trains already is the same, bit for bit, after a transition. Variables
     that begin to train later have their own step count, so Adam's first steps on them are no larger than a new Adam's.
     Where the schedule stands is kept in the optimizer's own checkpoint: a run that is killed goes on in the right
-    stage with `BackupAndRestore`, whichever of the two callbacks comes first.
+    stage with `BackupAndRestore`, whichever of the two callbacks comes first. (On PyTorch, a `Dropout` without a `seed`
+    draws from PyTorch's global generator, which no checkpoint holds: give it one for a run that repeats exactly.)
 
     Each epoch's logs get `stage` (from 1), `trainable_params` and `learning_rate`, and under `layer_decay` a
     `learning_rate_<block>` for each block. Training stops after a last stage with `epochs` or `patience`.
