@@ -24,6 +24,8 @@ from kerasxfer.data import ImageFolder
 from kerasxfer.layers import Augmentation, ClassifierHead
 from kerasxfer.models import image_classifier
 from kerasxfer.stages import Stage
+from kerasxfer.unfreezing import resolve
+from kerasxfer.unfreezing.plan import plan as plan_stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +94,15 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
         KerasxferError: `run` is not empty, or holds a run with another configuration.
     """
     run = Path(run)
-    _prepare(run, config, resume=resume, overwrite=overwrite)
+    _check_run_folder(run, config, resume=resume, overwrite=overwrite)
     keras.utils.set_random_seed(config.seed)
     training, validation = datasets(config)
     model, stages = compiled_model(config, training.class_names), schedule(config)
+    resolve(stages, model)  # what is wrong with a schedule shows before a run folder is made or discarded
+    if overwrite and run.is_dir():
+        shutil.rmtree(run)
+    run.mkdir(parents=True, exist_ok=True)
+    _write_json(run / "config.json", _plain(config))
     callbacks = [
         keras.callbacks.ProgbarLogger(),  # first, so that it shows the metrics without their smoothed doubles
         SetEpoch(training),
@@ -113,21 +120,21 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
     return _record(run, config, training, validation, seconds=seconds, result=result)
 
 
-def plan(config: TrainConfig) -> dict[str, list[dict[str, Any]]]:
+def plan(config: TrainConfig) -> dict[str, Any]:
     """Return what a run would do, stage by stage, without training.
 
     Args:
         config: a `TrainConfig`.
 
     Returns:
-        Tables by title: the stages, and where the cache would cut each.
+        Plans by title, each with `rows` and a table as `str()`: the stages, and where the cache would cut each.
     """
     training, _ = datasets(config)
     model, stages = compiled_model(config, training.class_names), schedule(config)
-    tables = {"Stages": [*ProgressiveUnfreezing(stages, verbose=0).plan(model).rows]} if stages else {}
+    plans: dict[str, Any] = {"Stages": plan_stages(stages, model)} if stages else {}
     if config.cache:
-        tables["Cache"] = [*BottleneckCache(config.cache, verbose=0).plan(model, training, stages).rows]
-    return tables
+        plans["Cache"] = BottleneckCache(config.cache, verbose=0).plan(model, training, stages or None)
+    return plans
 
 
 def datasets(config: TrainConfig) -> tuple[ImageFolder, ImageFolder | None]:
@@ -192,24 +199,20 @@ def _augmentation(config: TrainConfig) -> Augmentation | None:
     return Augmentation(**config.augment, seed=config.seed) if config.augment else None
 
 
-def _prepare(run: Path, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
-    """Make sure that nothing of another run is lost or mixed into this one."""
+def _check_run_folder(run: Path, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
+    """Refuse what would lose another run or mix it into this one."""
     occupied = run.is_dir() and any(run.iterdir())
     is_run = (run / "config.json").is_file()
     if occupied and not is_run:
         raise KerasxferError(
             f"`{run}` must be empty, missing or a run folder: it holds no config.json. Choose another `--out`."
         )
-    if occupied and overwrite:
-        shutil.rmtree(run)
-    elif occupied and resume:
+    if occupied and resume and not overwrite:
         _check_same_run(run, _plain(config))
-    elif occupied:
+    elif occupied and not overwrite:
         raise KerasxferError(
             f"`{run}` holds a run. Go on with `--resume`, discard it with `--overwrite`, or choose another `--out`."
         )
-    run.mkdir(parents=True, exist_ok=True)
-    _write_json(run / "config.json", _plain(config))
 
 
 def _check_same_run(run: Path, wanted: dict[str, Any]) -> None:

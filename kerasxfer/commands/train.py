@@ -1,3 +1,5 @@
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,18 +139,18 @@ def _total_epochs(stages: list[dict[str, Any]], epochs: int | None) -> int:
 def _show_plan(config: "TrainConfig", format: _output.Format) -> None:
     from kerasxfer.training import plan
 
-    rows = plan(config)
+    plans = plan(config)
     if format is _output.Format.json:
-        _output.print_json(rows)
+        _output.print_json({title: each.rows for title, each in plans.items()})
     else:
-        for title, table in rows.items():
-            _output.print_table(table, title)
+        print("\n\n".join(f"{title}\n{each}" for title, each in plans.items()))
 
 
 def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, format: _output.Format) -> None:
     from kerasxfer.training import train
 
-    record = train(config, out, resume=resume, overwrite=overwrite)
+    with contextlib.redirect_stdout(sys.stderr):  # Keras's progress; the result alone is data
+        record = train(config, out, resume=resume, overwrite=overwrite)
     result = {"run": str(out), **record["result"], "seconds": round(record["seconds"], 1)}
     if format is _output.Format.json:
         _output.print_json(result)

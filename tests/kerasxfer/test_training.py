@@ -130,6 +130,18 @@ def test_validation_pictures_must_have_the_same_classes(config, folders, tmp_pat
         datasets(dataclasses.replace(config, validation=str(tmp_path / "other")))
 
 
+def test_a_schedule_that_does_not_fit_neither_leaves_nor_discards_a_run(config, tmp_path):
+    wrong = dataclasses.replace(config, schedule=[{"unfreeze": "block7", "epochs": 6}])
+    with pytest.raises(UsageError, match="block7"):
+        train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text("{}")
+    with pytest.raises(UsageError, match="block7"):
+        train(wrong, tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run/config.json").read_text() == "{}"
+
+
 def test_two_sources_of_validation_are_refused(config):
     with pytest.raises(UsageError, match="exclude each other"):
         datasets(dataclasses.replace(config, validation_split=0.2))
@@ -155,6 +167,6 @@ def test_sigmoid_means_one_unit_and_binary_labels(config):
 
 def test_a_plan_trains_nothing(config, tmp_path):
     tables = plan(dataclasses.replace(config, cache=str(tmp_path / "cache")))
-    assert len(tables["Stages"]) == 2
-    assert len(tables["Cache"]) == 2
+    assert len(tables["Stages"].rows) == 2
+    assert len(tables["Cache"].rows) == 2
     assert not (tmp_path / "run").exists()
