@@ -12,15 +12,7 @@ import yaml
 
 import kerasxfer
 from kerasxfer.demo import draw_folder
-
-STANDARD_AUGMENTATION: dict[str, Any] = {
-    "rotation_range": 40,
-    "width_shift_range": 0.2,
-    "height_shift_range": 0.2,
-    "shear_range": 0.2,
-    "zoom_range": 0.2,
-    "horizontal_flip": True,
-}
+from kerasxfer.export.parity import Accuracy
 
 
 def arguments(description: str, *, epochs: int, backbone: str = "VGG16", image_size: int = 150) -> argparse.Namespace:
@@ -89,11 +81,9 @@ class Result:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy (Wilson, "Probable inference, the law of succession …", 1927)."""
-        z, n = 1.96, self.pictures
-        center = (self.accuracy + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(self.accuracy * (1 - self.accuracy) / n + z * z / (4 * n * n))
-        return center - half, center + half
+        """95 % interval of the accuracy."""
+        accuracy = Accuracy.of(round(self.accuracy * self.pictures), self.pictures)
+        return accuracy.low, accuracy.high
 
     def __str__(self) -> str:
         low, high = self.interval

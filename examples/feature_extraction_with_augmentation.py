@@ -4,9 +4,10 @@ import argparse
 import time
 
 import keras
-from _common import STANDARD_AUGMENTATION, Result, arguments, classifier, folders, result
+from _common import Result, arguments, classifier, folders, result
 
 import kerasxfer
+from kerasxfer.layers.augmentation import STANDARD_AUGMENTATION
 
 
 def run(args: argparse.Namespace, *, copies: int = 0) -> Result:

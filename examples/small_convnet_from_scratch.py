@@ -4,9 +4,10 @@ import argparse
 import time
 
 import keras
-from _common import STANDARD_AUGMENTATION, Result, arguments, folders, result
+from _common import Result, arguments, folders, result
 
 import kerasxfer
+from kerasxfer.layers.augmentation import STANDARD_AUGMENTATION
 
 
 def convnet(classes: int, image_size: int, dropout: float) -> keras.Model:

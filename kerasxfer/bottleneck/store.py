@@ -30,7 +30,6 @@ from kerasxfer.bottleneck.errors import CacheError
 
 LAYOUT = "v1"
 SHARD_BYTES = 128 * 2**20
-_CHUNK = 2**22
 
 
 @dataclass(frozen=True)
@@ -299,8 +298,5 @@ def _describe(keys: Sequence[str], features: NDArray[Any], data: Sequence[Any]) 
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

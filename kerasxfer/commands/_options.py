@@ -4,16 +4,6 @@ from typing import Any
 
 from kerasxfer_serving.errors import UsageError
 
-# The augmentation of the Keras tutorials on small data sets.
-_STANDARD = {
-    "rotation_range": 40,
-    "width_shift_range": 0.2,
-    "height_shift_range": 0.2,
-    "shear_range": 0.2,
-    "zoom_range": 0.2,
-    "horizontal_flip": True,
-}
-
 
 def image_size(text: str) -> tuple[int, int]:
     """Read `150` or `150x200` as (height, width) in pixels."""
@@ -33,7 +23,9 @@ def assignments(option: str, text: str | None) -> dict[str, Any]:
     for item in (text or "").split(","):
         name, equals, value = item.strip().partition("=")
         if name == "standard" and not equals:
-            values |= _STANDARD
+            from kerasxfer.layers.augmentation import STANDARD_AUGMENTATION
+
+            values |= STANDARD_AUGMENTATION
         elif equals and name.isidentifier():
             values[name] = yaml.safe_load(value)
         elif item.strip():

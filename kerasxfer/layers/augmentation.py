@@ -30,6 +30,16 @@ _DRAWS = (
     "brightness",
 )
 
+# The arguments of the Keras tutorials on small data sets.
+STANDARD_AUGMENTATION: dict[str, Any] = {
+    "rotation_range": 40,
+    "width_shift_range": 0.2,
+    "height_shift_range": 0.2,
+    "shear_range": 0.2,
+    "zoom_range": 0.2,
+    "horizontal_flip": True,
+}
+
 
 @keras.saving.register_keras_serializable(package="kerasxfer")
 class Augmentation(keras.layers.Layer):
