@@ -44,7 +44,7 @@ lint: .venv/installed
 	$(PYTHON) -m venv .venv
 	.venv/bin/python $(PIP_INSTALL) --constraint requirements/development.txt pip torch
 	.venv/bin/python $(PIP_INSTALL) --constraint requirements/development.txt --group dev \
-		--editable "./serving[parquet,plot,ray,remote]" --editable ".[export,jax,report,tensorflow,torch]"
+		--editable "./serving[parquet,plot,remote]" --editable ".[export,jax,report,tensorflow,torch]"
 	touch $@
 
 .venv-serving/installed: serving/pyproject.toml requirements/serving.txt
