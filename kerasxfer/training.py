@@ -98,7 +98,8 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
     keras.utils.set_random_seed(config.seed)
     training, validation = datasets(config)
     model, stages = compiled_model(config, training.class_names), schedule(config)
-    resolve(stages, model)  # what is wrong with a schedule shows before a run folder is made or discarded
+    if stages:
+        resolve(stages, model)  # what is wrong with a schedule shows before a run folder is made or discarded
     if overwrite and run.is_dir():
         shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)

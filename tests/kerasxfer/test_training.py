@@ -75,6 +75,13 @@ def test_a_run_leaves_model_history_curves_and_configuration(run, config):
     assert saved["result"]["accuracy"] >= 0.9
 
 
+def test_a_run_without_a_schedule_trains_the_head_alone(config, tmp_path):
+    train(dataclasses.replace(config, schedule=[], epochs=1), tmp_path / "run")
+    (row,) = history(tmp_path / "run")
+    assert "stage" not in row
+    assert 0 <= row["val_accuracy"] <= 1
+
+
 def test_the_schedule_shows_in_the_history(run):
     rows = history(run)
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4, 5]
