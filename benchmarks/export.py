@@ -17,8 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-CLASSES = ("first", "second")
+from keras_models import CLASSES, random_classifier, save_int8
 
 
 def export_both(backbone, size, folder):
@@ -27,14 +26,7 @@ def export_both(backbone, size, folder):
 
     import kerasxfer
 
-    keras.utils.set_random_seed(0)
-    model = kerasxfer.image_classifier(backbone, CLASSES, (size, size), weights=None, head="average-256", dropout=0.5)
-    rng = np.random.default_rng(0)
-    for variable in model.variables:
-        if variable.path.endswith("kernel"):
-            variable.assign(rng.normal(0, np.sqrt(2 / np.prod(variable.shape[:-1])), variable.shape))
-        elif variable.path.endswith("bias"):
-            variable.assign(rng.normal(0, 0.1, variable.shape))
+    model = random_classifier(backbone, size)
     model.predict(np.zeros((1, size, size, 3), "uint8"), verbose=0)
     ways = {
         "kerasxfer": lambda path: kerasxfer.export_onnx(model, path, class_names=CLASSES, verbose=False),
@@ -66,16 +58,8 @@ def in_backend(backend, arguments, folder):
 
 def int8_twin(row, size):
     """Our fp32 graph quantised: for speed alone, so on drawn pictures."""
-    import onnx
-    from kerasxfer_serving.images import ImagePolicy
-
-    from kerasxfer.export.precision import to_int8
-    from kerasxfer.export.samples import choose_pictures
-
-    path = Path(row["path"]).with_suffix(".int8.onnx")
-    images = choose_pictures(None, 32, (size, size), ImagePolicy()).images
     start = time.perf_counter()
-    onnx.save(to_int8(onnx.load(row["path"]), images), path)
+    path = save_int8(Path(row["path"]), size)
     return {**row, "export": "kerasxfer int8", "seconds": time.perf_counter() - start, "path": str(path)}
 
 
