@@ -44,14 +44,14 @@ lint: .venv/installed
 	$(PYTHON) -m venv .venv
 	.venv/bin/python $(PIP_INSTALL) --constraint requirements/development.txt pip torch
 	.venv/bin/python $(PIP_INSTALL) --constraint requirements/development.txt --group dev \
-		--editable "./serving[parquet,plot,remote]" --editable ".[export,jax,report,tensorflow,torch]"
+		--editable "./serving[parquet,plot,ray,remote]" --editable ".[export,jax,report,tensorflow,torch]"
 	touch $@
 
 .venv-serving/installed: serving/pyproject.toml requirements/serving.txt
 	$(PYTHON) -m venv .venv-serving
 	.venv-serving/bin/python $(PIP_INSTALL) --constraint requirements/serving.txt pip
 	.venv-serving/bin/python $(PIP_INSTALL) --constraint requirements/serving.txt --group serving-test \
-		--editable "./serving[cpu,parquet,plot,remote]"
+		--editable "./serving[cpu,parquet,plot,ray,remote]"
 	touch $@
 
 .venv-lowest/installed: pyproject.toml serving/pyproject.toml requirements/lowest.txt
