@@ -6,8 +6,9 @@ import onnx
 from kerasxfer_serving import __version__
 from kerasxfer_serving.manifest import METADATA_KEY, Manifest
 
+from kerasxfer.export.channel_order import fold_channel_order
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.reshapes import fix_shapes
+from kerasxfer.export.reshapes import drop_unused, fix_shapes
 
 INPUT = "images"
 OUTPUT = "probabilities"
@@ -37,6 +38,8 @@ def tidy(proto: onnx.ModelProto, *, features: bool = False) -> onnx.ModelProto:
             f"The conversion gave {len(graph.input)} inputs and {len(graph.output)} outputs; a classifier has one each."
         )
     fix_shapes(graph)
+    fold_channel_order(graph)
+    drop_unused(graph)
     _rename(graph, graph.input[0].name, INPUT)
     _rename(graph, graph.output[0].name, OUTPUT)
     if features:

@@ -7,7 +7,7 @@ import onnx
 
 
 def fix_shapes(graph: onnx.GraphProto) -> None:
-    """Give every `Reshape` whose shape has a single open dimension a constant one, and drop what computed it.
+    """Give every `Reshape` whose shape has a single open dimension a constant one; what computed it is then unused.
 
     Keras's `Flatten` becomes `Shape → Gather → Cast → Slice → Concat → Cast → Reshape`, the concatenation being
     (batch, known sizes). With one size unknown it is -1 whatever its value, so nothing has to be assumed.
@@ -23,7 +23,6 @@ def fix_shapes(graph: onnx.GraphProto) -> None:
         name = f"{node.output[0]}/shape"
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(sizes, np.int64), name))
         graph.node[number].input[1] = name
-    _drop_unused(graph)
 
 
 def _sizes(shape: str, producers: dict[str, Any], constants: dict[str, Any]) -> list[int] | None:
@@ -52,7 +51,8 @@ def _is_one_size(name: str, producers: dict[str, Any], constants: dict[str, Any]
     return start is not None and end is not None and (end - start).tolist() == [1]
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove the nodes and constants that no output needs, in place."""
     needed = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):

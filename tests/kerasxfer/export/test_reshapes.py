@@ -4,7 +4,7 @@ import pytest
 from kerasxfer_serving.session import open_session
 from onnx import TensorProto, helper, numpy_helper
 
-from kerasxfer.export.reshapes import fix_shapes
+from kerasxfer.export.reshapes import drop_unused, fix_shapes
 
 
 def flattening(cut=1):
@@ -43,6 +43,7 @@ def test_a_flattening_becomes_one_operator_and_does_the_same(count):
     proto = flattening()
     expected = run(proto, images)
     fix_shapes(proto.graph)
+    drop_unused(proto.graph)
     assert [node.op_type for node in proto.graph.node] == ["Cast", "Reshape"]
     assert [numpy_helper.to_array(tensor).tolist() for tensor in proto.graph.initializer] == [[-1, 24]]
     assert np.array_equal(run(proto, images), expected)
