@@ -15,8 +15,11 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +33,7 @@ from kerasxfer.bottleneck.errors import CacheError
 
 LAYOUT = "v1"
 SHARD_BYTES = 128 * 2**20
+_OPEN_FILES = 256
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class Sidecar:
     minimum: float
     maximum: float
     nonfinite: int
+
+    @property
+    def header_bytes(self) -> int:
+        """Where the rows begin in the shard's file."""
+        return self.bytes - math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @classmethod
     def read(cls, path: Path) -> "Sidecar":
@@ -168,7 +177,7 @@ class Shelf:
         with contextlib.suppress(OSError):  # a read-only cache is as good
             os.utime(self.path / "manifest.json")
         table = np.array([places[key] for key in keys], dtype=np.int64).reshape(-1, 2)
-        return Features([path for path, _ in shards], table, shards[0][1] if shards else None)
+        return Features(shards, table)
 
     def sound(self, shard: Path, sidecar: Sidecar) -> bool:
         """Whether a shard holds what was written; one that does not is removed, so that it is built again."""
@@ -188,14 +197,20 @@ _SOUND: set[tuple[Any, ...]] = set()  # files whose hash this process has checke
 
 
 class Features:
-    """Rows of a shelf, read through memory maps: only what is asked for comes into memory."""
+    """Rows of a shelf, read from their files one by one: only what is asked for comes into memory.
 
-    def __init__(self, shards: Sequence[Path], table: NDArray[np.int64], sidecar: Sidecar | None) -> None:
-        self._shards = list(shards)
+    Plain reads, not memory maps: the pages of a map count as memory of the process until all of the set has been read,
+    and a file that is cut short while it is mapped kills the process.
+    """
+
+    def __init__(self, shards: Sequence[tuple[Path, Sidecar]], table: NDArray[np.int64]) -> None:
+        self._shards = [(path, sidecar.header_bytes) for path, sidecar in shards]
         self._table = table
-        self._maps: dict[int, NDArray[Any]] = {}
-        self.shape = (len(table), *(sidecar.shape[1:] if sidecar else ()))
-        self.dtype = np.dtype(sidecar.dtype if sidecar else "float32")
+        self._files: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        first = shards[0][1] if shards else None
+        self.shape = (len(table), *(first.shape[1:] if first else ()))
+        self.dtype = np.dtype(first.dtype if first else "float32")
 
     def __len__(self) -> int:
         return len(self._table)
@@ -203,8 +218,11 @@ class Features:
     def read(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[Any]:
         """Copy of the given rows."""
         out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        for position, (shard, row) in enumerate(self._table[rows]):
-            out[position] = self._map(int(shard))[row]
+        size = out[:1].nbytes
+        buffer = out.reshape(-1).view(np.uint8).data
+        with self._lock:
+            for position, (shard, row) in enumerate(self._table[rows].tolist()):
+                self._read_into(buffer[position * size : (position + 1) * size], shard, row)
         return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -212,18 +230,31 @@ class Features:
         return array if dtype is None else array.astype(dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}
+        return {**self.__dict__, "_files": OrderedDict(), "_lock": None}
 
-    def _map(self, shard: int) -> NDArray[Any]:
-        if shard not in self._maps:
-            try:
-                self._maps[shard] = np.load(self._shards[shard], mmap_mode="r")
-            except (OSError, ValueError) as error:
-                raise CacheError(
-                    f"'{self._shards[shard]}' has gone or changed while it was in use: {error}. Run again; what is "
-                    "missing is built."
-                ) from error
-        return self._maps[shard]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def _read_into(self, buffer: memoryview, shard: int, row: int) -> None:
+        path, header_bytes = self._shards[shard]
+        try:
+            file = self._file(shard)
+            file.seek(header_bytes + row * len(buffer))
+            if file.readinto(buffer) != len(buffer):
+                raise OSError("it ends before the row")
+        except OSError as error:
+            raise CacheError(
+                f"'{path}' has gone or changed while it was in use: {error}. Run again; what is missing is built."
+            ) from error
+
+    def _file(self, shard: int) -> Any:
+        """The shard's file; the ones used last stay open, fewer than a process may have."""
+        if shard not in self._files:
+            if len(self._files) >= _OPEN_FILES:
+                self._files.popitem(last=False)[1].close()
+            self._files[shard] = self._shards[shard][0].open("rb", buffering=0)
+        self._files.move_to_end(shard)
+        return self._files[shard]
 
 
 def shard_name(keys: Iterable[str]) -> str:

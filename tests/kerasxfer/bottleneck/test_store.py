@@ -220,3 +220,22 @@ def test_a_shard_that_goes_while_in_use_is_an_error_with_a_remedy(filled):
     store.remove_shard(next(filled.path.glob("*.npy")))
     with pytest.raises(CacheError, match=r"has gone or changed while it was in use.*Run again"):
         features.read([0])
+
+
+def test_a_shard_cut_short_while_in_use_is_an_error_not_a_crash(filled):
+    features = filled.open(KEYS)
+    features.read([0])
+    (shard,) = filled.path.glob("*.npy")
+    os.truncate(shard, shard.stat().st_size - 1)
+    np.testing.assert_array_equal(features.read([0]), FEATURES[:1])
+    with pytest.raises(CacheError, match=r"has gone or changed while it was in use.*Run again"):
+        features.read([3])
+
+
+def test_more_shards_than_files_may_be_open(shelf, monkeypatch):
+    monkeypatch.setattr(store, "_OPEN_FILES", 2)
+    for k, key in enumerate(KEYS):
+        shelf.write([key], FEATURES[k : k + 1])
+    features = shelf.open(KEYS)
+    for rows in ([3, 0, 1, 2], [2, 2, 0, 3]):
+        np.testing.assert_array_equal(features.read(rows), FEATURES[rows])
