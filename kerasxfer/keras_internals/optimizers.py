@@ -1,6 +1,7 @@
 """The slots of an optimizer, and which of its variables it sees."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +106,8 @@ def build_on(optimizer: Optimizer, variables: Sequence[Variable]) -> Attachment:
     values = {id(built.optimizer): (_slot_values(built), _values(built.scalars())) for built in before}
     for built in before:
         _forget(built.optimizer)
-    optimizer.build(list(variables))
+    with _strategy_scope(optimizer):
+        optimizer.build(list(variables))
     after = _built(optimizer)
     for built in after:
         _restore(built, *values.get(id(built.optimizer), ({}, {})))
@@ -223,6 +225,16 @@ def _forget(optimizer: Optimizer) -> None:
     object.__setattr__(optimizer, "_trainable_variables", [])
     object.__setattr__(optimizer, "_trainable_variables_indices", {})
     optimizer.built = False
+
+
+def _strategy_scope(optimizer: Optimizer) -> AbstractContextManager[Any]:
+    """Where `tf.distribute` wants an optimizer's variables made: as those of the model, one for each replica."""
+    if keras.config.backend() != "tensorflow":
+        return nullcontext()
+    import tensorflow as tf
+
+    strategy = optimizer._distribution_strategy
+    return nullcontext() if strategy is tf.distribute.get_strategy() else strategy.scope()
 
 
 def _slot_values(built: _Built) -> dict[int, dict[str, np.ndarray]]:
