@@ -1,6 +1,5 @@
 """One pass over the pictures that fills every shelf of a schedule."""
 
-import contextlib
 import math
 import shutil
 import time
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.graph import Graph
+from kerasxfer.bottleneck.progress import progress
 from kerasxfer.bottleneck.sources import Source
 from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf
 
@@ -57,16 +57,18 @@ class Builder:
         jit_compile: Whether the prefix is compiled; as the model is, for the same results. Defaults to `None`, Keras'
             own choice.
         seed: Seed of the augmented copies. Defaults to `0`.
+        shard_bytes: About how large a shard becomes. Defaults to 128 MiB.
         verbose: Whether to show progress. Defaults to `1`.
     """
 
     def __init__(
         self, graph: Graph, taps: Sequence[Tap], *, augmented: int = 0, jit_compile: bool | None = None, seed: int = 0,
-        verbose: int = 1,
+        shard_bytes: int = SHARD_BYTES, verbose: int = 1,
     ) -> None:  # fmt: skip
         self._taps = list(taps)
         self._there: dict[Tap, set[str]] = {}
         self._seed = seed
+        self._shard_bytes = shard_bytes
         self._verbose = verbose
         self._augment = graph.model(0, [augmented]) if augmented else None
         self._prefix = graph.model(0, [tap.position for tap in taps])
@@ -94,8 +96,8 @@ class Builder:
         refuse_too_large(missing)
         keys = {item.key for tap_items in missing.values() for item in tap_items}
         todo = [item for item in items if item.key in keys]
-        size = self._shard_rows(source.batch_size)
-        with _progress(self._verbose, len(todo), ", ".join(tap.name for tap in self._taps)) as advance:
+        size = shard_rows(self._taps, source.batch_size, self._shard_bytes)
+        with progress(self._verbose, len(todo), ", ".join(tap.name for tap in self._taps)) as advance:
             stream = source.stream(np.array([item.row for item in todo]))
             if stream is None:
                 return self._run_plan(source, items, size, shard, advance)
@@ -216,10 +218,11 @@ class Builder:
                 found[tap] = absent
         return found
 
-    def _shard_rows(self, batch_size: int) -> int:
-        """Rows of a shard: about `SHARD_BYTES` at the largest boundary, in whole batches."""
-        rows = SHARD_BYTES // max(tap.row_bytes for tap in self._taps)
-        return max(1, rows // batch_size) * batch_size
+
+def shard_rows(taps: Sequence[Tap], batch_size: int, shard_bytes: int) -> int:
+    """Rows of a shard: about `shard_bytes` at the largest boundary, in whole batches."""
+    rows = shard_bytes // max(tap.row_bytes for tap in taps)
+    return max(1, rows // batch_size) * batch_size
 
 
 def items_of(source: Source, copies: int) -> list[Item]:
@@ -272,27 +275,3 @@ def _load(source: Source, items: Sequence[Item]) -> Iterator[tuple[list[Item], N
         for k in range(0, len(its), size):
             batch = its[k : k + size]
             yield batch, source.images(np.array([item.row for item in batch]), copy)
-
-
-@contextlib.contextmanager
-def _progress(verbose: int, total: int, name: str) -> Iterator[Any]:
-    """A bar with rate and time left, on stderr."""
-    if not verbose:
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = [
-        *Progress.get_default_columns()[:2], MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    ]  # fmt: skip
-    start = time.perf_counter()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"Caching {name}", total=total, rate="")
-
-        def advance(count: int) -> None:
-            done = progress.tasks[0].completed + count
-            progress.update(task, completed=done, rate=f"{done / (time.perf_counter() - start):.1f} pictures/s")
-
-        yield advance

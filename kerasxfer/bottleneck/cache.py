@@ -72,7 +72,7 @@ class BottleneckCache:
         self.pooled = pooled
         self.jit_compile = jit_compile
         self.verbose = verbose
-        self._settings = Settings(self.directory, dtype, parse_bytes(budget), copies, seed, verbose)
+        self.settings = Settings(self.directory, dtype, parse_bytes(budget), copies, seed, verbose)
 
     def fit(
         self, model: keras.Model, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
@@ -118,9 +118,9 @@ class BottleneckCache:
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = _split((x, y, sample_weight), validation_split)
         callbacks = _as_list(callbacks)
-        source = as_source(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=self._settings.seed)
+        source = as_source(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=self.settings.seed)
         validation = _validation(validation_data, validation_batch_size or batch_size)
-        job = Job(self._settings, model, _schedule(callbacks))
+        job = Job(self.settings, model, _schedule(callbacks))
         plan = job.plan(source, validation)
         if not source.random_access and not all(stage.cached for stage in plan.stages):
             raise CacheError(
@@ -157,7 +157,7 @@ class BottleneckCache:
         Returns:
             A `Plan`; it is printed too unless `verbose=0`.
         """
-        job, source = Job(self._settings, model, stages), as_source(data)
+        job, source = Job(self.settings, model, stages), as_source(data)
         plan = job.plan(source)
         if plan.positions:
             images = source.images(np.arange(min(source.batch_size, len(source.keys))))
@@ -185,7 +185,7 @@ class BottleneckCache:
         """
         if shard is not None and not 0 <= shard[0] < shard[1]:
             raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: shard={shard}")
-        job, source = Job(self._settings, model, stages), as_source(data)
+        job, source = Job(self.settings, model, stages), as_source(data)
         plan = job.plan(source)
         job.build(job.known_beforehand(plan), source, job.copies(source), shard)
         return plan
@@ -212,7 +212,7 @@ class BottleneckCache:
         if self.pooled and len(prefix.output_shape) > 2:
             pooling = f"GlobalAveragePooling{len(prefix.output_shape) - 2}D"
             prefix = keras.Model(prefix.inputs, getattr(keras.layers, pooling)()(prefix.outputs[0]))
-        job, source = Job(self._settings, prefix), as_source(data)
+        job, source = Job(self.settings, prefix), as_source(data)
         feed = FeatureFeed(source)
         return FeatureDataset(source, job.fetch(feed, len(job.graph.steps))[1])
 
@@ -234,7 +234,7 @@ class BottleneckCache:
         Returns:
             One row for each thing removed.
         """
-        limit = self._settings.budget if budget is None else parse_bytes(budget)
+        limit = self.settings.budget if budget is None else parse_bytes(budget)
         return maintenance.collect(self.directory, limit, older_than)
 
     def _places(self, job: Job, plan: Plan, feeds: Sequence[FeatureFeed], steps: int) -> Sequence[Place]:
@@ -258,7 +258,7 @@ class BottleneckCache:
             return
         for stage in plan.stages:
             print(stage, file=sys.stderr)
-        if copies := self._settings.copies:
+        if copies := self.settings.copies:
             print(
                 f"The epochs take turns with {copies} fixed augmented copies of each picture; fresh augmentation in "
                 f"each of {epochs} epochs would need {epochs}.",

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.builder import copy_key
+from kerasxfer.bottleneck.features import Features
 from kerasxfer.bottleneck.sources import Rows, Source
-from kerasxfer.bottleneck.store import Features
 
 # Keras takes the batch's size from the first input, and inputs are sorted by name. The rows are always there.
 ROWS = "0_rows"

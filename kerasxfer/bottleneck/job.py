@@ -14,12 +14,13 @@ from kerasxfer.bottleneck.boundary import augmenting_steps, refuse_useless, trai
 from kerasxfer.bottleneck.builder import Builder, Tap, existing_parent, items_of
 from kerasxfer.bottleneck.check import check_features
 from kerasxfer.bottleneck.errors import CacheError
+from kerasxfer.bottleneck.features import Features
 from kerasxfer.bottleneck.feeding import FeatureFeed
 from kerasxfer.bottleneck.fingerprint import canonical_config, fingerprint, platform
 from kerasxfer.bottleneck.graph import Graph, trace
 from kerasxfer.bottleneck.planner import Plan, plan_stages, storage_dtype
 from kerasxfer.bottleneck.sources import Source
-from kerasxfer.bottleneck.store import Features, Shelf
+from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf
 
 _CHECKED = 4  # pictures whose features are computed again when a stage starts
 
@@ -34,6 +35,7 @@ class Settings:
     copies: int
     seed: int
     verbose: int
+    shard_bytes: int = SHARD_BYTES
 
 
 class Job:
@@ -129,7 +131,7 @@ class Job:
             )
         builder = Builder(
             self.graph, taps, augmented=self.augmented if copies else 0, jit_compile=bool(self.model.jit_compile),
-            seed=self.settings.seed, verbose=self.settings.verbose,
+            seed=self.settings.seed, shard_bytes=self.settings.shard_bytes, verbose=self.settings.verbose,
         )  # fmt: skip
         builder.run(source, copies, shard)
         return taps

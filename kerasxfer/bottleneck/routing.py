@@ -12,9 +12,9 @@ from typing import Any
 import keras
 
 from kerasxfer.bottleneck.boundary import Boundary, find_boundary, trained_now
+from kerasxfer.bottleneck.features import Features
 from kerasxfer.bottleneck.feeding import ROWS, FeatureFeed, Place
 from kerasxfer.bottleneck.graph import Graph
-from kerasxfer.bottleneck.store import Features
 from kerasxfer.keras_internals import remake_functions
 
 

@@ -17,9 +17,7 @@ import io
 import json
 import math
 import os
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,10 +28,10 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
+from kerasxfer.bottleneck.features import Features
 
 LAYOUT = "v1"
 SHARD_BYTES = 128 * 2**20
-_OPEN_FILES = 256
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ class Shelf:
             write_atomically(path.with_suffix(".json"), [json.dumps(asdict(sidecar)).encode()])
         return sidecar
 
-    def open(self, keys: Sequence[str], *, verify: bool = True) -> "Features":
+    def open(self, keys: Sequence[str], *, verify: bool = True) -> Features:
         """Features of the given rows, in their order.
 
         Raises:
@@ -177,7 +175,10 @@ class Shelf:
         with contextlib.suppress(OSError):  # a read-only cache is as good
             os.utime(self.path / "manifest.json")
         table = np.array([places[key] for key in keys], dtype=np.int64).reshape(-1, 2)
-        return Features(shards, table)
+        files = [(path, sidecar.header_bytes) for path, sidecar in shards]
+        first = shards[0][1] if shards else None
+        shape = (len(table), *(first.shape[1:] if first else ()))
+        return Features(files, table, shape, first.dtype if first else "float32")
 
     def sound(self, shard: Path, sidecar: Sidecar) -> bool:
         """Whether a shard holds what was written; one that does not is removed, so that it is built again."""
@@ -194,67 +195,6 @@ class Shelf:
 
 
 _SOUND: set[tuple[Any, ...]] = set()  # files whose hash this process has checked, and that have not changed since
-
-
-class Features:
-    """Rows of a shelf, read from their files one by one: only what is asked for comes into memory.
-
-    Plain reads, not memory maps: the pages of a map count as memory of the process until all of the set has been read,
-    and a file that is cut short while it is mapped kills the process.
-    """
-
-    def __init__(self, shards: Sequence[tuple[Path, Sidecar]], table: NDArray[np.int64]) -> None:
-        self._shards = [(path, sidecar.header_bytes) for path, sidecar in shards]
-        self._table = table
-        self._files: OrderedDict[int, Any] = OrderedDict()
-        self._lock = threading.Lock()
-        first = shards[0][1] if shards else None
-        self.shape = (len(table), *(first.shape[1:] if first else ()))
-        self.dtype = np.dtype(first.dtype if first else "float32")
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def read(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[Any]:
-        """Copy of the given rows."""
-        out = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        size = out[:1].nbytes
-        buffer = out.reshape(-1).view(np.uint8).data
-        with self._lock:
-            for position, (shard, row) in enumerate(self._table[rows].tolist()):
-                self._read_into(buffer[position * size : (position + 1) * size], shard, row)
-        return out
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        array = self.read(np.arange(len(self)))
-        return array if dtype is None else array.astype(dtype)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_files": OrderedDict(), "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
-
-    def _read_into(self, buffer: memoryview, shard: int, row: int) -> None:
-        path, header_bytes = self._shards[shard]
-        try:
-            file = self._file(shard)
-            file.seek(header_bytes + row * len(buffer))
-            if file.readinto(buffer) != len(buffer):
-                raise OSError("it ends before the row")
-        except OSError as error:
-            raise CacheError(
-                f"'{path}' has gone or changed while it was in use: {error}. Run again; what is missing is built."
-            ) from error
-
-    def _file(self, shard: int) -> Any:
-        """The shard's file; the ones used last stay open, fewer than a process may have."""
-        if shard not in self._files:
-            if len(self._files) >= _OPEN_FILES:
-                self._files.popitem(last=False)[1].close()
-            self._files[shard] = self._shards[shard][0].open("rb", buffering=0)
-        self._files.move_to_end(shard)
-        return self._files[shard]
 
 
 def shard_name(keys: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -178,9 +179,9 @@ def test_features_for_a_loop_of_ones_own(make_model, make_folder, tmp_path):
     np.testing.assert_allclose(pooled.array(), features.array().mean((1, 2)), rtol=1e-4, atol=1e-5)
 
 
-def test_parts_of_a_build_make_up_the_whole(make_model, make_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("kerasxfer.bottleneck.builder.SHARD_BYTES", 4 * 512)
+def test_parts_of_a_build_make_up_the_whole(make_model, make_folder, tmp_path):
     cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
+    cache.settings = replace(cache.settings, shard_bytes=4 * 512)
     rows = []
     for shard in ((2, 3), (0, 3), (0, 3), (1, 3)):
         cache.build(make_model(), make_folder(), shard=shard)
@@ -197,14 +198,14 @@ def test_two_builders_at_once_share_the_work(picture_folder, tmp_path):
         textwrap.dedent(f"""
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import keras, conftest, kerasxfer
-        from kerasxfer.bottleneck import builder
-        builder.SHARD_BYTES = 4 * 512
+        import dataclasses, keras, conftest, kerasxfer
         keras.utils.set_random_seed(7)
         model = conftest.small_model()
         model.compile("adam", "mse", jit_compile=False)
         folder = kerasxfer.ImageFolder({str(picture_folder)!r}, (16, 16), 4, seed=3)
-        print(kerasxfer.BottleneckCache({str(tmp_path / "cache")!r}, verbose=0).build(model, folder).pictures)
+        cache = kerasxfer.BottleneckCache({str(tmp_path / "cache")!r}, verbose=0)
+        cache.settings = dataclasses.replace(cache.settings, shard_bytes=4 * 512)
+        print(cache.build(model, folder).pictures)
         """)
     )
     builders = [subprocess.Popen([sys.executable, str(script)]) for _ in range(2)]
