@@ -33,13 +33,13 @@ def tell_apart(model, seed=0):
     return model
 
 
-def spread_head(model, head, images, seed=0):
-    """Set a dense layer so that its products have mean 0 and deviation 2 over `images`, in place."""
+def spread_head(model, head, images, seed=0, deviation=2):
+    """Set a dense layer so that its products have mean 0 and this deviation over `images`, in place."""
     features = keras.Model(model.inputs, head.input).predict(images, verbose=0)
     rng = np.random.default_rng(seed)
     scale = features.std(axis=0) + 0.1 * features.std()
     kernel = rng.normal(0, 1, (features.shape[1], head.units)) / scale[:, None]
-    kernel *= 2 / (features @ kernel).std(axis=0)
+    kernel *= deviation / (features @ kernel).std(axis=0)
     head.set_weights([kernel, -features.mean(axis=0) @ kernel])
     return model
 

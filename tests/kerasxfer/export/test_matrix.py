@@ -21,23 +21,23 @@ def large_pictures():
     return choose_pictures(None, 32, SIZE, ImagePolicy())
 
 
-def settled(model, images):
-    """BatchNormalization takes the statistics of `images`, as training does: else rounding grows with every layer."""
-    normalizations = [layer for layer in model._flatten_layers() if isinstance(layer, layers.BatchNormalization)]
-    for layer in normalizations:
-        layer.momentum = 0.0
-    if normalizations:
-        model(images, training=True)
-    return model
+def settle(model, images):
+    """BatchNormalization takes the statistics of `images`, as training does: else depth makes pictures alike."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable, layer.momentum = True, 0.0  # a frozen one never takes any
+    model(images, training=True)
 
 
 def application(name, images, tell_apart, spread_head, **options):
     """A whole application behind its preprocessing, with a head that tells the pictures apart."""
-    model = settled(tell_apart(image_classifier(name, ("a", "b", "c"), SIZE, weights=None, **options)), images)
+    model = tell_apart(image_classifier(name, ("a", "b", "c"), SIZE, weights=None, **options))
+    if name.startswith("EfficientNet"):
+        settle(model, images)
     head = model.layers[-1]
     bare = keras.Model(model.inputs, layers.GlobalAveragePooling2D()(model.layers[-2].output))
     features = keras.Model(bare.inputs, layers.Dense(head.predictions.units, name="head")(bare.output))
-    spread_head(features, features.get_layer("head"), images)
+    spread_head(features, features.get_layer("head"), images, deviation=0.6)  # untrained depth multiplies rounding
     head.predictions.set_weights(features.get_layer("head").get_weights())
     return model
 
