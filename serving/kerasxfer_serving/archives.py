@@ -8,8 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import IO
+from typing import IO, Any
 
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.inputs import MAX_BYTES, Input, failed_input, given_input, too_large
@@ -53,14 +52,26 @@ def _read_zip(name: str, file: IO[bytes], wanted: Callable[[str], bool]) -> Iter
         elif member.flag_bits & _ENCRYPTED:
             yield failed_input(path, "unreadable", f"{path!r} is encrypted")
         else:
-            yield Input(path, partial(_read_member, archive, member, path))
+            yield Input(path, _Member(archive, member, path), member.file_size)
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str) -> bytes:
-    try:
-        return archive.read(member)
-    except Exception as error:  # zlib, bz2, lzma and zipfile each have errors of their own
-        raise ImageError("corrupt", f"{path!r} cannot be unpacked: {error}") from error
+class _Member:
+    """Reads a member of a zip. The open archive cannot go to another process, so what is in the member goes there."""
+
+    def __init__(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: str) -> None:
+        self._archive, self._member, self._path = archive, member, path
+
+    def __call__(self) -> bytes:
+        try:
+            return self._archive.read(self._member)
+        except Exception as error:  # zlib, bz2, lzma and zipfile each have errors of their own
+            raise ImageError("corrupt", f"{self._path!r} cannot be unpacked: {error}") from error
+
+    def __reduce__(self) -> Any:
+        try:
+            return given_input(self._path, self()).open.__reduce__()
+        except ImageError as error:
+            return failed_input(self._path, error.code, str(error)).open.__reduce__()
 
 
 def _read_tar(name: str, file: IO[bytes], wanted: Callable[[str], bool]) -> Iterator[Input]:

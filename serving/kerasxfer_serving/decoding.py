@@ -33,6 +33,7 @@ ERROR_CODES = {
     "truncated": "the picture ends before its data does",
     "corrupt": "the picture's data contradict themselves",
     "decompression_bomb": "more pixels or data than Pillow's limit allows",
+    "worker_died": "decoding it ended its process, time and again (`--engine ray`)",
 }
 
 # Offset, bytes and Pillow's name of the format.

@@ -24,6 +24,9 @@ class ImageError(KerasxferError):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return ImageError, (self.code, str(self))
+
 
 class ModelError(KerasxferError):
     """A model file that is refused: malformed, unsafe, without what is needed to run it."""

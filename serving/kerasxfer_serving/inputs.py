@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,29 +17,45 @@ MAX_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class Input:
-    """One thing to predict.
+    """One thing to predict. Can be pickled where its picture can; a member of an archive then takes its bytes along.
 
     Args:
         path: what the row is called.
         open: returns what `ImagePolicy.decode` takes (path, bytes, array, image), or raises `ImageError`.
+        size: bytes of the file, where they are known without looking.
     """
 
     path: str
     open: Callable[[], Any] = field(repr=False)
+    size: int | None = None
 
 
 def given_input(path: str, source: Any) -> Input:
     """An input whose picture is at hand: a path, bytes, an array or an image."""
-    return Input(path, lambda: source)
+    return Input(path, partial(_given, source), len(source) if isinstance(source, bytes) else None)
 
 
 def failed_input(path: str, code: str, message: str) -> Input:
     """An input that is known to be bad before it is opened."""
+    return Input(path, partial(_fail, code, message), 0)
 
-    def fail() -> Any:
-        raise ImageError(code, message)
 
-    return Input(path, fail)
+def _given(source: Any) -> Any:
+    return source
+
+
+def _fail(code: str, message: str) -> Any:
+    raise ImageError(code, message)
+
+
+def size_of(item: Input) -> int | None:
+    """Bytes of an input's file, looked up where it is a file of this machine; `None` where it cannot be had so."""
+    if item.size is not None or not isinstance(item.open, partial) or item.open.func is not _given:
+        return item.size
+    try:
+        return os.stat(item.open.args[0]).st_size  # noqa: PTH116
+    except (OSError, TypeError, ValueError):  # no such file; no file at all; a name that no file can have
+        return None
 
 
 def too_large(path: str, size: int) -> Input:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.inputs import Input
@@ -21,8 +21,19 @@ class TooManyErrorsError(KerasxferError):
     """More inputs have failed than are allowed."""
 
 
+class Engine(Protocol):
+    """What predicts a stream of inputs: a `Predictor`, or many of them on a cluster."""
+
+    @property
+    def workers(self) -> int:
+        """Batches in work at once."""
+
+    def stream(self, inputs: Iterable[Input]) -> Iterator[Predictions]:
+        """Predictions in the order of `inputs`, which are taken only as fast as they are predicted."""
+
+
 def predict_to(
-    predictor: Predictor,
+    engine: Engine,
     reader: Reader,
     writer: Writer,
     *,
@@ -32,7 +43,7 @@ def predict_to(
     """Predict all inputs of a reader into a writer.
 
     Args:
-        predictor: the model.
+        engine: what predicts.
         reader: where the inputs come from.
         writer: where the predictions go; what it has from an earlier run is passed over.
         max_errors: stop when more inputs than this have failed. Defaults to `None`, never.
@@ -47,9 +58,9 @@ def predict_to(
     """
     inputs = iter(reader)
     done_before = writer.skip(inputs)
-    summary = Summary(predictor.workers, done_before)
+    summary = Summary(engine.workers, done_before)
     try:
-        for predictions in stream(predictor, _timed(inputs, summary, "read")):
+        for predictions in engine.stream(_timed(inputs, summary, "read")):
             with summary.time("write"):
                 writer.write(predictions)
             summary.add(predictions)

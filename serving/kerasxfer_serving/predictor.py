@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -144,18 +144,28 @@ class Predictor:
         started = time.perf_counter()
         pictures = [self.decode(item) for item in items]
         decoded = time.perf_counter()
-        predictions = self._classify([item.path for item in items], pictures, threads)
-        predictions.seconds = {"decode": decoded - started, "model": time.perf_counter() - decoded}
+        predictions = self.predict_decoded([item.path for item in items], pictures, threads=threads)
+        predictions.seconds = {"decode": decoded - started} | predictions.seconds
         return predictions
+
+    def predict_decoded(
+        self, paths: list[str], pictures: Sequence[DecodedImage | ImageError], *, threads: int | None = None
+    ) -> Predictions:
+        """The second half of `predict_batch`: `pictures` are what `decode` returned for the inputs called `paths`."""
+        started = time.perf_counter()
+        predictions = self._classify(paths, pictures, threads)
+        predictions.seconds = {"model": time.perf_counter() - started}
+        return predictions
+
+    def stream(self, inputs: Iterable[Input]) -> Iterator[Predictions]:
+        """Predict any number of inputs, batch by batch and in order, with bounded memory."""
+        from kerasxfer_serving.pipeline import stream
+
+        return stream(self, inputs)
 
     def decode(self, item: Input) -> DecodedImage | ImageError:
         """Pixels of one input at the model's size, or what is wrong with it."""
-        try:
-            return self.manifest.policy.decode(item.open(), self.manifest.image_size)
-        except ImageError as error:
-            return error
-        except Exception as error:  # whatever a broken file brings about, it is that file's row and nobody else's
-            return ImageError("error", f"{type(error).__name__}: {error}")
+        return decode_input(item, self.manifest)
 
     def run(self, images: NDArray[Any], *, threads: int | None = None) -> list[NDArray[Any]]:
         """Probabilities `[n, classes]`, and features where asked for, of pixels `[n, h, w, 3]` at the model's size."""
@@ -166,6 +176,21 @@ class Predictor:
             outputs = session.run(images)
         probabilities, *features = (output.reshape(len(images), -1).astype(np.float32) for output in outputs)
         return [self._as_classes(probabilities), *features]
+
+    def describe(self) -> dict[str, Any]:
+        """All of the predictor that decides its answers, as plain values."""
+        return {
+            "model": self.sha256,
+            "manifest": self.manifest.to_dict(),
+            "device": self.device,
+            "tf32": self.session.tf32,
+            "threads": self.session.threads,
+            "batch_size": self.batch_size,
+        }
+
+    def describe_session(self) -> dict[str, Any]:
+        """Where and how the model runs: proof of the device."""
+        return self.session.describe()
 
     def close(self) -> None:
         """Let go of the sessions and their memory."""
@@ -186,7 +211,7 @@ class Predictor:
         self.__init__(**arguments)  # type: ignore[misc]
 
     def _classify(
-        self, paths: list[str], pictures: list[DecodedImage | ImageError], threads: int | None
+        self, paths: list[str], pictures: Sequence[DecodedImage | ImageError], threads: int | None
     ) -> Predictions:
         height, width = self.manifest.image_size
         images = np.zeros((len(pictures), height, width, 3), np.uint8)
@@ -221,3 +246,13 @@ class Predictor:
                     self._bytes, self.device, gpu_id=gpu_id, threads=threads, **self._open
                 )
             return self._sessions[key]
+
+
+def decode_input(item: Input, manifest: Manifest) -> DecodedImage | ImageError:
+    """Pixels of one input at the size and in the way that a manifest says, or what is wrong with it."""
+    try:
+        return manifest.policy.decode(item.open(), manifest.image_size)
+    except ImageError as error:
+        return error
+    except Exception as error:  # whatever a broken file brings about, it is that file's row and nobody else's
+        return ImageError("error", f"{type(error).__name__}: {error}")

@@ -13,11 +13,14 @@ from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.threads import available_cores
 
 _MISSING = '`--engine ray` needs Ray: `pip install "kerasxfer-serving[ray]"`.'
-# Read by Ray when it is imported or started; what the user has set stays.
-_QUIET = {
+# Read by Ray when it is imported or started; what the user has set stays. Workers started here are not nicer to other
+# processes than this one is: Ray's 15 would let them starve on a busy machine.
+_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_worker_niceness": "0",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }
 
 
@@ -74,7 +77,7 @@ def import_ray() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    for name, value in _QUIET.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         import ray

@@ -35,28 +35,29 @@ def read_remote(url: str, wanted: Callable[[str], bool]) -> Iterator[Input]:
     elif is_archive(url):
         yield from read_archive(url, wanted, system.open(path))
     elif system.isdir(path):
-        for name in sorted(system.find(path)):
+        for name, about in sorted(system.find(path, detail=True).items()):
             if wanted(name):
-                yield _remote_input(system, name, url.rstrip("/") + name.removeprefix(path.rstrip("/")))
+                row = url.rstrip("/") + name.removeprefix(path.rstrip("/"))
+                yield _remote_input(system, name, row, about.get("size"))
     else:
         yield _remote_input(system, path, url)
 
 
 def remote_input(url: str) -> Input:
     """The input for the URL of one picture, as in a list: what is wrong with it is said in its row."""
-
-    def fetch() -> bytes:
-        try:
-            system, path = _file_system(url)
-        except UsageError as error:
-            raise ImageError("unreadable", str(error)) from error
-        return _fetch(system, path, url)
-
-    return Input(url, fetch)
+    return Input(url, partial(_find_and_fetch, url))
 
 
-def _remote_input(system: Any, path: str, url: str) -> Input:
-    return Input(url, partial(_fetch, system, path, url))
+def _remote_input(system: Any, path: str, url: str, size: int | None = None) -> Input:
+    return Input(url, partial(_fetch, system, path, url), size)
+
+
+def _find_and_fetch(url: str) -> bytes:
+    try:
+        system, path = _file_system(url)
+    except UsageError as error:
+        raise ImageError("unreadable", str(error)) from error
+    return _fetch(system, path, url)
 
 
 def _fetch(system: Any, path: str, url: str) -> bytes:

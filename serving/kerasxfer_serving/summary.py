@@ -72,6 +72,12 @@ class Summary:
         steps = ("decode", "model") if working > _BUSY * self._workers * self.elapsed else ("read", "write")
         return max(steps, key=lambda step: self.seconds[step])
 
+    @property
+    def worker_rates(self) -> dict[str, float]:
+        """Inputs per second of one worker, by step: what each step would give alone, on one core or GPU."""
+        done = self.done - self.before
+        return {step: round(done / self.seconds[step], 2) for step in ("decode", "model") if self.seconds[step] > 0}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
@@ -82,5 +88,6 @@ class Summary:
             "skipped": dict(self.skipped.most_common()),
             "seconds": round(self.elapsed, 3),
             "inputs_per_second": round(self.rate, 2),
+            "worker_rates": self.worker_rates,
             "bottleneck": self.bottleneck,
         }

@@ -12,6 +12,13 @@ class Device(StrEnum):
     tensorrt = "tensorrt"
 
 
+class Engine(StrEnum):
+    """What predicts."""
+
+    local = "local"
+    ray = "ray"
+
+
 class Table(StrEnum):
     """Formats of tables."""
 

@@ -32,8 +32,9 @@ def watch_run(console: Any, reader: Reader) -> Iterator[Callable[[Summary], None
             threading.Thread(target=count, daemon=True).start()
 
         def watch(summary: Summary) -> None:
-            text = f"{summary.rate:,.1f}/s  {summary.errors:,} failed  bottleneck: {summary.bottleneck}"
-            progress.update(task, completed=summary.done, description=text)
+            workers = ", ".join(f"{step} {rate:,.0f}/s" for step, rate in summary.worker_rates.items())
+            text = f"{summary.rate:,.1f}/s (one worker: {workers})  {summary.errors:,} failed"
+            progress.update(task, completed=summary.done, description=f"{text}  bottleneck: {summary.bottleneck}")
 
         try:
             yield watch

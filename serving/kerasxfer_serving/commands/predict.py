@@ -14,15 +14,13 @@ from kerasxfer_serving.commands import _model as describing
 from kerasxfer_serving.commands._output import note
 
 if TYPE_CHECKING:
-    from kerasxfer_serving.predictor import Predictor
+    from kerasxfer_serving.commands._engine import Engine
     from kerasxfer_serving.reader import Reader
     from kerasxfer_serving.summary import Summary
     from kerasxfer_serving.writer import Writer
 
 _INPUT = "Pictures, folders, globs, .txt/.csv lists, zip or tar archives, URLs; `-`: a list on stdin."
-_DESCRIBING = ("preprocess", "image_size", "layout", "labels", "activation", "resize", "draft", "sha256")
 _INTERRUPTED = 130
-_FEW = 256
 
 
 def predict(
@@ -59,17 +57,27 @@ def predict(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew whatever OUT holds.")] = False,
     part_rows: Annotated[int, typer.Option(min=1, help="Rows that are committed at once, at most.")] = 50_000,
     sha256: Annotated[str | None, typer.Option(help="Hash that the model file must have.")] = None,
+    engine: Annotated[choices.Engine, typer.Option(help="This process, or a Ray cluster.")] = choices.Engine.local,
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster; `auto` finds it. Default: Ray on this machine alone.")
+    ] = None,
+    num_workers: Annotated[
+        int | None, typer.Option(min=1, help="Predictors on the cluster. Default: as many as it has room for.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of each. Default: 1 where the cluster has any.")
+    ] = None,
 ) -> None:
     """Classify pictures: one row each, ok or what is wrong with it. Exits with 1 where any input failed."""
     options = dict(locals())
+    from kerasxfer_serving.commands._engine import open_engine
     from kerasxfer_serving.golden import changed
     from kerasxfer_serving.pipeline import predict_to
     from kerasxfer_serving.reader import Reader
 
     reader = Reader(inputs, root=root, all_files=all_files)
-    with _open_predictor(options) as predictor:
-        _choose_batch_size(predictor, reader, options)
-        note(_describe(predictor))
+    options["stdout"] = sys.stdout.buffer
+    with open_engine(options, reader) as predictor:
         if not draft and (differing := changed(predictor.manifest)):
             note(f"Warning: this machine reads {', '.join(differing)} otherwise than the one that exported the model.")
         writer = _open_writer(predictor, options)
@@ -86,42 +94,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def _open_predictor(options: dict[str, Any]) -> "Predictor":
-    from kerasxfer_serving.predictor import Predictor
-
-    return Predictor(
-        options["model"],
-        device=options["device"].value,
-        gpu_ids=_gpu_ids(options["gpu_id"]),
-        batch_size=None if options["batch_size"] == "auto" else _batch_size(options["batch_size"]),
-        threads=options["threads"],
-        tf32=options["tf32"],
-        cache_dir=options["cache_dir"],
-        features=options["features"],
-        manifest=describing.described_manifest(options["model"], **{name: options[name] for name in _DESCRIBING}),
-        sha256=options["sha256"],
-    )
-
-
-def _choose_batch_size(predictor: "Predictor", reader: "Reader", options: dict[str, Any]) -> None:
-    """Measure the best batch size, unless given, begun with another before, or not worth the second it takes."""
-    from itertools import islice
-
-    from kerasxfer_serving.destination import journal_path
-    from kerasxfer_serving.journal import begun_run
-    from kerasxfer_serving.tuning import best_batch_size
-
-    out = options["out"]
-    begun = begun_run(journal_path(Path(out))) if options["resume"] and out != "-" else None
-    if options["batch_size"] != "auto":
-        return
-    if begun is not None:
-        predictor.batch_size = begun["batch_size"]
-    elif not (reader.repeatable and len(list(islice(reader, _FEW))) < _FEW):
-        best_batch_size(predictor)
-
-
-def _open_writer(predictor: "Predictor", options: dict[str, Any]) -> "Writer":
+def _open_writer(predictor: "Engine", options: dict[str, Any]) -> "Writer":
     from kerasxfer_serving.destination import is_single_file
     from kerasxfer_serving.errors import UsageError
     from kerasxfer_serving.predictions import columns
@@ -133,7 +106,7 @@ def _open_writer(predictor: "Predictor", options: dict[str, Any]) -> "Writer":
     if options["out"] == "-":
         if format == "parquet" or options["resume"]:
             raise UsageError("Standard output takes csv or jsonl, and cannot be resumed: give `-o OUT`.")
-        return StreamWriter(sys.stdout.buffer, format or "csv", table, **shown)
+        return StreamWriter(options["stdout"], format or "csv", table, **shown)
     if out.suffix and not (is_single_file(out) or out.is_dir() or options["out"].endswith("/")):
         raise UsageError(
             "OUT is a .csv, .jsonl or .parquet file, or a folder: one that is there, or a name without suffix, or with "
@@ -147,21 +120,15 @@ def _open_writer(predictor: "Predictor", options: dict[str, Any]) -> "Writer":
         str(format),
         table,
         run=_run(predictor, options) | {"format": format, "columns": table},
-        versions=_versions() | {"session": predictor.session.describe()},
+        versions=_versions() | {"engine": options["engine"], "session": predictor.describe_session()},
         **{name: options[name] for name in ("resume", "overwrite", "part_rows")},
         **shown,
     )
 
 
-def _run(predictor: "Predictor", options: dict[str, Any]) -> dict[str, Any]:
-    """All that decides the rows, apart from the inputs."""
-    return {
-        "model": predictor.sha256,
-        "manifest": predictor.manifest.to_dict(),
-        "device": predictor.device,
-        "tf32": predictor.session.tf32,
-        "threads": predictor.session.threads,
-        "batch_size": predictor.batch_size,
+def _run(engine: "Engine", options: dict[str, Any]) -> dict[str, Any]:
+    """All that decides the rows, apart from the inputs. The engine is none of it: either may continue the other's."""
+    return engine.describe() | {
         "root": str(options["root"]) if options["root"] else None,
         "all_files": options["all_files"],
     }
@@ -192,36 +159,13 @@ def _progress(reader: "Reader") -> Iterator[Any]:
         yield watch
 
 
-def _describe(predictor: "Predictor") -> str:
-    session = predictor.session
-    if predictor.device == "cpu":
-        where = f"{predictor.workers} runs at once, threads of each: {session.threads}"
-    else:
-        nodes = ", ".join(f"{count} nodes on {provider}" for provider, count in session.placement.items())
-        where = f"GPU {', '.join(map(str, predictor.gpu_ids))}, TF32 {'on' if session.tf32 else 'off'}, {nodes}"
-    chosen = f" (auto: {session.reason})" if session.reason else ""
-    return f"Device {predictor.device}{chosen}; {where}; batch {predictor.batch_size}."
-
-
 def _report(summary: "Summary") -> None:
     counts = ", ".join(f"{code} {count:,}" for code, count in summary.status.most_common())
+    workers = ", ".join(f"{step} {rate:,.1f}" for step, rate in summary.worker_rates.items())
     note(
-        f"{summary.done:,} inputs in {summary.elapsed:,.1f} s, {summary.rate:,.1f} a second, "
-        f"bottleneck {summary.bottleneck}: {counts or 'none'}."
+        f"{summary.done:,} inputs in {summary.elapsed:,.1f} s, {summary.rate:,.1f} a second "
+        f"(one worker: {workers or 'nothing'}), bottleneck {summary.bottleneck}: {counts or 'none'}."
     )
     if summary.skipped:
         skipped = ", ".join(f"{suffix} {count:,}" for suffix, count in summary.skipped.most_common(8))
         note(f"Not taken for pictures, by suffix: {skipped}. `--all-files` takes them.")
-
-
-def _gpu_ids(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"`--gpu-id` is a number, or several: 0,1. Received: {text!r}") from None
-
-
-def _batch_size(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"`--batch-size` is `auto` or a number of at least 1. Received: {text!r}")
-    return int(text)

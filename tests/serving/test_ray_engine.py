@@ -1,0 +1,222 @@
+"""Prediction on Ray, on one machine: rows as of the local engine, whatever dies."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from kerasxfer_serving import Predictor, ray_cluster
+from kerasxfer_serving.commands import main
+from kerasxfer_serving.errors import DeviceError, KerasxferError
+from kerasxfer_serving.inputs import Input
+from kerasxfer_serving.reader import Reader, local_input
+
+pytest.importorskip("ray")
+from kerasxfer_serving.ray_engine import RayPredictor
+
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def ray():
+    with ray_cluster.start(num_cpus=2) as ray:
+        yield ray
+
+
+@pytest.fixture(scope="module")
+def predictor(ray, model):
+    """One engine for all tests: starting processes is most of the time that Ray takes here."""
+    with RayPredictor(ray, model, device="cpu", batch_size=BATCH, num_workers=1) as predictor:
+        yield predictor
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, draw_colours):
+    return list(draw_colours(tmp_path_factory.mktemp("pictures") / "p", 300))
+
+
+def rows(stream):
+    return [row for predictions in stream for row in predictions.rows(2, all_probabilities=True)]
+
+
+@pytest.fixture
+def expected(model):
+    def rows_of_the_local_engine(inputs):
+        return rows(Predictor(model, device="cpu", batch_size=BATCH, threads=1).stream(inputs))
+
+    return rows_of_the_local_engine
+
+
+def command(*arguments, monkeypatch):
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "argv", ["kerasxfer-serving", "predict", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as exit_:
+        return exit_.code or 0
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    return 0
+
+
+def processes(name):
+    return [process for process in psutil.process_iter(["cmdline"]) if name in " ".join(process.info["cmdline"] or ())]
+
+
+def slowly(path, seconds):
+    """A picture that takes its time to be fetched."""
+
+    def open_slowly():
+        time.sleep(seconds)
+        return path
+
+    return Input(path, open_slowly)
+
+
+def killer(path):
+    """A picture that ends the process that decodes it, as a defect in native code does."""
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return Input(path, die)
+
+
+def test_good_odd_and_bad_files_have_the_rows_of_the_local_engine(predictor, pictures, zoo, expected):
+    inputs = [local_input(path) for path in pictures[:100]] + [local_input(str(case.path)) for case in zoo]
+    assert rows(predictor.stream(inputs)) == expected(inputs)
+
+
+def test_files_are_the_same_byte_for_byte(predictor, model, pictures, tmp_path, monkeypatch):
+    folder = Path(pictures[0]).parent
+    common = (model, folder, "--batch-size", BATCH, "--top-k", 3, "--device", "cpu")
+    for name in ("out.csv", "out.parquet"):
+        local, cluster = tmp_path / f"local-{name}", tmp_path / f"ray-{name}"
+        assert command(*common, "-o", local, monkeypatch=monkeypatch) == 0
+        assert command(*common, "-o", cluster, "--engine", "ray", "--num-workers", 1, monkeypatch=monkeypatch) == 0
+        assert local.read_bytes() == cluster.read_bytes()
+
+
+def test_a_run_goes_on_with_either_engine(predictor, model, pictures, tmp_path, monkeypatch):
+    folder = Path(pictures[0]).parent
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join([*pictures[:70], "missing.jpg", *pictures[70:]]))
+    common = (model, listed, "--batch-size", BATCH, "--device", "cpu", "--format", "csv", "--root", folder)
+    assert command(*common, "-o", tmp_path / "whole.csv", monkeypatch=monkeypatch) == 1
+    on_ray = ("--engine", "ray", "--num-workers", 1)
+    for index, engines in enumerate([(on_ray, ()), ((), on_ray)]):
+        out = tmp_path / f"{index}.csv"
+        for engine, more in zip(engines, (("--fail-fast",), ("--resume",)), strict=True):
+            assert command(*common, "-o", out, *engine, *more, monkeypatch=monkeypatch) == 1
+            assert out.exists() == ("--resume" in more)
+        assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert command(*common, "-o", out, *on_ray, "--resume", "--draft", monkeypatch=monkeypatch) == 2
+    listed.write_text("\n".join(pictures))
+    assert command(*common, "-o", out, *on_ray, "--resume", monkeypatch=monkeypatch) == 2
+
+
+def test_pictures_that_kill_are_found_and_nobody_else_suffers(predictor, pictures, expected):
+    deadly = {5, 70, 71}
+    inputs = [(killer if index in deadly else local_input)(path) for index, path in enumerate(pictures[:80])]
+    found = rows(predictor.stream(inputs))
+    assert [row["path"] for row in found] == pictures[:80]
+    assert {index for index, row in enumerate(found) if row["status"] == "worker_died"} == deadly
+    assert found[5]["message"] == f"{pictures[5]!r} ended every process that decoded it"
+    assert found[5]["label"] is None
+    harmless = expected([local_input(path) for path in pictures[:80]])
+    assert [row for index, row in enumerate(found) if index not in deadly] == [
+        row for index, row in enumerate(harmless) if index not in deadly
+    ]
+
+
+@pytest.mark.parametrize("name", ["ray::PredictorWorker", "ray::decode"])
+def test_a_process_that_is_killed_costs_no_row(predictor, pictures, expected, name):
+    inputs = [slowly(path, 0.01) for path in pictures]
+    stream = predictor.stream(inputs)
+    first = next(stream)
+    victims = processes(name)
+    assert victims
+    for victim in victims:
+        victim.kill()
+    assert rows([first, *stream]) == expected([local_input(path) for path in pictures])
+
+
+def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures):
+    taken = itertools.count()
+    stream = predictor.stream(local_input(pictures[next(taken) % 300]) for _ in itertools.count())
+    for _ in range(5):
+        next(stream)
+    time.sleep(1)
+    stream.close()
+    assert next(taken) < 2000
+
+
+def test_urls_and_relative_paths(predictor, pictures, expected, monkeypatch):
+    folder = Path(pictures[0]).parent
+    monkeypatch.chdir(folder)
+    inputs = [*itertools.islice(Reader([f"file://{folder}"]), 70), local_input("00000.png"), local_input("none.png")]
+    assert rows(predictor.stream(inputs)) == expected(inputs)
+
+
+def test_files_that_only_the_driver_has(predictor, pictures, monkeypatch):
+    """A worker in another folder stands for one on another machine: relative paths lead nowhere there."""
+    monkeypatch.chdir(Path(pictures[0]).parent)
+    monkeypatch.setattr("kerasxfer_serving.ray_engine.Path.cwd", lambda: "/proc/self")
+    with pytest.raises(KerasxferError, match=r"does not see '00000.png', which this machine has"):
+        list(predictor.stream([local_input("00000.png")]))
+
+
+def test_a_machine_that_decodes_otherwise_is_noticed(predictor, pictures, monkeypatch):
+    monkeypatch.setattr("kerasxfer_serving.ray_engine.decoder_hash", lambda manifest: "that of another Pillow")
+    with pytest.raises(KerasxferError, match="decodes the golden images otherwise"):
+        list(predictor.stream([local_input(pictures[0])]))
+
+
+def test_a_device_that_no_worker_has(ray, model):
+    from kerasxfer_serving.providers import cuda_devices
+
+    if cuda_devices():
+        pytest.skip("there is a GPU")
+    with pytest.raises(DeviceError, match="`device='cuda'` cannot be had"):
+        RayPredictor(ray, model, device="cuda")
+
+
+def test_a_cluster_without_room(ray, model):
+    with pytest.raises(KerasxferError, match=r"no room for a predictor, which needs \{'CPU': 64\}"):
+        RayPredictor(ray, model, threads=64)
+    with pytest.raises(KerasxferError, match=r"needs \{'GPU': 1.0\}"):
+        RayPredictor(ray, model, gpus_per_worker=1.0)
+
+
+def test_a_model_with_features_and_many_workers_than_pictures(ray, model, pictures):
+    with RayPredictor(ray, model, device="cpu", batch_size=BATCH, features=True, num_workers=1) as predictor:
+        (found,) = predictor.stream([local_input(pictures[0])])
+        assert found.features.shape == (1, 3)
+        assert list(predictor.stream([])) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "ray"], '`--engine ray` needs Ray: `pip install "kerasxfer-serving[ray]"`'),
+        (["--num-workers", "2"], "`--num-workers` needs `--engine ray`"),
+        (["--engine", "ray", "--gpu-id", "1"], "give `--gpus-per-worker`"),
+    ],
+)
+def test_without_ray(model, pictures, arguments, message):
+    code = "import sys; sys.modules['ray'] = None\nfrom kerasxfer_serving.commands import main; main()"
+    call = [sys.executable, "-c", code, "predict", str(model), pictures[0], *arguments]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert message in done.stderr
+    assert done.returncode == 2
+    assert done.stdout == ""
+
+
+def test_the_package_does_not_import_ray():
+    code = "import sys, kerasxfer_serving.pipeline, kerasxfer_serving.ray_engine; sys.exit('ray' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
