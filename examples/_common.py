@@ -1,9 +1,10 @@
-"""What all recipes share: the command line, the pictures, and one way to state a result."""
+"""What all recipes share: the command line, the pictures, the model, and one way to state a result."""
 
 import argparse
 import dataclasses
 import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,87 +15,126 @@ import kerasxfer
 from kerasxfer.demo import draw_folder
 from kerasxfer.export.parity import Accuracy
 
+QUICK = {"backbone": "DemoVGG", "backbone_output": None, "backbone_args": "{}", "weights": "imagenet", "image_size": 32}
 
-def arguments(description: str, *, epochs: int, backbone: str = "VGG16", image_size: int = 150) -> argparse.Namespace:
-    """Read the command line; `--quick` stands for small drawn pictures, the demo's backbone and few epochs."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("data", nargs="?", type=Path, help="folder of class folders; may be left out with --quick")
-    parser.add_argument("--validation", type=Path, help="folder of class folders; a fifth of DATA by default")
-    parser.add_argument("--test", type=Path, help="folder of class folders that no choice has looked at")
-    parser.add_argument("--backbone", default=backbone, help="name in keras.applications (default: %(default)s)")
-    parser.add_argument("--backbone-output", help="inner layer to take features from, e.g. mixed7")
-    parser.add_argument("--backbone-args", default="{}", help='further arguments as YAML, e.g. "{alpha: 0.75}"')
-    parser.add_argument("--weights", default="imagenet", help="`imagenet` or a weights file (default: %(default)s)")
-    parser.add_argument("--image-size", type=int, default=image_size, help="side in pixels (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=epochs, help="default: %(default)s")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the head (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder for curves, caches and models; a temporary one by default")
-    parser.add_argument("--quick", action="store_true", help="a minute on drawn pictures, to see that it works")
+
+def arguments(
+    description: str,
+    *,
+    epochs: int,
+    backbone: str = "VGG16",
+    head: str = "flatten-256",
+    dropout: float = 0.5,
+    optimizer: str = "adam",
+    rate: float = 1e-3,
+    unfreeze: str = "1",
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+) -> argparse.Namespace:
+    """Read the command line; `--quick` stands for a few small drawn pictures, the demo's backbone and one epoch."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("data", nargs="?", type=Path, help="folder of class folders; may be left out with --quick")
+    add("--validation", type=Path, help="folder of class folders; without it, a fifth of DATA")
+    add("--test", type=Path, help="folder of class folders that no choice has looked at")
+    add("--backbone", default=backbone, help="name in keras.applications")
+    add("--backbone-output", help="inner layer to take features from, e.g. mixed7")
+    add("--backbone-args", default="{}", help='further arguments as YAML, e.g. "{alpha: 0.75}"')
+    add("--weights", default="imagenet", help="`imagenet` or a weights file")
+    add("--image-size", type=int, default=150, help="side in pixels")
+    add("--head", default=head, help="`flatten` or `average`, then hidden units")
+    add("--dropout", type=float, default=dropout)
+    add("--optimizer", choices=("adam", "rmsprop", "sgd"), default=optimizer, help="sgd has momentum 0.9")
+    add("--learning-rate", type=float, default=rate, help="of the head")
+    add("--unfreeze", default=unfreeze, help="block to fine-tune from, or how many from the top; where a recipe does")
+    add("--fine-tune-rate", type=float, default=1e-5, help="learning rate from there on")
+    add("--epochs", type=int, default=epochs, help="of each stage")
+    add("--batch-size", type=int, default=32)
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, help="folder for curves, caches and models; without it, a temporary one")
+    add("--quick", action="store_true", help="seconds on drawn pictures, to see that it works")
+    for option, settings in (more or {}).items():
+        add(option, **settings)
     args = parser.parse_args()
     args.out = args.out or Path(tempfile.mkdtemp(prefix="kerasxfer-"))
     args.out.mkdir(parents=True, exist_ok=True)
-    args.backbone_args = yaml.safe_load(args.backbone_args)
     if args.quick:
-        args.backbone, args.backbone_output, args.backbone_args = "DemoVGG", None, {}
-        args.weights, args.image_size, args.epochs = "imagenet", 64, min(args.epochs, 2)
-        args.data = args.data or draw_folder(args.out / "pictures", ("fish", "house"), per_class=30, size=64)
+        vars(args).update(QUICK, epochs=1)
+        for seed, name in enumerate(("data", "test")):
+            pictures = args.out / f"drawn-{name}"
+            vars(args)[name] = vars(args)[name] or draw_folder(pictures, ("fish", "house"), 20, size=32, seed=seed)
     elif args.data is None:
         parser.error("DATA is missing: a folder of class folders (or try --quick)")
+    args.backbone_args = yaml.safe_load(args.backbone_args)
+    args.unfreeze = int(args.unfreeze) if args.unfreeze.isdecimal() else args.unfreeze
     keras.utils.set_random_seed(args.seed)
     return args
 
 
 def folders(args: argparse.Namespace, **options: Any) -> tuple[kerasxfer.ImageFolder, kerasxfer.ImageFolder]:
     """Open training and validation pictures; `options` are the training folder's."""
-    size, seed = (args.image_size, args.image_size), args.seed
+    size = (args.image_size, args.image_size)
+    common: dict[str, Any] = {"batch_size": args.batch_size, "seed": args.seed}
     if args.validation:
-        train = kerasxfer.ImageFolder(args.data, size, seed=seed, **options)
-        return train, kerasxfer.ImageFolder(args.validation, size, shuffle=False)
-    split: dict[str, Any] = {"seed": seed, "validation_split": 0.2}
-    train = kerasxfer.ImageFolder(args.data, size, subset="training", **split, **options)
-    return train, kerasxfer.ImageFolder(args.data, size, subset="validation", shuffle=False, **split)
+        train = kerasxfer.ImageFolder(args.data, size, **common, **options)
+        return train, kerasxfer.ImageFolder(args.validation, size, shuffle=False, **common)
+    common["validation_split"] = 0.2
+    train = kerasxfer.ImageFolder(args.data, size, subset="training", **common, **options)
+    return train, kerasxfer.ImageFolder(args.data, size, subset="validation", shuffle=False, **common)
 
 
-def classifier(args: argparse.Namespace, class_names: list[str], **options: Any) -> keras.Model:
-    """Build the recipe's frozen backbone with a head."""
-    return kerasxfer.image_classifier(
+def classifier(args: argparse.Namespace, class_names: list[str], activation: str | None = None) -> keras.Model:
+    """Build a frozen backbone with a head and compile it: one sigmoid unit for two classes, softmax for more."""
+    model = kerasxfer.image_classifier(
         args.backbone,
         class_names,
         (args.image_size, args.image_size),
         weights=args.weights,
         backbone_output=args.backbone_output,
         backbone_kwargs=args.backbone_args,
-        **options,
+        head=args.head,
+        dropout=args.dropout,
+        activation=activation or ("sigmoid" if len(class_names) == 2 else "softmax"),
     )
+    return compiled(model, args)
+
+
+def compiled(model: keras.Model, args: argparse.Namespace) -> keras.Model:
+    """Compile for whole-number labels."""
+    config = {"learning_rate": args.learning_rate} | ({"momentum": 0.9} if args.optimizer == "sgd" else {})
+    optimizer = keras.optimizers.get({"class_name": args.optimizer, "config": config})
+    loss = "binary_crossentropy" if model.output_shape[-1] == 1 else "sparse_categorical_crossentropy"
+    model.compile(optimizer, loss, metrics=["accuracy"])
+    return model
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a recipe reached on pictures that it was not trained on."""
+    """What a recipe reached on pictures that it was not trained on; `rate` is training pictures a second."""
 
     recipe: str
     accuracy: float
     pictures: int
     seconds: float
+    rate: float
     trained: int
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of the accuracy."""
-        accuracy = Accuracy.of(round(self.accuracy * self.pictures), self.pictures)
-        return accuracy.low, accuracy.high
+    @classmethod
+    def of(cls, recipe: str, model: keras.Model, history: Any, train: Any, validation: Any, seconds: float) -> "Result":
+        """After the last epoch, which is no choice that has looked at the validation pictures."""
+        rate = len(history.epoch) * len(train.paths) / seconds
+        trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+        return cls(recipe, history.history["val_accuracy"][-1], len(validation.paths), seconds, rate, trained)
 
     def __str__(self) -> str:
-        low, high = self.interval
         return (
-            f"{self.recipe}: accuracy {self.accuracy:.3f} (95 %: {low:.3f}–{high:.3f}, {self.pictures} pictures), "
-            f"{self.seconds:.0f} s, {self.trained:,} parameters trained"
+            f"{self.recipe}: accuracy {with_interval(self.accuracy, self.pictures)} on {self.pictures} pictures; "
+            f"{self.seconds:.1f} s, {self.rate:.0f} images/s; {self.trained:,} parameters trained"
         )
 
 
-def result(recipe: str, model: keras.Model, pictures: kerasxfer.ImageFolder, seconds: float) -> Result:
-    """Evaluate a model that took so many seconds to train."""
-    value = float(model.evaluate(pictures, verbose=0, return_dict=True)["accuracy"])
-    trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
-    return Result(recipe, value, len(pictures.paths), seconds, trained)
+def with_interval(accuracy: float, pictures: int) -> str:
+    """Write an accuracy with its 95 % interval."""
+    interval = Accuracy.of(round(accuracy * pictures), pictures)
+    return f"{accuracy:.3f} ({interval.low:.3f}–{interval.high:.3f})"

@@ -4,17 +4,16 @@ import argparse
 import time
 
 import keras
-from _common import Result, arguments, classifier, folders, result
+from _common import Result, arguments, classifier, folders
 
 import kerasxfer
 from kerasxfer.callbacks import SmoothedMetricsLogger
 
 
 def run(args: argparse.Namespace, *, cached: bool = True, name: str = "bottleneck") -> Result:
-    """Train a Flatten–256–dropout head."""
+    """Train the head, by default Flatten–256–dropout–sigmoid."""
     train, validation = folders(args)
-    model = classifier(args, train.class_names, head="flatten-256", dropout=0.5)
-    model.compile(keras.optimizers.Adam(args.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model = classifier(args, train.class_names)
     fit = kerasxfer.BottleneckCache(args.out / "cache").fit if cached else keras.Model.fit
     start = time.perf_counter()
     history = fit(
@@ -27,11 +26,11 @@ def run(args: argparse.Namespace, *, cached: bool = True, name: str = "bottlenec
     )
     seconds = time.perf_counter() - start
     kerasxfer.plot_history(history, args.out / "bottleneck.png", title=f"A head on {args.backbone}")
-    return result(name, model, validation, seconds)
+    return Result.of(name, model, history, train, validation, seconds)
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__, epochs=30)
+    options = arguments(__doc__, epochs=30, rate=1e-4)
     print(run(options, name="first time, with the backbone's one pass"))
     print(run(options, name="again, from the cache"))
     print(f"Curves: {options.out / 'bottleneck.png'}")

@@ -1,6 +1,6 @@
 """From class folders to production: train, export in fp32 and int8, check, predict, benchmark, a Triton repository.
 
-Each step is a command of the two command lines; this script only runs them one after the other and shows them.
+Each step is a command of the two command lines; this script only shows them and runs them one after the other.
 """
 
 import shlex
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from _common import arguments
 
-args = arguments(__doc__ or "", epochs=5)
-run, held_out = args.out / "run", args.validation or args.data
+args = arguments(__doc__ or "", epochs=5, head="average", dropout=0.2)
+run, held_out = args.out / "run", args.validation or args.test or args.data
 
 
 def command(text: str) -> None:
     """Run one command of kerasxfer, which stands beside this Python."""
     print(f"\n$ {text}", flush=True)
     program, *rest = shlex.split(text)
-    subprocess.run([Path(sys.executable).parent / program, *rest], check=True)
+    subprocess.run([str(Path(sys.executable).parent / program), *rest], check=True)
 
 
 def quoted(path: object) -> str:
@@ -33,17 +33,18 @@ if args.backbone_output:
     backbone += f" --backbone-output {args.backbone_output}"
 if args.backbone_args:
     backbone += " --backbone-args " + quoted(",".join(f"{key}={value}" for key, value in args.backbone_args.items()))
+recipe = f"--head {args.head} --dropout {args.dropout} --optimizer {args.optimizer} --epochs {args.epochs}"
 
 command(
-    f"kerasxfer train {data} {validation} {backbone} --epochs {args.epochs} --learning-rate {args.learning_rate} "
-    f"--seed {args.seed} --out {quoted(run)}"
+    f"kerasxfer train {data} {validation} {backbone} {recipe} --learning-rate {args.learning_rate} "
+    f"--cache {out}/cache --seed {args.seed} --out {quoted(run)}"
 )
 command(f"kerasxfer export {quoted(run)} -o {out}/fp32.onnx --check {pictures} --triton {out}/triton")
 command(f"kerasxfer export {quoted(run)} -o {out}/int8.onnx --precision int8 --calibration {data} --check {pictures}")
 command(f"kerasxfer check {out}/int8.onnx --against {quoted(run)} --data {pictures}")
 command(f"kerasxfer-serving predict {out}/int8.onnx {pictures} -o {out}/predictions.csv --top-k 2")
 for precision in ("fp32", "int8"):
-    duration = 1 if args.quick else 10
+    duration = 0.2 if args.quick else 10
     command(
         f"kerasxfer-serving benchmark {out}/{precision}.onnx --data {pictures} --batch-sizes 1,16 "
         f"--duration {duration} -o {out}/{precision}.json"

@@ -3,36 +3,35 @@
 import keras
 from _common import arguments
 
-from kerasxfer import Stage
-from kerasxfer.callbacks import ProgressiveUnfreezing, SmoothedMetricsLogger
+from kerasxfer.callbacks import ProgressiveUnfreezing  # 1: import it
 from kerasxfer.demo.backbone import DemoVGG
 
-args = arguments(__doc__, epochs=3)
-size = (args.image_size, args.image_size)
-load = keras.utils.image_dataset_from_directory
-train = load(args.data, validation_split=0.2, subset="training", seed=1, image_size=size)
-validation = load(args.data, validation_split=0.2, subset="validation", seed=1, image_size=size, shuffle=False)
+args = arguments(__doc__, epochs=5, head="average", dropout=0.3)
+size, load = (args.image_size, args.image_size), keras.utils.image_dataset_from_directory
+split = {"validation_split": 0.2, "seed": args.seed, "image_size": size, "batch_size": args.batch_size}
+train = load(args.data, subset="training", **split)
+validation = load(args.data, subset="validation", shuffle=False, **split)
 
-base = (
-    DemoVGG(input_shape=(*size, 3))
-    if args.quick
-    else keras.applications.VGG16(include_top=False, weights=args.weights, input_shape=(*size, 3))
-)
+if args.quick:  # a stand-in that needs no download
+    base, preprocess = DemoVGG(input_shape=(*size, 3)), keras.applications.mobilenet_v2.preprocess_input
+else:
+    base = keras.applications.VGG16(include_top=False, weights=args.weights, input_shape=(*size, 3))
+    preprocess = keras.applications.vgg16.preprocess_input
 base.trainable = False
 inputs = keras.Input((*size, 3))
-x = (
-    keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
-    if args.quick
-    else keras.applications.vgg16.preprocess_input(inputs)
-)
-x = keras.layers.GlobalAveragePooling2D()(base(x))
-outputs = keras.layers.Dense(len(train.class_names), activation="softmax")(keras.layers.Dropout(0.3)(x))
-model = keras.Model(inputs, outputs)
+x = keras.layers.GlobalAveragePooling2D()(base(preprocess(inputs)))
+x = keras.layers.Dropout(args.dropout)(x)
+model = keras.Model(inputs, keras.layers.Dense(len(train.class_names), activation="softmax")(x))
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
-# Before: model.fit(train, validation_data=validation, epochs=3), then base.trainable = True, compile and fit again.
-stages = [Stage(epochs=args.epochs), Stage("block5", epochs=args.epochs, learning_rate=1e-5)]
-callbacks = [SmoothedMetricsLogger(), ProgressiveUnfreezing(stages)]
-history = model.fit(train, validation_data=validation, epochs=2 * args.epochs, callbacks=callbacks)
+# 2: say what to unfreeze, in place of `base.trainable = True` and a second `compile` and `fit`
+unfreezing = ProgressiveUnfreezing.by_block(model, count=2, head_epochs=args.epochs, epochs=args.epochs)
+history = model.fit(
+    train,
+    validation_data=validation,
+    epochs=3 * args.epochs,  # once for the head, once for each of the two blocks
+    callbacks=[unfreezing],  # 3: pass it on
+)
 
-print({key: [round(value, 3) for value in values] for key, values in history.history.items() if "accuracy" in key})
+for epoch, accuracy in enumerate(history.history["val_accuracy"], 1):
+    print(f"epoch {epoch}: stage {history.history['stage'][epoch - 1]:.0f}, validation accuracy {accuracy:.3f}")

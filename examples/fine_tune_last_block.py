@@ -3,22 +3,20 @@
 import argparse
 import time
 
-import keras
-from _common import Result, arguments, classifier, folders, result
+from _common import Result, arguments, classifier, folders, with_interval
 
 import kerasxfer
 from kerasxfer import Stage
 from kerasxfer.callbacks import ProgressiveUnfreezing, SmoothedMetricsLogger
 
 
-def run(args: argparse.Namespace, *, blocks: int = 1) -> Result:
-    """Train the head for `epochs`, then as long with the topmost blocks."""
+def run(args: argparse.Namespace) -> Result:
+    """Train the head for `epochs`, then as long with `unfreeze`, at the tutorials' small learning rate."""
     train, validation = folders(args)
-    model = classifier(args, train.class_names, dropout=0.4)
-    model.compile(keras.optimizers.Adam(args.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model = classifier(args, train.class_names)
     stages = [
-        Stage(epochs=args.epochs, name="head"),
-        Stage(blocks, epochs=args.epochs, learning_rate="0.1x", warmup=1, restore_best=True, monitor="val_accuracy"),
+        Stage(epochs=args.epochs),
+        Stage(args.unfreeze, epochs=args.epochs, learning_rate=args.fine_tune_rate, warmup=1),
     ]
     unfreezing = ProgressiveUnfreezing(stages)
     unfreezing.plan(model)
@@ -32,14 +30,16 @@ def run(args: argparse.Namespace, *, blocks: int = 1) -> Result:
         callbacks=[SmoothedMetricsLogger(), unfreezing],
     )
     seconds = time.perf_counter() - start
-    kerasxfer.plot_history(history, args.out / "fine-tuned.png", title=f"{args.backbone}: head, then the last block")
+    kerasxfer.plot_history(history, args.out / "fine-tuned.png", title=f"{args.backbone}: head, then {args.unfreeze}")
+    model.save(args.out / "fine-tuned.keras")
     if args.test:
         unseen = kerasxfer.ImageFolder(args.test, (args.image_size, args.image_size), shuffle=False)
-        print(result("on the test folder", model, unseen, seconds))
-    return result("fine-tuned", model, validation, seconds)
+        accuracy = model.evaluate(unseen, verbose=0, return_dict=True)["accuracy"]
+        print(f"On the {len(unseen.paths)} test pictures: accuracy {with_interval(accuracy, len(unseen.paths))}")
+    return Result.of("fine-tuned", model, history, train, validation, seconds)
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__, epochs=5)
+    options = arguments(__doc__, epochs=10, optimizer="rmsprop", rate=1e-4, unfreeze="block5")
     print(run(options))
-    print(f"Curves: {options.out / 'fine-tuned.png'}")
+    print(f"Smoothed curves: {options.out / 'fine-tuned.png'}, model: {options.out / 'fine-tuned.keras'}")

@@ -1,71 +1,78 @@
-"""All recipes on one data set: one table and one figure of accuracy, seconds and parameters trained.
+"""All recipes on one data set: one table and one figure of accuracy, seconds, images/s and parameters trained.
 
-With `--seeds 3` each recipe is repeated; the table then gives the mean and the spread.
+With `--seeds 3` each recipe is repeated, and the table gives mean ± standard deviation. Every result goes to
+`results.jsonl` in the output folder as it comes; the same command goes on where a killed one stopped.
 """
 
 import argparse
 import copy
+import dataclasses
+import json
 import statistics
-import sys
+import time
 
 import keras
 import matplotlib.pyplot as plt
-from _common import Result, arguments
+from _common import Result, arguments, folders, with_interval
 from bottleneck_features import run as bottleneck
 from feature_extraction_with_augmentation import run as augmented
 from fine_tune_last_block import run as fine_tuned
+from kerasxfer_serving import Predictor
 from small_convnet_from_scratch import run as scratch
 
-seeds = int(sys.argv.pop(sys.argv.index("--seeds") + 1)) if "--seeds" in sys.argv else 1
-sys.argv = [word for word in sys.argv if word != "--seeds"]
-args = arguments(__doc__ or "", epochs=5)
+import kerasxfer
 
 
-def with_seed(seed: int) -> argparse.Namespace:
-    """Return the arguments for one repetition."""
-    repeated = copy.copy(args)
-    repeated.seed, repeated.out = seed, args.out / f"seed-{seed}"
-    repeated.out.mkdir(exist_ok=True)
-    keras.utils.set_random_seed(seed)
-    return repeated
+def served(args: argparse.Namespace) -> Result:
+    """Export the fine-tuned model to ONNX and predict the validation folder, from files to answers."""
+    _, pictures = folders(args)
+    kerasxfer.export_onnx(args.out / "fine-tuned.keras", args.out / "model.onnx", class_names=pictures.class_names)
+    with Predictor(args.out / "model.onnx") as predictor:
+        start = time.perf_counter()
+        answers = predictor.predict([pictures.root / path for path in pictures.paths]).labels
+        seconds = time.perf_counter() - start
+    right = sum(answer == pictures.class_names[label] for answer, label in zip(answers, pictures.labels, strict=True))
+    count = len(pictures.paths)
+    return Result("served by ONNX Runtime", right / count, count, seconds, count / seconds, 0)
 
 
-runs: list[list[Result]] = []
-for seed in range(args.seed, args.seed + seeds):
-    options = with_seed(seed)
-    longer = copy.copy(options)
-    longer.epochs = 3 * args.epochs
-    runs.append(
-        [
-            scratch(longer, augmented=False),
-            scratch(longer, augmented=True),
-            bottleneck(options, cached=False, name="bottleneck, without the cache"),
-            bottleneck(options),
-            augmented(options),
-            augmented(options, copies=3),
-            fine_tuned(options),
-        ]
-    )
-
-print("| recipe | accuracy | ± | seconds | parameters trained |\n| --- | --- | --- | --- | --- |")
-table = list(zip(*runs, strict=True))
-for results in table:
-    values = [result.accuracy for result in results]
-    low, high = results[0].interval
-    spread = statistics.stdev(values) if len(values) > 1 else (high - low) / 2
-    seconds = statistics.mean(result.seconds for result in results)
-    mean, first = statistics.mean(values), results[0]
-    print(f"| {first.recipe} | {mean:.3f} | {spread:.3f} | {seconds:.0f} | {first.trained:,} |")
-print(
-    f"\n± is the standard deviation over {seeds} seeds." if seeds > 1 else "\n± is half the 95 % interval of one run."
-)
+RECIPES = {
+    "scratch": lambda args: scratch(args, augmented=False),
+    "scratch-augmented": lambda args: scratch(args, augmented=True),
+    "bottleneck-uncached": lambda args: bottleneck(args, cached=False, name="bottleneck, without the cache"),
+    "bottleneck": bottleneck,
+    "bottleneck-again": lambda args: bottleneck(args, name="bottleneck, again"),
+    "augmented": augmented,
+    "augmented-copies": lambda args: augmented(args, copies=3),
+    "fine-tuned": fine_tuned,
+    "served": served,
+}
+recipes = {"nargs": "+", "choices": RECIPES, "default": list(RECIPES), "help": "which, in which order"}
+args = arguments(__doc__ or "", epochs=5, more={"--seeds": {"type": int, "default": 1}, "--recipes": recipes})
+log = args.out / "results.jsonl"
+runs = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+for seed in range(args.seed, args.seed + args.seeds):
+    options = copy.copy(args)
+    options.seed, options.out = seed, args.out / f"seed-{seed}"
+    options.out.mkdir(exist_ok=True)
+    for name in args.recipes:
+        if not any((run["seed"], run["name"]) == (seed, name) for run in runs):
+            keras.utils.set_random_seed(seed)
+            runs.append({"seed": seed, "name": name, **dataclasses.asdict(RECIPES[name](options))})
+            with log.open("a", encoding="utf-8") as file:
+                print(json.dumps(runs[-1]), file=file)
 
 figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-for results in table:
-    axes.scatter([r.seconds for r in results], [r.accuracy for r in results], label=results[0].recipe)
-axes.set(
-    xscale="log", xlabel="seconds of training", ylabel="validation accuracy", title=f"{args.backbone}, {seeds} seeds"
-)
-axes.legend(fontsize="small")
+print("| recipe | accuracy | seconds | images/s | parameters trained |\n| --- | --- | --- | --- | --- |")
+for title in dict.fromkeys(run["recipe"] for run in runs):
+    same = [run for run in runs if run["recipe"] == title]
+    values, seconds = [run["accuracy"] for run in same], [run["seconds"] for run in same]
+    accuracy = f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(same) > 1 else ""
+    accuracy = accuracy or with_interval(values[0], same[0]["pictures"])
+    rate = statistics.mean(run["rate"] for run in same)
+    print(f"| {title} | {accuracy} | {statistics.mean(seconds):.1f} | {rate:.0f} | {same[0]['trained']:,} |")
+    axes.scatter(seconds, values, label=title)
+axes.set(xscale="log", xlabel="seconds", ylabel="validation accuracy", title=f"{args.backbone}, {args.seeds} seed(s)")
+axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 figure.savefig(args.out / "whole-story.png", dpi=150)
 print(f"Figure: {args.out / 'whole-story.png'}")
