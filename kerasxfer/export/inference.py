@@ -89,8 +89,8 @@ def is_channels_first(model: keras.Model) -> bool:
 def output_kind(model: keras.Model) -> str | None:
     """`"softmax"`, `"sigmoid"` or `"logits"`, by the activation of the last layer; `None` where it has none to ask."""
     layer: Any = model
-    while getattr(layer, "layers", None):
-        layer = layer.layers[-1]
+    while hasattr(layer, "input_shape") and getattr(layer, "layers", None):
+        layer = layer.layers[-1]  # of a subclassed model, which has no `input_shape`, the last one may be any
     layer = getattr(layer, "predictions", layer)
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"

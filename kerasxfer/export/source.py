@@ -83,9 +83,10 @@ def open_source(
     named = tuple(module_of(text) for text in modules)
     import_modules(named)
     if isinstance(model_or_path, keras.Model):
-        _refuse_other_shapes(model_or_path)
-        found = dict([*named, *modules_of(model_or_path)])
-        return Source(model_or_path, None, _digest(model_or_path), modules=tuple(found.items()))
+        model = with_known_input(model_or_path)
+        _refuse_other_shapes(model)
+        found = dict([*named, *modules_of(model)])
+        return Source(model, None, _digest(model), modules=tuple(found.items()))
     file = Path(model_or_path)
     if (file / "model.keras").is_file():
         file = file / "model.keras"
@@ -116,13 +117,25 @@ def read_model(file: Path, *, safe_mode: bool = True) -> keras.Model:
             f"A run folder holds `model.keras`, a SavedModel folder `saved_model.pb`. Received: `{file}`."
         )
     try:
-        return keras.saving.load_model(file, compile=False, safe_mode=safe_mode)
+        return with_known_input(keras.saving.load_model(file, compile=False, safe_mode=safe_mode))
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise ExportError(
             f"Keras cannot read `{file}`: {error}\nFor a custom layer, import its module with `modules=` "
             "(`--import` on the command line); for a `Lambda` layer of your own, allow it with `safe_mode=False` "
             "(`--unsafe`)."
         ) from error
+
+
+def with_known_input(model: keras.Model) -> keras.Model:
+    """A subclassed model as a functional one, on pictures of the size that it was called with; any other as it is."""
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if hasattr(model, "input_shape") or not shape or not isinstance(shape[0], int | None):
+        return model
+    images, weights = keras.Input(tuple(shape[1:])), len(model.weights)
+    functional = keras.Model(images, model(images), name=model.name)
+    if len(model.weights) != weights:
+        raise ExportError(f"`{model.name}` has weights that were never built. Call it on pictures before the export.")
+    return functional
 
 
 def own_answers(model: keras.Model, images: NDArray[np.uint8], preprocessing: str | None) -> NDArray[np.float32]:

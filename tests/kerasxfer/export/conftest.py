@@ -83,6 +83,19 @@ def custom_layers(tmp_path_factory):
             class Drifting(keras.layers.Layer):
                 def call(self, x):
                     return x + SHIFT
+
+            @keras.saving.register_keras_serializable(package="export_test")
+            class Subclassed(keras.Model):
+                def __init__(self, **kwargs):
+                    super().__init__(**kwargs)
+                    drawn = keras.initializers.RandomNormal(0, 0.3, seed=3)
+                    self.head = keras.layers.Dense(3, "softmax", kernel_initializer=drawn)
+                    self.scale = keras.layers.Rescaling(1 / 127.5, -1)
+                    self.conv = keras.layers.Conv2D(8, 3, activation="relu", kernel_initializer=drawn)
+                    self.drop, self.pool = keras.layers.Dropout(0.5), keras.layers.GlobalMaxPooling2D()
+
+                def call(self, x, training=None):
+                    return self.head(self.drop(self.pool(self.conv(self.scale(x))), training=training))
             """
         )
     )

@@ -1,6 +1,7 @@
 """Real conversions, each a TensorFlow process: few models with much in them."""
 
 import hashlib
+import importlib.util
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from kerasxfer_serving.manifest import Manifest
 from kerasxfer_serving.session import open_session
 
 from kerasxfer import export_onnx
+from kerasxfer.export.conversion import require_converter
 from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.export.parity import probabilities_of
 from kerasxfer.export.source import own_answers
@@ -102,6 +104,36 @@ def test_a_conversion_that_goes_wrong_leaves_no_file_and_tells_where(pictures, s
     finally:
         custom_layers.SHIFT = 0.0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("saved", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_subclassed_model_that_was_called(saved, custom_layers, pictures, tmp_path):
+    model = custom_layers.Subclassed()
+    expected = keras.ops.convert_to_numpy(model(pictures.images.astype("float32")))
+    assert np.ptp(expected, axis=0).max() > 0.1
+    source = model
+    if saved:
+        source = tmp_path / "model.keras"
+        model.save(source)
+    exported = export_onnx(source, tmp_path / "model.onnx", modules=[custom_layers.__file__], verbose=False)
+    assert exported.manifest.image_size == pictures.images.shape[1:3]
+    assert exported.parity["fp32"].spread > 0.1
+
+
+def test_a_subclassed_model_without_weights_is_refused(custom_layers, tmp_path):
+    model = custom_layers.Subclassed()
+    with pytest.raises(ExportError, match="Call it once on a batch of pictures"):
+        export_onnx(model, tmp_path / "model.onnx", verbose=False)
+    model.build((None, 8, 8, 3))
+    with pytest.raises(ExportError, match="never built"):
+        export_onnx(model, tmp_path / "model.onnx", verbose=False)
+
+
+def test_missing_packages_are_named_with_the_extra(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else find(name))
+    with pytest.raises(ExportError, match=r'Missing: tf2onnx\. .*"kerasxfer\[export\]"'):
+        require_converter()
 
 
 @pytest.mark.slow
