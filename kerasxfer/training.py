@@ -111,13 +111,14 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
         *([ProgressiveUnfreezing(stages)] if stages else []),
         keras.callbacks.BackupAndRestore(run / "backup"),
     ]
-    fit = BottleneckCache(config.cache).fit if config.cache else keras.Model.fit
+    # What fits and evaluates: `keras.Model` itself, or the cache in its place.
+    runner: Any = BottleneckCache(config.cache) if config.cache else keras.Model
     start = time.perf_counter()
     # `shuffle=False`: the folder has its own order per epoch; Keras would shuffle the batches once more, unseeded.
-    fit(model, training, validation_data=validation, epochs=config.epochs, callbacks=callbacks, shuffle=False)
+    runner.fit(model, training, validation_data=validation, epochs=config.epochs, callbacks=callbacks, shuffle=False)
     seconds = time.perf_counter() - start
     model.save(run / "model.keras")
-    result = model.evaluate(validation, return_dict=True) if validation else {}
+    result = runner.evaluate(model, validation, return_dict=True) if validation else {}
     return _record(run, config, training, validation, seconds=seconds, result=result)
 
 

@@ -110,9 +110,7 @@ class Builder:
         self, source: Source, items: Sequence[Item], size: int, shard: tuple[int, int] | None, advance: Any
     ) -> int:
         """Go through the shards of a plan that depends on the pictures alone, and come back to those others work on."""
-        plan = [items[k : k + size] for k in range(0, len(items), size)]
-        if shard is not None:
-            plan = plan[shard[0] :: shard[1]]
+        plan = shards_of(items, size, shard)
         done = 0
         while plan:
             postponed = []
@@ -223,6 +221,12 @@ def shard_rows(taps: Sequence[Tap], batch_size: int, shard_bytes: int) -> int:
     """Rows of a shard: about `shard_bytes` at the largest boundary, in whole batches."""
     rows = shard_bytes // max(tap.row_bytes for tap in taps)
     return max(1, rows // batch_size) * batch_size
+
+
+def shards_of(items: Sequence[Item], size: int, shard: tuple[int, int] | None = None) -> list[Sequence[Item]]:
+    """The items of each shard, in the plan that all builders share; of `(i, n)` only every n-th from the i-th on."""
+    plan = [items[k : k + size] for k in range(0, len(items), size)]
+    return plan if shard is None else plan[shard[0] :: shard[1]]
 
 
 def items_of(source: Source, copies: int) -> list[Item]:

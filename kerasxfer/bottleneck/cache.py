@@ -11,13 +11,15 @@ import keras
 import numpy as np
 
 from kerasxfer.bottleneck import maintenance
+from kerasxfer.bottleneck.arguments import listed, schedule_of, split, validation_source
+from kerasxfer.bottleneck.builder import items_of
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, Place
 from kerasxfer.bottleneck.job import Job, Settings
 from kerasxfer.bottleneck.measure import faster_with_jit, seconds_per_picture
 from kerasxfer.bottleneck.planner import Plan, parse_bytes, storage_dtype
 from kerasxfer.bottleneck.routing import Router
-from kerasxfer.bottleneck.sources import Source, as_source
+from kerasxfer.bottleneck.sources import as_source
 
 Rows = list[dict[str, Any]]
 
@@ -116,11 +118,13 @@ class BottleneckCache:
         if self.pooled:
             raise ValueError("`pooled` is for `features`. A head that pools is cached after its pooling anyway.")
         if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = _split((x, y, sample_weight), validation_split)
-        callbacks = _as_list(callbacks)
+            (x, y, sample_weight), validation_data = split((x, y, sample_weight), validation_split)
+        callbacks = listed(callbacks)
         source = as_source(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=self.settings.seed)
-        validation = _validation(validation_data, validation_batch_size or batch_size)
-        job = Job(self.settings, model, _schedule(callbacks))
+        validation = None
+        if validation_data is not None:
+            validation = validation_source(validation_data, validation_batch_size or batch_size)
+        job = Job(self.settings, model, schedule_of(callbacks))
         plan = job.plan(source, validation)
         if not source.random_access and not all(stage.cached for stage in plan.stages):
             raise CacheError(
@@ -145,6 +149,42 @@ class BottleneckCache:
                 shuffle=shuffle and isinstance(x, keras.utils.PyDataset), class_weight=class_weight,
                 initial_epoch=initial_epoch, validation_freq=validation_freq,
             )  # fmt: skip
+
+    def evaluate(
+        self, model: keras.Model, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
+        sample_weight: Any = None, steps: int | None = None, callbacks: Any = None, return_dict: bool = False,
+    ) -> Any:  # fmt: skip
+        """Evaluate `model` as `model.evaluate` does, from cached features of what is frozen in it now.
+
+        After `fit` the features of its `validation_data` are there, so this runs only what the last stage trained.
+
+        Args:
+            model: As of `fit`.
+            x: As of `fit`.
+            y: Labels, with an array.
+            batch_size: With an array. Defaults to `None`, 32.
+            verbose: As of `model.evaluate`. Defaults to `"auto"`.
+            sample_weight: With an array. Defaults to `None`.
+            steps: Batches to evaluate. Defaults to `None`, all.
+            callbacks: As of `model.evaluate`. Defaults to `None`.
+            return_dict: As of `model.evaluate`. Defaults to `False`.
+
+        Returns:
+            What `model.evaluate` returns.
+        """
+        source = validation_source((x, y, sample_weight), batch_size)
+        job = Job(self.settings, model)
+        arguments = {"verbose": verbose, "callbacks": callbacks, "return_dict": return_dict}
+        # Augmenting layers at the front let the pictures pass when nothing is trained.
+        stage = job.decide(len(items_of(source, 0)), augmentation=True).stages[0]
+        if not stage.cached:
+            return model.evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, **arguments)
+        feed = FeatureFeed(source, steps=steps)
+        place = self._place(job, stage.boundary.position)
+        router = Router(job.graph, [place], [feed], job.fetch)
+        router.enter(place)
+        with router.routed(model):
+            return model.evaluate(feed, **arguments)
 
     def plan(self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None) -> Plan:
         """Say what would be cached, how large it is, what it gains and why. Nothing is trained or written.
@@ -189,6 +229,35 @@ class BottleneckCache:
         plan = job.plan(source)
         job.build(job.known_beforehand(plan), source, job.copies(source), shard)
         return plan
+
+    def build_on_ray(
+        self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None, *, address: str | None = None,
+        num_workers: int | None = None, gpus_per_worker: float = 0,
+    ) -> Plan:  # fmt: skip
+        """Compute the features of all stages by the workers of a Ray cluster: the same files as `build` writes.
+
+        The directory and the pictures must be on storage that all nodes share, named by absolute paths. A worker or a
+        node that dies costs the shards it was at.
+
+        Args:
+            model: As of `build`; its layers must be Keras' or kerasxfer's, so that the workers can load it.
+            data: An `ImageFolder` or an array.
+            stages: As of `build`. Defaults to `None`.
+            address: Of the cluster, or `"auto"`. Defaults to `None`: the environment variable `RAY_ADDRESS`; without
+                it Ray is started on this machine.
+            num_workers: Parts computed at a time; they divide the cluster's cores. Defaults to `None`, one on each
+                node, or with `gpus_per_worker` as many as there are GPUs for.
+            gpus_per_worker: GPUs that a worker takes. Defaults to `0`.
+
+        Returns:
+            The `Plan` that was carried out.
+        """
+        from kerasxfer.bottleneck.ray_build import build_on_ray
+
+        job = Job(self.settings, model, stages)
+        return build_on_ray(
+            job, as_source(data), address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker
+        )
 
     def features(self, prefix: keras.Model, data: Any) -> FeatureDataset:
         """Features of a data set, for a training loop of your own.
@@ -241,12 +310,15 @@ class BottleneckCache:
         samples = [feed.source.images(np.array([0]), 0 if feed.copies else None) for feed in feeds]
         places = [Place(0, samples[0].shape[1:], np.result_type(*samples), None)]
         for position in plan.positions:
-            tensor = job.graph.cut(position)
-            dtype = storage_dtype(tensor, job.settings.dtype)
-            place = Place(position, tensor.shape[1:], dtype, job.graph.model(position))
+            place = self._place(job, position)
             place.jit_compile = self._jit_compile(job.model, place, feeds[0].source.batch_size, steps)
             places.append(place)
         return places
+
+    def _place(self, job: Job, position: int) -> Place:
+        tensor = job.graph.cut(position)
+        dtype = storage_dtype(tensor, job.settings.dtype)
+        return Place(position, tensor.shape[1:], dtype, job.suffix(position))
 
     def _jit_compile(self, model: keras.Model, place: Place, batch_size: int, steps: int) -> bool | None:
         if isinstance(self.jit_compile, bool):
@@ -264,33 +336,3 @@ class BottleneckCache:
                 f"each of {epochs} epochs would need {epochs}.",
                 file=sys.stderr,
             )
-
-
-def _split(arrays: tuple[Any, Any, Any], share: float) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The last rows for validation, as `fit` divides them."""
-    if not hasattr(arrays[0], "shape"):
-        raise ValueError("`validation_split` needs arrays. Give `validation_data`, or split the `ImageFolder`.")
-    at = int(np.floor(len(arrays[0]) * (1.0 - share)))
-    parts = [None if array is None else (array[:at], array[at:]) for array in arrays]
-    return tuple(p and p[0] for p in parts), tuple(p and p[1] for p in parts)
-
-
-def _validation(data: Any, batch_size: int | None) -> Source | None:
-    if data is None:
-        return None
-    source = as_source(*(data if isinstance(data, tuple | list) else (data,)), batch_size=batch_size)
-    if source.random:
-        raise CacheError("`validation_data` must not be augmented. Received: an augmenting data set.")
-    return source
-
-
-def _schedule(callbacks: Sequence[Any]) -> Sequence[Any] | None:
-    from kerasxfer.callbacks import ProgressiveUnfreezing
-
-    return next((callback.stages for callback in callbacks if isinstance(callback, ProgressiveUnfreezing)), None)
-
-
-def _as_list(callbacks: Any) -> Sequence[Any]:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return list(callbacks.callbacks)
-    return [] if callbacks is None else list(keras.tree.flatten(callbacks))

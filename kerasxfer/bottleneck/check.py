@@ -1,4 +1,9 @@
-"""The proof before each stage: in training mode the prefix gives what is stored, changes nothing and adds no loss."""
+"""The proof before each stage: the prefix gives what is stored, even in training, and the suffix what the model gives.
+
+That proves the gradients too. The suffix is made of the model's own layers on the model's own variables, so its loss is
+the same function of what is trained as the model's, and backpropagation never goes past the boundary: nothing that is
+trained lies before it. (Whether the steps that follow are the same, to the bit, is for the tests to compare.)
+"""
 
 from typing import Any
 
@@ -12,7 +17,7 @@ from kerasxfer.bottleneck.graph import Graph
 _REMEDY = "Train with `model.fit`, or leave the layer that does so out of the frozen part."
 
 
-def check_features(graph: Graph, position: int, images: NDArray[Any], stored: NDArray[Any]) -> None:
+def check_features(graph: Graph, position: int, images: NDArray[Any], stored: NDArray[Any]) -> Any:
     """Compare stored features with those of the prefix as it runs within `fit`.
 
     What a layer of one's own does in training cannot be seen in its configuration; this finds it out.
@@ -22,6 +27,9 @@ def check_features(graph: Graph, position: int, images: NDArray[Any], stored: ND
         position: the boundary.
         images: a few pictures.
         stored: their features in the cache.
+
+    Returns:
+        The features as computed here.
 
     Raises:
         CacheError: If they differ, or if the prefix changes its state or adds a loss in training.
@@ -38,12 +46,39 @@ def check_features(graph: Graph, position: int, images: NDArray[Any], stored: ND
             raise CacheError(f"The frozen part up to `{name}` changes `{variable.path}` in training. {_REMEDY}")
     if losses:
         raise CacheError(f"The frozen part up to `{name}` adds a loss of its own in training. {_REMEDY}")
-    features = keras.ops.convert_to_numpy(outputs).astype("float64")
-    # Eager, compiled and stored results round differently; what is random or batch-dependent differs by far more.
-    tolerance = 1e-2 * max(1e-6, float(np.abs(features).max()))
-    difference = float(np.abs(features - stored).max())
-    if not difference <= tolerance:
+    if difference := _difference(outputs, stored):
         raise CacheError(
-            f"The features at `{name}` are not what the frozen part gives in training: they differ by up to "
-            f"{difference:.3g} at values of up to {np.abs(features).max():.3g}. {_REMEDY}"
+            f"The features at `{name}` are not what the frozen part gives in training: they differ by {difference}. "
+            f"{_REMEDY}"
         )
+    return outputs
+
+
+def check_suffix(model: keras.Model, suffix: keras.Model, images: NDArray[Any], features: Any) -> None:
+    """Compare the answers of a model with those of its suffix, both in inference.
+
+    Args:
+        model: the model.
+        suffix: the model from the boundary on.
+        images: a few pictures.
+        features: what the prefix makes of them.
+
+    Raises:
+        CacheError: If they differ.
+    """
+    answers = (model(keras.ops.convert_to_tensor(images), training=False), suffix(features, training=False))
+    for whole, part in zip(*map(keras.tree.flatten, answers), strict=True):
+        if difference := _difference(whole, keras.ops.convert_to_numpy(part)):
+            raise CacheError(
+                f"Model `{model.name}` does not answer as its layers do when they are called one by one: the answers "
+                f"differ by {difference}. Train with `model.fit`."
+            )
+
+
+def _difference(computed: Any, expected: NDArray[Any]) -> str:
+    """How far two results are apart, empty if that is rounding."""
+    computed = keras.ops.convert_to_numpy(computed).astype("float64")
+    largest = float(np.abs(computed).max())
+    difference = float(np.abs(computed - expected).max())
+    # Eager, compiled and stored results round differently; what is random or batch-dependent differs by far more.
+    return "" if difference <= 1e-2 * max(1e-6, largest) else f"up to {difference:.3g} at values of up to {largest:.3g}"

@@ -12,7 +12,7 @@ import numpy as np
 from kerasxfer.bottleneck import maintenance
 from kerasxfer.bottleneck.boundary import augmenting_steps, refuse_useless, trained_now
 from kerasxfer.bottleneck.builder import Builder, Tap, existing_parent, items_of
-from kerasxfer.bottleneck.check import check_features
+from kerasxfer.bottleneck.check import check_features, check_suffix
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.features import Features
 from kerasxfer.bottleneck.feeding import FeatureFeed
@@ -53,6 +53,7 @@ class Job:
         self.graph = trace(model)
         self.stages = trained_by_stage(model, self.graph, stages)
         self.augmented = augmenting_steps(self.graph)
+        self._suffixes: dict[int, keras.Model] = {}
 
     def copies(self, source: Source) -> int:
         """Copies to cache of a training set; refuses augmentation without copies, and copies without augmentation."""
@@ -74,14 +75,18 @@ class Job:
         """Decide where each stage is cached."""
         copies = self.copies(source)
         rows = len(items_of(source, copies)) + (len(items_of(validation, 0)) if validation else 0)
+        plan = self.decide(rows, augmentation=bool(copies))
+        if not any(stage.boundary.worthwhile for stage in plan.stages):
+            refuse_useless(self.model, plan.stages[0].boundary)
+        return plan
+
+    def decide(self, rows: int, *, augmentation: bool) -> Plan:
+        """The plan for a number of pictures, useful or not."""
         directory = self.settings.directory
         free = shutil.disk_usage(existing_parent(directory)).free
         room = min(self.settings.budget, maintenance.size(directory) + free)
-        plans = plan_stages(
-            self.graph, self.stages, rows, room, storage=self.settings.dtype, augmentation=bool(copies)
-        )  # fmt: skip
-        if not any(plan.boundary.worthwhile for plan in plans):
-            refuse_useless(self.model, plans[0].boundary)
+        storage = self.settings.dtype
+        plans = plan_stages(self.graph, self.stages, rows, room, storage=storage, augmentation=augmentation)
         return Plan(tuple(plans), rows)
 
     def known_beforehand(self, plan: Plan) -> list[int]:
@@ -136,6 +141,12 @@ class Job:
         builder.run(source, copies, shard)
         return taps
 
+    def suffix(self, position: int) -> keras.Model:
+        """The model from a boundary on; always the same one."""
+        if position not in self._suffixes:
+            self._suffixes[position] = self.graph.model(position)
+        return self._suffixes[position]
+
     def fetch(self, feed: FeatureFeed, position: int) -> tuple[str, Features]:
         """Fingerprint and features of a boundary, computed if they are missing or damaged."""
         (tap,) = self.build([position], feed.source, feed.copies)
@@ -148,8 +159,10 @@ class Job:
             features = tap.shelf.open(feed.keys)
         if not self.augmented:  # random layers in front would differ, as they should
             rows = np.arange(min(_CHECKED, len(feed.source.keys)))
-            copy = 0 if feed.copies else None
-            check_features(self.graph, position, feed.source.images(rows, copy), features.read(rows))
+            images = feed.source.images(rows, 0 if feed.copies else None)
+            computed = check_features(self.graph, position, images, features.read(rows))
+            if position < len(self.graph.steps):
+                check_suffix(self.model, self.suffix(position), images, computed)
         return tap.shelf.fingerprint, features
 
 

@@ -1,5 +1,6 @@
 """`kerasxfer cache`: plan, fill, check and clear a directory of cached activations."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,14 @@ BatchSize = Annotated[int, Option(help="Pictures in a batch.")]
 Dtype = Annotated[str | None, Option(help="float16 for half the size, not exact.", show_default=False)]
 Budget = Annotated[str | None, Option(help="Largest size of the folder, e.g. 20GB.", show_default=False)]
 Format = Annotated[_output.Format, Option(help="How the result is printed.")]
+RAY = "On a Ray cluster"
+
+
+class Engine(StrEnum):
+    """Who computes."""
+
+    local = "local"
+    ray = "ray"
 
 
 @app.command()
@@ -49,14 +58,30 @@ def build(
     shard: Annotated[
         str | None, Option(help="i/n, from 0/n to (n-1)/n: this machine's part of the work.", show_default=False)
     ] = None,
+    engine: Annotated[Engine, Option(help="local, or ray: by the workers of a cluster.")] = Engine.local,
+    address: Annotated[
+        str | None, Option(help="Of the Ray cluster, or auto.", rich_help_panel=RAY, show_default=False)
+    ] = None,
+    num_workers: Annotated[
+        int | None,
+        Option(min=1, help="Workers; they divide the cores. Defaults to one a node.", rich_help_panel=RAY,
+               show_default=False),
+    ] = None,
+    gpus_per_worker: Annotated[float, Option(min=0, help="GPUs of each worker.", rich_help_panel=RAY)] = 0,
     resize: Resize = "stretch", interpolation: Interpolation = "bilinear", exif: Exif = "apply",
     batch_size: BatchSize = 32, dtype: Dtype = None, budget: Budget = None, format: Format = _output.Format.text,
 ) -> None:  # fmt: skip
     """Compute the activations of all stages in one pass; what is there already is kept."""
     part = _part(shard)
+    cluster: dict[str, Any] = {"address": address, "num_workers": num_workers, "gpus_per_worker": gpus_per_worker}
+    _check_engine(engine, shard, cluster)
     bottleneck, network = _cache(cache, dtype, budget), _loaded(model)
-    pictures = _folder(data, network, batch_size, resize, interpolation, exif)
-    _print_plan(bottleneck.build(network, pictures, _stages(schedule), shard=part), format)
+    pictures = _folder(data.resolve(), network, batch_size, resize, interpolation, exif)
+    if engine is Engine.ray:
+        done = bottleneck.build_on_ray(network, pictures, _stages(schedule), **cluster)
+    else:
+        done = bottleneck.build(network, pictures, _stages(schedule), shard=part)
+    _print_plan(done, format)
 
 
 @app.command()
@@ -141,6 +166,15 @@ def _part(text: str | None) -> tuple[int, int] | None:
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise UsageError(f"`--shard` must be i/n with i from 0 to n-1, as in 0/4. Received: {text!r}")
     return int(index), int(count)
+
+
+def _check_engine(engine: Engine, shard: str | None, cluster: dict[str, Any]) -> None:
+    """Refuse what another engine takes."""
+    given = [f"--{name.replace('_', '-')}" for name, value in cluster.items() if value]
+    if engine is Engine.local and given:
+        raise UsageError(f"`{given[0]}` needs `--engine ray`. Received: engine=local")
+    if engine is Engine.ray and shard is not None:
+        raise UsageError(f"`--shard` is for builds without Ray, which divides the work itself. Received: {shard!r}")
 
 
 def _brief(row: dict[str, Any]) -> dict[str, Any]:

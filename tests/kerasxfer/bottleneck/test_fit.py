@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kerasxfer
+from kerasxfer.bottleneck import measure
 from kerasxfer.bottleneck.errors import BoundaryError, CacheError
 
 
@@ -222,3 +223,55 @@ def test_pictures_that_change_with_each_reading_are_refused(make_model, arrays, 
 
     with pytest.raises(CacheError, match=r"random augmentation.*copies=K.*plain pictures"):
         kerasxfer.BottleneckCache(tmp_path, verbose=0).fit(make_model(), Noisy(), verbose=0)
+
+
+def test_evaluate_is_that_of_the_model_and_reads_no_pictures(make_model, make_folder, tmp_path):
+    model, validation = make_model(), make_folder(shuffle=False)
+    cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
+    cache.fit(model, make_folder(), validation_data=validation, epochs=1, shuffle=False, verbose=0)
+    expected = model.evaluate(validation, verbose=0, return_dict=True)
+    loads, load = [], validation.load
+    validation.load = lambda rows, epoch=None: loads.extend(rows) or load(rows, epoch)
+    assert cache.evaluate(model, validation, verbose=0, return_dict=True) == pytest.approx(expected, rel=1e-5)
+    assert loads == [0, 1, 2, 3], "the pictures that prove the features"
+    assert model.evaluate(make_folder(shuffle=False), verbose=0, return_dict=True) == pytest.approx(expected, rel=1e-5)
+
+
+def test_evaluate_without_frozen_layers_is_that_of_the_model(make_model, arrays, tmp_path):
+    x, y = arrays
+    model = make_model()
+    for layer in model.layers:
+        layer.trainable = True
+    cache = kerasxfer.BottleneckCache(tmp_path, verbose=0)
+    assert cache.evaluate(model, x, y, steps=2, verbose=0) == model.evaluate(x, y, steps=2, verbose=0)
+    assert cache.list() == []
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has a choice")
+def test_the_faster_jit_compile_is_measured_once(make_model, tmp_path, monkeypatch):
+    model = make_model(jit_compile=True)
+    _, suffix = kerasxfer.split_at_boundary(model)
+    nothing = np.empty((0, *suffix.input_shape[1:]), "float32")
+    seconds = {False: 2.0, True: 1.0}
+    assert measure._training_seconds(suffix, np.zeros((4, *nothing.shape[1:]), "float32"), True) > 0
+    monkeypatch.setattr(measure, "_training_seconds", lambda suffix, batch, jit: seconds[jit])
+    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 8, 100) is True
+    seconds[False] = 0.0
+    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 8, 100) is True, "remembered"
+    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 4, 100) is False
+    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 2, 99) is None, "too short to be worth it"
+    model.jit_compile = False
+    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 2, 100) is None, "the user's word"
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled on PyTorch unless asked for")
+def test_a_given_jit_compile_holds_for_the_fit_alone(make_model, arrays, tmp_path):
+    x, y = arrays
+    seen = []
+    look = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: None)
+    look.on_train_batch_begin = lambda batch, logs=None: seen.append(look.model.jit_compile)
+    model = make_model(jit_compile=True)
+    cache = kerasxfer.BottleneckCache(tmp_path, jit_compile=False, verbose=0)
+    cache.fit(model, x, y, epochs=1, verbose=0, callbacks=[look])
+    assert seen == [False]
+    assert model.jit_compile is True

@@ -14,6 +14,7 @@ from PIL import Image
 
 import kerasxfer
 from kerasxfer.bottleneck.boundary import find_boundary, trained_now
+from kerasxfer.bottleneck.check import check_suffix
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.fingerprint import fingerprint
 from kerasxfer.bottleneck.graph import trace
@@ -244,3 +245,14 @@ def test_a_layer_that_differs_in_training_is_found_out(arrays, tmp_path, how, me
     model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
     with pytest.raises(CacheError, match=rf"{message}.*model.fit"):
         kerasxfer.BottleneckCache(tmp_path, verbose=0).fit(model, x / 255, y, verbose=0)
+
+
+def test_a_suffix_that_answers_otherwise_is_found_out(make_model, arrays):
+    x, _ = arrays
+    model, other = make_model(), make_model()
+    prefix, suffix = kerasxfer.split_at_boundary(model)
+    features = prefix(x[:4])
+    check_suffix(model, suffix, x[:4], features)
+    other.get_layer("dense").set_weights([weights * 1.1 for weights in other.get_layer("dense").get_weights()])
+    with pytest.raises(CacheError, match=r"does not answer as its layers.*model.fit"):
+        check_suffix(other, suffix, x[:4], features)
