@@ -18,6 +18,7 @@ from kerasxfer.bottleneck.check import check_suffix
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.fingerprint import fingerprint
 from kerasxfer.bottleneck.graph import trace
+from kerasxfer.bottleneck.sources import as_source
 
 
 def key(model, **conditions):
@@ -97,6 +98,29 @@ def test_another_resize_or_size_is_another_key(count_builds, make_model):
 
     assert count_builds() == 22
     assert count_builds(policy=ImagePolicy(interpolation="nearest")) == 22
+
+
+def test_pictures_of_another_size_are_other_conditions(make_folder, picture_folder):
+    large = kerasxfer.ImageFolder(picture_folder, (18, 16), 4, seed=3)
+    assert as_source(make_folder()).conditions != as_source(large).conditions
+    assert as_source(make_folder()).conditions == as_source(make_folder(shuffle=False)).conditions
+
+
+def test_a_disk_that_is_too_small_is_known_beforehand(make_model, make_folder, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not permitted")
+    try:
+        cache = kerasxfer.BottleneckCache(disk / "cache", verbose=0)
+        prefix, _ = kerasxfer.split_at_boundary(make_model())
+        with pytest.raises(CacheError, match=r"need .* GB, and .* has .* GB left. Free some space"):
+            cache.features(prefix, make_folder())
+        (stage,) = cache.plan(make_model(), make_folder()).stages
+        assert stage.decision == "don't cache"
+        assert not list(disk.rglob("shard-*"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_nan_names_the_picture(make_folder, tmp_path):

@@ -74,9 +74,26 @@ def test_the_life_of_a_cache(run, model_and_data, tmp_path):
     assert json.loads(run("ls", cache, "--format", "json")[1]) == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_ray_builds_what_the_local_engine_builds(run, model_and_data, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    local, remote, schedule = tmp_path / "local", tmp_path / "remote", ("--schedule", tmp_path / "schedule.yaml")
+    assert run("build", local, *model_and_data, *schedule)[0] == 0
+    code, out, _ = run("build", remote, *model_and_data, *schedule, "--engine", "ray", "--format", "json")
+    assert (code, json.loads(out)["pictures"]) == (0, 6)
+    files = [{p.relative_to(c): p.read_bytes() for p in c.rglob("shard-*")} for c in (local, remote)]
+    assert files[0] == files[1]
+    assert len(files[0]) == 4
+    assert run("verify", remote)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("build", "cache", "model", "data", "--num-workers", "2"), "`--num-workers` needs `--engine ray`"),
+        (("build", "cache", "model", "data", "--engine", "ray", "--shard", "0/2"), "`--shard` is for builds without"),
         (("ls", "nowhere"), "`CACHE` must be a folder"),
         (("plan", "cache", "nowhere.keras", "data"), "`MODEL` must be a `.keras` file"),
         (("build", "cache", "model", "data", "--shard", "3/2"), "`--shard` must be i/n"),
