@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> Result:
         callbacks=[SmoothedMetricsLogger(), unfreezing],
     )
     seconds = time.perf_counter() - start
-    kerasxfer.plot_history(history, args.out / "fine-tuned.png", title=f"{args.backbone}: head, then {args.unfreeze}")
+    kerasxfer.plot_history(history, args.out / "fine-tuned.png", title=f"{args.backbone}: head, then {stages[1].name}")
     model.save(args.out / "fine-tuned.keras")
     if args.test:
         unseen = kerasxfer.ImageFolder(args.test, (args.image_size, args.image_size), shuffle=False)

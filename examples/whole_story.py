@@ -8,12 +8,11 @@ import argparse
 import copy
 import dataclasses
 import json
-import statistics
 import time
 
 import keras
-import matplotlib.pyplot as plt
-from _common import Result, arguments, folders, with_interval
+from _common import Result, arguments, folders
+from _summary import figure, table
 from bottleneck_features import run as bottleneck
 from feature_extraction_with_augmentation import run as augmented
 from fine_tune_last_block import run as fine_tuned
@@ -62,17 +61,6 @@ for seed in range(args.seed, args.seed + args.seeds):
             with log.open("a", encoding="utf-8") as file:
                 print(json.dumps(runs[-1]), file=file)
 
-figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-print("| recipe | accuracy | seconds | images/s | parameters trained |\n| --- | --- | --- | --- | --- |")
-for title in dict.fromkeys(run["recipe"] for run in runs):
-    same = [run for run in runs if run["recipe"] == title]
-    values, seconds = [run["accuracy"] for run in same], [run["seconds"] for run in same]
-    accuracy = f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}" if len(same) > 1 else ""
-    accuracy = accuracy or with_interval(values[0], same[0]["pictures"])
-    rate = statistics.mean(run["rate"] for run in same)
-    print(f"| {title} | {accuracy} | {statistics.mean(seconds):.1f} | {rate:.0f} | {same[0]['trained']:,} |")
-    axes.scatter(seconds, values, label=title)
-axes.set(xscale="log", xlabel="seconds", ylabel="validation accuracy", title=f"{args.backbone}, {args.seeds} seed(s)")
-axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-figure.savefig(args.out / "whole-story.png", dpi=150)
+print(table(runs))
+figure(runs, args.out / "whole-story.png", title=f"{args.backbone}, {args.seeds} seed(s)")
 print(f"Figure: {args.out / 'whole-story.png'}")

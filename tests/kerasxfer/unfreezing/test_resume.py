@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from kerasxfer import Stage
-from kerasxfer.callbacks import ProgressiveUnfreezing
+from kerasxfer import ImageFolder, Stage
+from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch
 
 EPOCHS = 7
 STAGES = [
@@ -80,6 +81,30 @@ def test_a_killed_run_ends_as_the_whole_one(run, weights, same, tmp_path, epoch,
     resumed, rest = run(backup=keras.callbacks.BackupAndRestore(tmp_path / "backup"), first=first)
     assert history["stage"] == [1, 1, 2, 2, 3, 3, 4]
     assert len(rest["stage"]) == EPOCHS - epoch
+    assert tail_equal(history, rest)
+    assert same(weights(whole), weights(resumed))
+
+
+def test_a_killed_run_on_a_seeded_folder_ends_as_the_whole_one(build, pictures, weights, same, tmp_path):
+    for number, (pixels, label) in enumerate(zip(*pictures, strict=True)):
+        path = tmp_path / f"pictures/{int(label[0])}/{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 40 + 128).clip(0, 255).astype("uint8")).save(path)
+
+    def run(*others):
+        folder = ImageFolder(tmp_path / "pictures", (8, 8), batch_size=8, seed=3)
+        model = build(keras.optimizers.Adam(1e-3))
+        callbacks = [SetEpoch(folder), ProgressiveUnfreezing(STAGES, verbose=0), *others]
+        history = model.fit(
+            folder, validation_data=folder, epochs=EPOCHS, verbose=0, shuffle=False, callbacks=callbacks
+        )
+        return model, history.history
+
+    whole, history = run()
+    with pytest.raises(KilledError):
+        run(keras.callbacks.BackupAndRestore(tmp_path / "backup"), Kill(4))
+    resumed, rest = run(keras.callbacks.BackupAndRestore(tmp_path / "backup"))
+    assert len(rest["stage"]) == EPOCHS - 4
     assert tail_equal(history, rest)
     assert same(weights(whole), weights(resumed))
 
