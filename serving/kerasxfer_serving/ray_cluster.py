@@ -5,6 +5,7 @@ Nothing is reported anywhere, no dashboard is started, and what Ray logs goes to
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,18 +58,26 @@ def start(address: str | None = None, *, num_cpus: int | None = None) -> Iterato
     if address == "local":
         options |= {"num_cpus": num_cpus or available_cores(), "include_dashboard": False}
     try:
+        _knock(address)
         ray.init(**options)
-    except (ConnectionError, ValueError) as error:
+    except (ConnectionError, TimeoutError, socket.gaierror, ValueError) as error:
         raise UsageError(
             f"No Ray cluster answers. Received: address={address!r} ({error}). Start one with `ray start --head`, give "
             "its address, or leave out `--address` to use this machine alone."
         ) from error
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # Ray raises bare ones too
         raise KerasxferError(f"Ray cannot be started: {error}") from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """See at once whether anybody listens at `host:port`: Ray would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "://" not in address and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def import_ray() -> Any:

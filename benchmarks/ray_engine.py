@@ -1,0 +1,175 @@
+"""The Ray engine of `predict` against the local one, on the same cores and pictures, and how it scales.
+
+    python benchmarks/ray_engine.py model.onnx PICTURES -o benchmarks/results/ray.md
+
+The two engines alternate within one run and write the same files. Starting Ray and the first predictor is timed apart.
+For scaling, where cores lack, Ray is told of eight GPUs that are not there, and a stage that sleeps stands in for the
+model; listing, decoding, the driver and the writer are the real ones.
+"""
+
+import argparse
+import platform
+import statistics
+import tempfile
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from kerasxfer_serving import Predictor, ray_cluster, ray_pool
+from kerasxfer_serving.pipeline import predict_to
+from kerasxfer_serving.predictions import columns
+from kerasxfer_serving.ray_engine import RayPredictor
+from kerasxfer_serving.ray_workers import PredictorWorker
+from kerasxfer_serving.reader import Reader
+from kerasxfer_serving.threads import available_cores
+from kerasxfer_serving.writer import PartWriter
+from PIL import Image
+
+SLEEP = 0.5
+"""Seconds that a chunk of 64 pictures takes the stage that stands in for the model."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("pictures")
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4, 8])
+    parser.add_argument("--chunks", type=int, default=16, help="for each of the workers that sleep")
+    parser.add_argument("-o", "--out", type=Path, help="appended to")
+    arguments = parser.parse_args()
+    paths = [item.path for item in islice(Reader([arguments.pictures]), arguments.count)]
+    lines = compare(arguments, paths) + (scale(arguments) if arguments.workers else [])
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if arguments.out:
+        with arguments.out.open("a") as file:
+            file.write(text)
+
+
+def compare(arguments: argparse.Namespace, paths: list[str]) -> list[str]:
+    options = {"device": "cpu", "threads": 1, "batch_size": arguments.batch_size}
+    local = Predictor(arguments.model, **options)
+    started = time.perf_counter()
+    with ray_cluster.start() as ray, RayPredictor(ray, arguments.model, **options) as cluster:
+        first = time.perf_counter() - started
+        warm_up(cluster, paths, workers=available_cores())
+        ready = time.perf_counter() - started
+        run(local, paths[:64])
+        rounds = [(run(local, paths), run(cluster, paths)) for _ in range(arguments.repeats)]
+    assert all(mine == theirs for (_, _, mine), (_, _, theirs) in rounds), "the engines' files differ"
+    rates = [[rate for rate, _, _ in of_engine] for of_engine in zip(*rounds, strict=True)]
+    ratio = statistics.median(theirs / mine for mine, theirs in zip(*rates, strict=True))
+    busy = statistics.median(busy for _, (_, busy, _) in rounds)
+    return [
+        f"## {Path(arguments.model).stem}, {len(paths):,} pictures, {available_cores()} cores, {platform.machine()}",
+        "",
+        "| engine | pictures/s, by round | median |",
+        "| --- | --- | --- |",
+        *(
+            f"| {name} | {', '.join(f'{rate:.1f}' for rate in of_engine)} | {statistics.median(of_engine):.1f} |"
+            for name, of_engine in zip(("local", "ray"), rates, strict=True)
+        ),
+        "",
+        f"Ratio Ray / local: **{ratio:.2f}** (median of the rounds; target 0.8). The files are equal byte for byte. "
+        f"Starting Ray and the first predictor: {first:.1f} s; until all predictors were warm: {ready:.1f} s. "
+        f"The driver needed {busy * 1e6:.0f} µs of processor time a picture, listing and writing included.",
+        "",
+    ]
+
+
+def warm_up(cluster: RayPredictor, paths: list[str], *, workers: int) -> None:
+    """Until every predictor is there and has been at work."""
+    while len(cluster._pool.workers) < workers:
+        for _ in cluster.stream(Reader(paths[:256])):
+            pass
+    for _ in cluster.stream(Reader(paths[:256])):
+        pass
+
+
+def run(engine, paths: list[str]) -> tuple[float, float, bytes]:
+    """Pictures per second, processor seconds of this process per picture, and the file written."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.parquet"
+        writer = PartWriter(out, "parquet", columns(engine.manifest.class_names), run={}, versions={})
+        started, busy = time.perf_counter(), time.process_time()
+        summary = predict_to(engine, Reader(paths), writer)
+        seconds, busy = time.perf_counter() - started, time.process_time() - busy
+        return summary.done / seconds, busy / summary.done, out.read_bytes()
+
+
+class SleepingWorker(PredictorWorker):
+    """A predictor that takes as long as a GPU would, and no core."""
+
+    def open(self, *arguments):
+        self._gpu = threading.Lock()
+        return super().open(*arguments)
+
+    def predict(self, paths, *pieces):
+        with self._gpu:
+            time.sleep(SLEEP * len(paths) / 64)
+        return super().predict(paths, *pieces)
+
+
+def scale(arguments: argparse.Namespace) -> list[str]:
+    ray = ray_cluster.import_ray()
+    ray_pool.PredictorWorker = SleepingWorker
+    ray.init(num_cpus=available_cores(), num_gpus=max(arguments.workers), include_dashboard=False, log_to_driver=False)
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "small.png"
+        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(picture)
+        model = tiny_model(Path(folder) / "tiny.onnx")
+        rates = [sleeping_rate(ray, model, str(picture), workers, arguments.chunks) for workers in arguments.workers]
+    ray.shutdown()
+    return [
+        f"## Scaling, simulated: predictors of {64 / SLEEP:.0f} pictures/s, {available_cores()} cores for the rest",
+        "",
+        "| predictors | pictures/s | efficiency (target 0.9) |",
+        "| --- | --- | --- |",
+        *(
+            f"| {workers} | {rate:.0f} | {rate / workers / (rates[0] / arguments.workers[0]):.3f} |"
+            for workers, rate in zip(arguments.workers, rates, strict=True)
+        ),
+        "",
+    ]
+
+
+def sleeping_rate(ray, model: Path, picture: str, workers: int, chunks: int) -> float:
+    options = {"device": "cpu", "batch_size": 64, "num_workers": workers, "gpus_per_worker": 1.0}
+    with RayPredictor(ray, model, **options) as cluster:
+        warm_up(cluster, [picture] * 256, workers=workers)
+        rate, _, _ = run(cluster, [picture] * 64 * chunks * workers)
+        return rate
+
+
+def tiny_model(path: Path) -> Path:
+    """The mean of the picture, as a classifier: next to no arithmetic."""
+    import onnx
+    from kerasxfer_serving.manifest import METADATA_KEY, Manifest
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Softmax", ["mean"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 16, 16, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    manifest = Manifest(class_names=("red", "green", "blue"), image_size=(16, 16))
+    model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
+    onnx.save(model, path)
+    return path
+
+
+if __name__ == "__main__":
+    main()
