@@ -9,6 +9,7 @@ from typing import Any
 from kerasxfer_serving.predictions import OK, Predictions
 
 _BUSY = 0.6
+_NOTICEABLE = 0.2
 
 
 class Summary:
@@ -67,10 +68,14 @@ class Summary:
 
     @property
     def bottleneck(self) -> str:
-        """The step that decides the rate: `"decode"`, `"model"`, `"read"` or `"write"`."""
+        """The step that decides the rate: `"decode"`, `"model"`, `"read"` or `"write"`.
+
+        Or `"waiting"`, where none of them does: for processes to start, for pictures to travel between machines.
+        """
         working = self.seconds["decode"] + self.seconds["model"]
         steps = ("decode", "model") if working > _BUSY * self._workers * self.elapsed else ("read", "write")
-        return max(steps, key=lambda step: self.seconds[step])
+        slowest = max(steps, key=lambda step: self.seconds[step])
+        return slowest if self.seconds[slowest] > _NOTICEABLE * self.elapsed else "waiting"
 
     @property
     def worker_rates(self) -> dict[str, float]:

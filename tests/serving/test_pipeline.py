@@ -103,7 +103,7 @@ def test_a_run_is_written_and_summed_up(predictor, pictures):
     assert seen == [*range(4, 52, 4), 51]
     assert (summary.done, summary.errors, dict(summary.status)) == (51, 1, {"ok": 50, "empty": 1})
     assert writer.ended["skipped"] == {".md": 1}
-    assert writer.ended["bottleneck"] in ("decode", "model", "read", "write")
+    assert writer.ended["bottleneck"] in ("decode", "model", "read", "write", "waiting")
 
 
 def test_a_run_stops_when_too_much_has_failed(predictor, pictures):

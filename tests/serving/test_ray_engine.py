@@ -148,6 +148,28 @@ def test_a_process_that_is_killed_costs_no_row(predictor, pictures, expected, na
     assert rows([first, *stream]) == expected([local_input(path) for path in pictures])
 
 
+@pytest.mark.slow
+def test_a_driver_that_is_killed_goes_on(model, pictures, tmp_path):
+    listed, out = tmp_path / "list.txt", tmp_path / "parts"
+    listed.write_text("\n".join(pictures * 10))
+    call = [sys.executable, "-m", "kerasxfer_serving", "predict", str(model), str(listed), "-o", str(out)]
+    call += ["--format", "csv", "--part-rows", "64", "--batch-size", "8", "--device", "cpu", "--engine", "ray"]
+    driver = subprocess.Popen(call)
+    while not len(list(out.glob("part-*.csv"))) > 2:
+        assert driver.poll() is None
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    before = {path: path.read_bytes() for path in out.glob("part-*.csv")}
+    subprocess.run([*call, "--resume"], check=True)
+    assert all(path.read_bytes() == data for path, data in before.items())
+    subprocess.run(
+        [*call[: call.index("--engine")], "-o", str(tmp_path / "local.csv"), "--batch-size", "8"], check=True
+    )
+    lines = [line for path in sorted(out.glob("part-*.csv")) for line in path.read_text().splitlines()[1:]]
+    assert lines == (tmp_path / "local.csv").read_text().splitlines()[1:]
+
+
 def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures):
     taken = itertools.count()
     stream = predictor.stream(local_input(pictures[next(taken) % 300]) for _ in itertools.count())
