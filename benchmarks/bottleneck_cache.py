@@ -4,8 +4,8 @@
 
 Speed does not depend on what the weights know, so they are random (He), and nothing is downloaded. Every figure is the
 fastest epoch after the one that compiles, each side at its better `jit_compile` setting (TensorFlow; the other backends
-have one). What is cheap is measured on more pictures than what is not, or the few milliseconds that Keras takes to
-begin and end an epoch would be most of a cached one; all figures are per picture. The schedule's gain is calculated
+have one). The head is trained from the cache on more pictures than the rest, or the few milliseconds that Keras takes
+to begin and end an epoch would be most of such an epoch; all figures are per picture. The schedule's gain is calculated
 from the measured epochs and the measured build, which taps both boundaries.
 """
 
@@ -115,14 +115,15 @@ def measure_build(data, directory):
 
 
 def measure(some, many, directory, epochs=10):
-    """Rows of the table. `some` pictures are trained on end to end, `many` are cached."""
+    """Rows of the table. `many` pictures are cached, and the head is trained on them; the rest is done with `some`."""
     build, predict = (seconds / len(many.paths) for seconds in measure_build(many, directory))
     whole, cached = {}, {}
     for stage, trained in STAGES.items():
         seconds, whole_jit = measure_end_to_end(trained, some)
         whole[stage] = seconds / len(some.paths)
-        seconds, memory, cached_jit = measure_cached(trained, many, directory, {"head": 8, "block5": 3}[stage])
-        cached[stage] = seconds / len(many.paths)
+        data, repeats = {"head": (many, 8), "block5": (some, 3)}[stage]
+        seconds, memory, cached_jit = measure_cached(trained, data, directory, repeats)
+        cached[stage] = seconds / len(data.paths)
         target = {"head": 100, "block5": 4.5}[stage]
         yield f"{stage}: end to end, jit_compile={whole_jit}", f"{1 / whole[stage]:.1f} pictures/s", "", ""
         yield f"{stage}: cached, jit_compile={cached_jit}", f"{1 / cached[stage]:.1f} pictures/s", "", ""
@@ -160,8 +161,8 @@ def device():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder of two class folders")
-    parser.add_argument("--pictures", type=int, default=96, help="to train on end to end")
-    parser.add_argument("--cached-pictures", type=int, default=384, help="to cache, and to train on from the cache")
+    parser.add_argument("--pictures", type=int, default=96, help="to train on")
+    parser.add_argument("--cached-pictures", type=int, default=384, help="to cache, and to train the head on")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--out", type=Path, help="Markdown file for the table")
     arguments = parser.parse_args()
@@ -174,7 +175,7 @@ def main():
             for count in (arguments.pictures, arguments.cached_pictures)
         )  # fmt: skip
         where = f"{keras.backend.backend()} on {device()}, {os.cpu_count()} cores, {platform.machine()}"
-        pictures = f"{len(some.paths)} pictures end to end, {len(many.paths)} from the cache"
+        pictures = f"{len(some.paths)} pictures, {len(many.paths)} to cache and for the cached head"
         lines = [f"VGG16 at 150 x 150, {pictures}, batch {some.batch_size}, {where}", ""]
         lines += ["| | measured | ratio | target |", "| --- | --- | --- | --- |"]
         print("\n".join(lines), flush=True)
