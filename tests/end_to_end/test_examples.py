@@ -37,7 +37,7 @@ sys.path.insert(0, examples)
 for name in names:
     folder = Path(out) / Path(name).stem
     sys.argv = [name, "--quick", "--out", str(folder)]
-    printed, error, start = io.StringIO(), None, time.perf_counter()
+    printed, error, start = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), None, time.perf_counter()
     subprocess.run = run_ours_in_this_process
     with contextlib.redirect_stdout(printed):
         try:
@@ -45,7 +45,7 @@ for name in names:
         except BaseException:
             error = traceback.format_exc()
     subprocess.run = run
-    outcome = {"printed": printed.getvalue(), "error": error, "seconds": time.perf_counter() - start}
+    outcome = {"printed": printed.buffer.getvalue().decode(), "error": error, "seconds": time.perf_counter() - start}
     folder.with_suffix(".json").write_text(json.dumps(outcome))
 """
 
