@@ -19,7 +19,6 @@ _MISSING = '`--engine ray` needs Ray: `pip install "kerasxfer-serving[ray]"`.'
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_worker_niceness": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
 }
@@ -93,18 +92,3 @@ def import_ray() -> Any:
     except ImportError:
         raise UsageError(_MISSING) from None
     return ray
-
-
-def import_ray_data() -> Any:
-    """The module `ray.data`, without its progress bars and messages.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    import_ray()
-    try:
-        import ray.data
-    except ImportError:
-        raise UsageError(_MISSING) from None
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    return ray.data

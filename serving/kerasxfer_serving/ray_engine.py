@@ -159,6 +159,8 @@ class _Run:
         finally:
             for ref in (*self._decoding, *self._predicting):
                 self._ray.cancel(ref)
+            for _, worker in self._predicting.values():
+                worker.chunks -= 1
 
     def _take(self) -> bool:
         """Begin with chunks as long as there is room for their pixels; returns whether there was one."""

@@ -178,6 +178,8 @@ def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures
     time.sleep(1)
     stream.close()
     assert next(taken) < 2000
+    again = predictor.stream(local_input(path) for path in pictures)
+    assert sum(map(len, again)) == 300
 
 
 def test_urls_and_relative_paths(predictor, pictures, expected, monkeypatch):
