@@ -146,13 +146,14 @@ def scale(arguments: argparse.Namespace) -> list[str]:
         model = tiny_model(Path(folder) / "tiny.onnx")
         runs = [sleeping_run(ray, model, str(picture), workers, arguments.chunks) for workers in arguments.workers]
     ray.shutdown()
+    one = runs[0][0] / arguments.workers[0]
     return [
         f"## Scaling, simulated: predictors of {64 / SLEEP:.0f} pictures/s, {available_cores()} cores for the rest",
         "",
         "| predictors | pictures/s | efficiency (target 0.9) | driver, processor µs a picture |",
         "| --- | --- | --- | --- |",
         *(
-            f"| {workers} | {rate:.0f} | {rate / workers / (runs[0][0] / arguments.workers[0]):.3f} | {1e6 * driver:.0f} |"
+            f"| {workers} | {rate:.0f} | {rate / workers / one:.3f} | {1e6 * driver:.0f} |"
             for workers, (rate, driver) in zip(arguments.workers, runs, strict=True)
         ),
         "",
