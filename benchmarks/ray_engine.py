@@ -61,7 +61,7 @@ def compare(arguments: argparse.Namespace, paths: list[str]) -> list[str]:
     started = time.perf_counter()
     with ray_cluster.start() as ray, RayPredictor(ray, arguments.model, **options) as cluster:
         first = time.perf_counter() - started
-        warm_up(cluster, paths, workers=available_cores())
+        warm_up(cluster, paths[:256], workers=available_cores())
         ready = time.perf_counter() - started
         run(local, paths[:64])
         rounds = [(run(local, paths), run(cluster, paths)) for _ in range(arguments.repeats)]
@@ -90,9 +90,9 @@ def compare(arguments: argparse.Namespace, paths: list[str]) -> list[str]:
 def warm_up(cluster: RayPredictor, paths: list[str], *, workers: int) -> None:
     """Until every predictor is there and has been at work."""
     while len(cluster._pool.workers) < workers:
-        for _ in cluster.stream(Reader(paths[:256])):
+        for _ in cluster.stream(Reader(paths)):
             pass
-    for _ in cluster.stream(Reader(paths[:256])):
+    for _ in cluster.stream(Reader(paths)):
         pass
 
 
@@ -139,7 +139,13 @@ class SleepingWorker(PredictorWorker):
 def scale(arguments: argparse.Namespace) -> list[str]:
     ray = ray_cluster.import_ray()
     ray_pool.PredictorWorker = SleepingWorker
-    ray.init(num_cpus=available_cores(), num_gpus=max(arguments.workers), include_dashboard=False, log_to_driver=False)
+    ray.init(
+        num_cpus=available_cores(),
+        num_gpus=max(arguments.workers),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "small.png"
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(picture)
@@ -164,7 +170,7 @@ def sleeping_run(ray, model: Path, picture: str, workers: int, chunks: int) -> t
     """Pictures per second, and processor seconds of the driver per picture."""
     options = {"device": "cpu", "batch_size": 64, "num_workers": workers, "gpus_per_worker": 1.0}
     with RayPredictor(ray, model, **options) as cluster:
-        warm_up(cluster, [picture] * 256, workers=workers)
+        warm_up(cluster, [picture] * 128 * workers, workers=workers)
         rate, busy, _ = run(cluster, [picture] * 64 * chunks * workers)
         return rate, busy.driver
 
