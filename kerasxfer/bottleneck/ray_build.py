@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 from kerasxfer_serving import ray_cluster
-from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.errors import KerasxferError, UsageError
 
 from kerasxfer.bottleneck.builder import Item, Tap, items_of, shard_rows, shards_of
 from kerasxfer.bottleneck.errors import CacheError
@@ -134,7 +134,10 @@ def _compute(key: str, shared: list[Any], part: tuple[int, int]) -> int:
     size = shard_rows(taps, work.source.batch_size, work.settings.shard_bytes)
     mine = [item for shard in shards_of(items_of(work.source, copies), size, part) for item in shard]
     missing = _missing(taps, mine)
-    job.build(work.positions, work.source, copies, part)
+    try:
+        job.build(work.positions, work.source, copies, part)
+    except KerasxferError as error:  # not all of them survive the way to another process
+        raise CacheError(str(error)) from None
     return missing
 
 
