@@ -13,13 +13,10 @@ import statistics
 import tempfile
 import threading
 import time
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import psutil
 from kerasxfer_serving import Predictor, ray_cluster, ray_pool
 from kerasxfer_serving.pipeline import predict_to
 from kerasxfer_serving.predictions import columns
@@ -68,20 +65,17 @@ def compare(arguments: argparse.Namespace, paths: list[str]) -> list[str]:
     assert len({written for of_engine in rounds for _, _, written in of_engine}) == 1, "the rows differ"
     rates = [[rate for rate, _, _ in of_engine] for of_engine in zip(*rounds, strict=True)]
     ratio = statistics.median(theirs / mine for mine, theirs in zip(*rates, strict=True))
-    busy = [statistics.median(round_[engine][1].all for round_ in rounds) for engine in (0, 1)]
     return [
         f"## {Path(arguments.model).stem}, {len(paths):,} pictures, {available_cores()} cores, {platform.machine()}",
         "",
-        "| engine | pictures/s, by round | median | processor ms a picture, all processes |",
-        "| --- | --- | --- | --- |",
+        "| engine | pictures/s, by round | median |",
+        "| --- | --- | --- |",
         *(
-            f"| {name} | {', '.join(f'{rate:.1f}' for rate in of_engine)} | {statistics.median(of_engine):.1f} "
-            f"| {1e3 * seconds:.2f} |"
-            for name, of_engine, seconds in zip(("local", "ray"), rates, busy, strict=True)
+            f"| {name} | {', '.join(f'{rate:.1f}' for rate in of_engine)} | {statistics.median(of_engine):.1f} |"
+            for name, of_engine in zip(("local", "ray"), rates, strict=True)
         ),
         "",
-        f"Ratio Ray / local: **{ratio:.2f}** (median of the rounds; target 0.8); by processor time, which other work "
-        f"on the machine disturbs less, {busy[0] / busy[1]:.2f}. The rows are equal byte for byte. "
+        f"Ratio Ray / local: **{ratio:.2f}** (median of the rounds; target 0.8). The rows are equal byte for byte. "
         f"Starting Ray and the first predictor: {first:.1f} s; until all predictors were warm: {ready:.1f} s.",
         "",
     ]
@@ -96,31 +90,15 @@ def warm_up(cluster: RayPredictor, paths: list[str], *, workers: int) -> None:
         pass
 
 
-class Busy(NamedTuple):
-    """Processor seconds of this process, and with all that it started."""
-
-    driver: float
-    all: float
-
-    @classmethod
-    def now(cls) -> "Busy":
-        seconds = []
-        for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                seconds.append(sum(process.cpu_times()[:2]))
-        return cls(seconds[0], sum(seconds))
-
-
-def run(engine, paths: list[str]) -> tuple[float, Busy, bytes]:
-    """Pictures per second, processor seconds per picture, and the file written."""
+def run(engine, paths: list[str]) -> tuple[float, float, bytes]:
+    """Pictures per second, processor seconds of this process per picture, and the file written."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.csv"
         writer = PartWriter(out, "csv", columns(engine.manifest.class_names), run={}, versions={})
-        before, started = Busy.now(), time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         summary = predict_to(engine, Reader(paths), writer)
-        seconds, after = time.perf_counter() - started, Busy.now()
-        busy = Busy(*((late - early) / summary.done for early, late in zip(before, after, strict=True)))
-        return summary.done / seconds, busy, out.read_bytes()
+        seconds, busy = time.perf_counter() - started, time.process_time() - busy
+        return summary.done / seconds, busy / summary.done, out.read_bytes()
 
 
 class SleepingWorker(PredictorWorker):
@@ -172,7 +150,7 @@ def sleeping_run(ray, model: Path, picture: str, workers: int, chunks: int) -> t
     with RayPredictor(ray, model, **options) as cluster:
         warm_up(cluster, [picture] * 128 * workers, workers=workers)
         rate, busy, _ = run(cluster, [picture] * 64 * chunks * workers)
-        return rate, busy.driver
+        return rate, busy
 
 
 def tiny_model(path: Path) -> Path:
