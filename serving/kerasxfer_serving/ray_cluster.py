@@ -44,7 +44,9 @@ def start(address: str | None = None, *, num_cpus: int | None = None) -> Iterato
     Example:
 
     ```python
-    with ray_cluster.start("auto") as ray:
+    from kerasxfer_serving import ray_cluster
+
+    with ray_cluster.start(num_cpus=2) as ray:
         print(ray.cluster_resources())
     ```
     """

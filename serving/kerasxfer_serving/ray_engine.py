@@ -50,7 +50,10 @@ class RayPredictor:
     Example:
 
     ```python
-    with ray_cluster.start() as ray, RayPredictor(ray, "model.onnx") as predictor:
+    from kerasxfer_serving import ray_cluster
+    from kerasxfer_serving.reader import Reader
+
+    with ray_cluster.start(num_cpus=2) as ray, RayPredictor(ray, "model.onnx") as predictor:
         for predictions in predictor.stream(Reader(["photos/"])):
             print(predictions.paths, predictions.labels)
     ```

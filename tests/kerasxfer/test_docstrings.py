@@ -15,8 +15,8 @@ from PIL import Image
 
 import kerasxfer
 
-# An export, a benchmark or thirty epochs: minutes rather than seconds.
-LONG = re.compile(r"model\.onnx|a\.json|epochs=[23]0")
+# An export, a benchmark, a cluster or thirty epochs: minutes rather than seconds.
+LONG = re.compile(r"model\.onnx|a\.json|epochs=[23]0|ray_cluster")
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
