@@ -21,6 +21,8 @@ ray = pytest.importorskip("ray")
 
 STAGES = [Stage(epochs=1), Stage("block3", epochs=1), Stage("block2", epochs=1)]
 WORKER = "ray::kerasxfer cache"
+# Each worker imports the backend anew: in `make test` on the one that starts fastest.
+slow_but_on_one_backend = pytest.mark.slow if keras.backend.backend() != "torch" else lambda test: test
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,6 +52,7 @@ def files(cache):
     return {str(path.relative_to(cache.directory)): path.read_bytes() for path in paths}
 
 
+@slow_but_on_one_backend
 @pytest.mark.timeout(300)
 def test_the_files_are_those_of_a_local_build(make_model, make_folder, make_cache, picture_folder):
     model = make_model(trainable={"dense"})
