@@ -23,6 +23,9 @@ test-all: lint test-serving test-tensorflow test-jax test-torch test-end-to-end
 test-tensorflow test-jax test-torch: test-%: .venv/installed
 	KERAS_BACKEND=$* .venv/bin/python $(PYTEST) $(QUICK) tests/kerasxfer
 
+# JAX's tests spend their time in compiling, not in what is compiled.
+test-jax: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
+
 test-serving: .venv-serving/installed
 	.venv-serving/bin/python $(PYTEST) $(QUICK) tests/serving
 
