@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import onnx
@@ -73,7 +74,9 @@ def pictures(tmp_path_factory):
 def start(model, pictures, out, *options, **process):
     command = [sys.executable, "-m", "kerasxfer_serving", "predict", str(model), str(pictures), "-o", str(out)]
     command += ["--part-rows", "40", "--batch-size", "8", "--device", "cpu", "--top-k", "3", "--all-probabilities"]
-    return subprocess.Popen([*command, *options], stderr=subprocess.PIPE, **process)
+    # A shell's background job ignores SIGINT, and so would whatever it starts.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([*command, *options], stderr=subprocess.PIPE, preexec_fn=listen, **process)
 
 
 def committed(out):
