@@ -56,6 +56,7 @@ def open_page(browser, pages):
 
     def open_page(name, width=1280, scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        context.set_default_navigation_timeout(120_000)  # milliseconds; renderers have low priority on a busy machine
         contexts.append(context)
         page = context.new_page()
         page.said, page.requests = [], []
