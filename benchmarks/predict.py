@@ -201,16 +201,21 @@ def lanes_rate(session, images, lanes: int, seconds: float) -> tuple[int, float,
 
 def end_to_end_rate(predictor, folder: str) -> tuple[int, float, float]:
     """From the folder to the finished CSV file."""
+    return end_to_end(predictor, pictures(folder))[0]
+
+
+def end_to_end(engine, reader) -> tuple[tuple[int, float, float], bytes]:
+    """The rate of an engine from a reader's inputs to a finished CSV file, and what is in it."""
     from kerasxfer_serving.pipeline import predict_to
     from kerasxfer_serving.predictions import columns
     from kerasxfer_serving.writer import PartWriter
 
     with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "out.csv"
         clock = Clock()
-        table = columns(predictor.manifest.class_names)
-        writer = PartWriter(Path(place) / "out.csv", "csv", table, run={}, versions={})
-        summary = predict_to(predictor, pictures(folder), writer)
-        return clock.rate(summary.done)
+        writer = PartWriter(out, "csv", columns(engine.manifest.class_names), run={}, versions={})
+        summary = predict_to(engine, reader, writer)
+        return clock.rate(summary.done), out.read_bytes()
 
 
 def keras_rate(arguments: argparse.Namespace, predictor, mode: str) -> tuple[int, float, float]:

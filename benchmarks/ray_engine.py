@@ -18,14 +18,13 @@ from pathlib import Path
 
 import numpy as np
 from kerasxfer_serving import Predictor, ray_cluster, ray_pool
-from kerasxfer_serving.pipeline import predict_to
-from kerasxfer_serving.predictions import columns
 from kerasxfer_serving.ray_engine import RayPredictor
 from kerasxfer_serving.ray_workers import PredictorWorker
 from kerasxfer_serving.reader import Reader
 from kerasxfer_serving.threads import available_cores
-from kerasxfer_serving.writer import PartWriter
+from onnx_models import Graph
 from PIL import Image
+from predict import end_to_end
 
 SLEEP = 0.5
 """Seconds that a chunk of 64 pictures takes the stage that stands in for the model."""
@@ -92,13 +91,8 @@ def warm_up(cluster: RayPredictor, paths: list[str], *, workers: int) -> None:
 
 def run(engine, paths: list[str]) -> tuple[float, float, bytes]:
     """Pictures per second, processor seconds of this process per picture, and the file written."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out.csv"
-        writer = PartWriter(out, "csv", columns(engine.manifest.class_names), run={}, versions={})
-        started, busy = time.perf_counter(), time.process_time()
-        summary = predict_to(engine, Reader(paths), writer)
-        seconds, busy = time.perf_counter() - started, time.process_time() - busy
-        return summary.done / seconds, busy / summary.done, out.read_bytes()
+    (done, seconds, busy), written = end_to_end(engine, Reader(paths))
+    return done / seconds, busy / done, written
 
 
 class SleepingWorker(PredictorWorker):
@@ -155,27 +149,9 @@ def sleeping_run(ray, model: Path, picture: str, workers: int, chunks: int) -> t
 
 def tiny_model(path: Path) -> Path:
     """The mean of the picture, as a classifier: next to no arithmetic."""
-    import onnx
-    from kerasxfer_serving.manifest import METADATA_KEY, Manifest
-    from onnx import TensorProto, helper
-
-    nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["floats", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Softmax", ["mean"], ["probabilities"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "mean",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 16, 16, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3])],
-        [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    manifest = Manifest(class_names=("red", "green", "blue"), image_size=(16, 16))
-    model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
-    onnx.save(model, path)
-    return path
+    graph = Graph("float32")
+    mean = graph.add("Flatten", [graph.add("GlobalAveragePool", [graph.pixels()])])
+    return graph.save(path, 16, mean, classes=3)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,9 +141,6 @@ class Pool:
         for worker in (*self.workers, *self.opening.values()):
             self._kill(worker)
         self.workers, self.opening = [], {}
-
-    def __iter__(self) -> Iterator[Worker]:
-        return iter(self.workers)
 
     def _open(self, *, tune: bool) -> None:
         worker = Worker(self._actor.remote())
