@@ -1,11 +1,11 @@
 """`kerasxfer cache`: plan, fill, check and clear a directory of cached activations."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands._choices import Engine
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from typer import Argument, Option
 
@@ -31,13 +31,6 @@ Dtype = Annotated[str | None, Option(help="float16 for half the size, not exact.
 Budget = Annotated[str | None, Option(help="Largest size of the folder, e.g. 20GB.", show_default=False)]
 Format = Annotated[_output.Format, Option(help="How the result is printed.")]
 RAY = "On a Ray cluster"
-
-
-class Engine(StrEnum):
-    """Who computes."""
-
-    local = "local"
-    ray = "ray"
 
 
 @app.command()
@@ -170,9 +163,7 @@ def _part(text: str | None) -> tuple[int, int] | None:
 
 def _check_engine(engine: Engine, shard: str | None, cluster: dict[str, Any]) -> None:
     """Refuse what another engine takes."""
-    given = [f"--{name.replace('_', '-')}" for name, value in cluster.items() if value]
-    if engine is Engine.local and given:
-        raise UsageError(f"`{given[0]}` needs `--engine ray`. Received: engine=local")
+    engine.refuse_options_of_ray(**{name: value or None for name, value in cluster.items()})
     if engine is Engine.ray and shard is not None:
         raise UsageError(f"`--shard` is for builds without Ray, which divides the work itself. Received: {shard!r}")
 

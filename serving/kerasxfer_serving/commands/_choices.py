@@ -1,6 +1,9 @@
 """The words that options of the commands take, in one place and without importing what they choose."""
 
 from enum import StrEnum
+from typing import Any
+
+from kerasxfer_serving.errors import UsageError
 
 
 class Device(StrEnum):
@@ -13,10 +16,16 @@ class Device(StrEnum):
 
 
 class Engine(StrEnum):
-    """What predicts."""
+    """What does the work: this process, or the workers of a Ray cluster."""
 
     local = "local"
     ray = "ray"
+
+    def refuse_options_of_ray(self, **options: Any) -> None:
+        """Raise `UsageError` where this is not Ray, and an option that only a cluster has is given."""
+        for name, value in options.items():
+            if self is not Engine.ray and value is not None:
+                raise UsageError(f"`--{name.replace('_', '-')}` needs `--engine ray`. Received: engine={self}")
 
 
 class Table(StrEnum):

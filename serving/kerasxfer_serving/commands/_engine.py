@@ -41,9 +41,7 @@ def open_engine(options: dict[str, Any], reader: "Reader") -> Iterator["Engine"]
             note(_describe_cluster(ray, cluster))
             yield cluster
         return
-    for name in _OF_RAY:
-        if options[name] is not None:
-            raise UsageError(f"`--{name.replace('_', '-')}` needs `--engine ray`.")
+    options["engine"].refuse_options_of_ray(**{name: options[name] for name in _OF_RAY})
     with _open_local(options, reader) as predictor:
         note(_describe(predictor))
         yield predictor

@@ -29,7 +29,6 @@ slow_but_on_one_backend = pytest.mark.slow if keras.backend.backend() != "torch"
 def cluster():
     from kerasxfer_serving import ray_cluster
 
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 starves its workers on a busy machine
     with ray_cluster.start(num_cpus=2):
         yield
 
