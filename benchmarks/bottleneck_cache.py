@@ -70,7 +70,7 @@ def fastest_epoch(fit, epochs):
 def measure_end_to_end(trained, data):
     """Fastest epoch over the settings of `jit_compile`, and the setting."""
     return min(
-        (fastest_epoch(partial(make_model(trained, jit).fit, data, shuffle=False), 2), jit) for jit in settings()
+        (fastest_epoch(partial(make_model(trained, jit).fit, data, shuffle=False), 3), jit) for jit in settings()
     )
 
 
@@ -162,7 +162,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder of two class folders")
     parser.add_argument("--pictures", type=int, default=96, help="to train on")
-    parser.add_argument("--cached-pictures", type=int, default=384, help="to cache, and to train the head on")
+    parser.add_argument("--cached-pictures", type=int, default=1024, help="to cache, and to train the head on")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--out", type=Path, help="Markdown file for the table")
     arguments = parser.parse_args()

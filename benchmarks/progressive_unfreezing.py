@@ -20,7 +20,7 @@ from kerasxfer import BottleneckCache, ImageFolder, Stage, image_classifier, lay
 from kerasxfer.callbacks import ProgressiveUnfreezing
 
 SIZE = (150, 150)
-HEAD_EPOCHS, BLOCK_EPOCHS, HEAD_RATE, BLOCK_RATE = 10, 8, 1e-3, 1e-4
+HEAD_EPOCHS, BLOCK_EPOCHS, HEAD_RATE = 10, 8, 1e-3
 EPOCHS = HEAD_EPOCHS + 2 * BLOCK_EPOCHS
 
 
@@ -28,12 +28,13 @@ EPOCHS = HEAD_EPOCHS + 2 * BLOCK_EPOCHS
 class Backbone:
     name: str
     blocks: tuple[str, str]  # unfrozen one after the other
+    rate: float  # of these blocks
     arguments: dict
 
 
 BACKBONES = {
-    "mobilenet": Backbone("MobileNet", ("block_13", "block_12"), {"backbone_kwargs": {"alpha": 0.75}}),
-    "inception": Backbone("InceptionV3", ("mixed7", "mixed6"), {"backbone_output": "mixed7"}),
+    "mobilenet": Backbone("MobileNet", ("block_13", "block_12"), 1e-4, {"backbone_kwargs": {"alpha": 0.75}}),
+    "inception": Backbone("InceptionV3", ("mixed7", "mixed6"), 1e-5, {"backbone_output": "mixed7"}),
 }
 
 
@@ -41,26 +42,26 @@ def compile_at(model, rate):
     model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
 
 
-def head_alone(model, fit, blocks):
+def head_alone(model, fit, backbone):
     return fit(epochs=EPOCHS)
 
 
-def in_stages(model, fit, blocks):
+def in_stages(model, fit, backbone):
     stages = [
         Stage(epochs=HEAD_EPOCHS),
-        Stage(blocks[0], epochs=BLOCK_EPOCHS, learning_rate=BLOCK_RATE, warmup=1),
-        Stage(blocks[1], epochs=BLOCK_EPOCHS, learning_rate=BLOCK_RATE, layer_decay=0.5),
+        Stage(backbone.blocks[0], epochs=BLOCK_EPOCHS, learning_rate=backbone.rate, warmup=1),
+        Stage(backbone.blocks[1], epochs=BLOCK_EPOCHS, learning_rate=backbone.rate, layer_decay=0.5),
     ]
     return fit(epochs=EPOCHS, callbacks=[ProgressiveUnfreezing(stages, verbose=0)])
 
 
-def naively(model, fit, blocks):
+def naively(model, fit, backbone):
     fit(epochs=HEAD_EPOCHS)
     for block in layer_groups(model).blocks:
-        if block.name in blocks:
+        if block.name in backbone.blocks:
             for layer in block.layers:
                 layer.trainable = True
-    compile_at(model, BLOCK_RATE)
+    compile_at(model, backbone.rate)
     return fit(initial_epoch=HEAD_EPOCHS, epochs=EPOCHS)
 
 
@@ -84,7 +85,7 @@ def run(recipe, backbone, weights, train, validation, cache, seed):
             model, train, validation_data=validation, validation_freq=EPOCHS, shuffle=False, verbose=0, **arguments
         )
 
-    history = RECIPES[recipe](model, fit, backbone.blocks).history
+    history = RECIPES[recipe](model, fit, backbone).history
     return {"accuracy": history["val_accuracy"][-1], "loss": history["val_loss"][-1]}
 
 

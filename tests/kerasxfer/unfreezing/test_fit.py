@@ -1,5 +1,7 @@
 """What holds during one `fit` with stages inside."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -379,3 +381,17 @@ def test_one_line_at_each_transition(build, pictures, capsys):
     assert [line.split(":")[0] for line in lines] == ["Epoch 1", "Epoch 3"]
     assert "stage 2 of 2, 'block3': 149 of" in lines[1]
     assert "frozen" in lines[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile in the tests above")
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_torch_compile_takes_part_in_every_stage(build, pictures, weights):
+    eager, compiled = (build(keras.optimizers.SGD(0.1), jit_compile=jit) for jit in (False, True))
+    for model in (eager, compiled):
+        keras.utils.set_random_seed(2)
+        fit(model, pictures, THREE, shuffle=False)
+    start = weights(build())
+    for key, value in weights(eager).items():
+        np.testing.assert_allclose(weights(compiled)[key], value, atol=1e-4)
+        assert np.array_equal(value, start[key]) == ("block0" in key or "_bn" in key)
