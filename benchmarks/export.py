@@ -125,7 +125,8 @@ def main() -> None:
         measure([row for row in rows if "path" in row], arguments.size, arguments.batch, arguments.rounds)
     print_table(rows)
     if arguments.output:
-        arguments.output.write_text(json.dumps(rows, indent=2))
+        named = [row | ({"path": Path(row["path"]).name} if "path" in row else {}) for row in rows]
+        arguments.output.write_text(json.dumps(named, indent=2) + "\n")
 
 
 if __name__ == "__main__":
