@@ -1,6 +1,9 @@
+import time
+
 import numpy as np
 import onnx
 import pytest
+from kerasxfer_serving.inputs import Input
 from kerasxfer_serving.manifest import METADATA_KEY, Manifest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -88,3 +91,27 @@ def draw_colours(folder, count, seed=0):
 @pytest.fixture(name="draw_colours", scope="session")
 def draw_colours_fixture():
     return draw_colours
+
+
+@pytest.fixture(scope="session")
+def rows():
+    """`rows(stream)`: all rows of a stream of predictions."""
+
+    def read(stream):
+        return [row for predictions in stream for row in predictions.rows(2, all_probabilities=True)]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def slowly():
+    """`slowly(path, seconds)`: a picture that takes its time to be fetched."""
+
+    def delay(path, seconds):
+        def open_slowly():
+            time.sleep(seconds)
+            return path
+
+        return Input(path, open_slowly)
+
+    return delay

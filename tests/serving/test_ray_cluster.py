@@ -1,12 +1,10 @@
 """Prediction on a Ray cluster whose machines come and go: rows as of the local engine."""
 
 import itertools
-import time
 
 import pytest
 from kerasxfer_serving import Predictor, ray_cluster
 from kerasxfer_serving.errors import UsageError
-from kerasxfer_serving.inputs import Input
 from kerasxfer_serving.reader import local_input
 
 pytest.importorskip("ray")
@@ -30,19 +28,7 @@ def cluster(monkeypatch):
     cluster.shutdown()
 
 
-def slowly(path):
-    def open_slowly():
-        time.sleep(0.02)
-        return path
-
-    return Input(path, open_slowly)
-
-
-def rows(stream):
-    return [row for predictions in stream for row in predictions.rows(2, all_probabilities=True)]
-
-
-def test_a_node_removed_and_a_node_added_in_the_middle_of_a_run(cluster, model, tmp_path, draw_colours):
+def test_a_node_removed_and_a_node_added_in_the_middle_of_a_run(cluster, model, tmp_path, draw_colours, rows, slowly):
     pictures, asked, changed = list(draw_colours(tmp_path / "p", 200)), [], []
 
     def until_the_cluster_has_changed():
@@ -50,7 +36,7 @@ def test_a_node_removed_and_a_node_added_in_the_middle_of_a_run(cluster, model, 
             if changed and len(asked) % len(pictures) == 0:
                 return
             asked.append(path)
-            yield slowly(path)
+            yield slowly(path, 0.02)
 
     leaving = cluster.add_node(num_cpus=2)
     with ray_cluster.start() as ray, RayPredictor(ray, model, device="cpu", batch_size=BATCH) as predictor:

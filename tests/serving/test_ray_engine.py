@@ -40,12 +40,8 @@ def pictures(tmp_path_factory, draw_colours):
     return list(draw_colours(tmp_path_factory.mktemp("pictures") / "p", 300))
 
 
-def rows(stream):
-    return [row for predictions in stream for row in predictions.rows(2, all_probabilities=True)]
-
-
 @pytest.fixture
-def expected(model):
+def expected(model, rows):
     def rows_of_the_local_engine(inputs):
         return rows(Predictor(model, device="cpu", batch_size=BATCH, threads=1).stream(inputs))
 
@@ -69,16 +65,6 @@ def processes(name):
     return [process for process in psutil.Process().children(recursive=True) if name in " ".join(process.cmdline())]
 
 
-def slowly(path, seconds):
-    """A picture that takes its time to be fetched."""
-
-    def open_slowly():
-        time.sleep(seconds)
-        return path
-
-    return Input(path, open_slowly)
-
-
 def killer(path):
     """A picture that ends the process that decodes it, as a defect in native code does."""
 
@@ -88,7 +74,7 @@ def killer(path):
     return Input(path, die)
 
 
-def test_good_odd_and_bad_files_have_the_rows_of_the_local_engine(predictor, pictures, zoo, expected):
+def test_good_odd_and_bad_files_have_the_rows_of_the_local_engine(predictor, pictures, zoo, expected, rows):
     inputs = [local_input(path) for path in pictures[:100]] + [local_input(str(case.path)) for case in zoo]
     assert rows(predictor.stream(inputs)) == expected(inputs)
 
@@ -122,7 +108,7 @@ def test_a_run_goes_on_with_either_engine(predictor, model, pictures, tmp_path, 
     assert command(*common, "-o", out, *on_ray, "--resume", monkeypatch=monkeypatch) == 2
 
 
-def test_pictures_that_kill_are_found_and_nobody_else_suffers(predictor, pictures, expected):
+def test_pictures_that_kill_are_found_and_nobody_else_suffers(predictor, pictures, expected, rows):
     deadly = {5, 70, 71}
     inputs = [(killer if index in deadly else local_input)(path) for index, path in enumerate(pictures[:80])]
     found = rows(predictor.stream(inputs))
@@ -137,7 +123,7 @@ def test_pictures_that_kill_are_found_and_nobody_else_suffers(predictor, picture
 
 
 @pytest.mark.parametrize("name", ["ray::PredictorWorker", "ray::decode"])
-def test_a_process_that_is_killed_costs_no_row(predictor, pictures, expected, name):
+def test_a_process_that_is_killed_costs_no_row(predictor, pictures, expected, name, rows, slowly):
     inputs = [slowly(path, 0.01) for path in pictures]
     stream = predictor.stream(inputs)
     first = next(stream)
@@ -183,7 +169,7 @@ def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures
     assert sum(map(len, again)) == 300
 
 
-def test_urls_and_relative_paths(predictor, pictures, expected, monkeypatch):
+def test_urls_and_relative_paths(predictor, pictures, expected, monkeypatch, rows):
     folder = Path(pictures[0]).parent
     monkeypatch.chdir(folder)
     inputs = [*itertools.islice(Reader([f"file://{folder}"]), 70), local_input("00000.png"), local_input("none.png")]
