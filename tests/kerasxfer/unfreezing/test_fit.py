@@ -391,7 +391,7 @@ def test_torch_compile_takes_part_in_every_stage(build, pictures, weights):
     for model in (eager, compiled):
         keras.utils.set_random_seed(2)
         fit(model, pictures, THREE, shuffle=False)
-    start = weights(build())
+    start, after_compiled = weights(build()), weights(compiled)
     for key, value in weights(eager).items():
-        np.testing.assert_allclose(weights(compiled)[key], value, atol=1e-4)
+        np.testing.assert_allclose(after_compiled[key], value, atol=1e-4)
         assert np.array_equal(value, start[key]) == ("block0" in key or "_bn" in key)
