@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from kerasxfer_serving.benchmarking.data import draw_pictures
-from kerasxfer_serving.env import environment
+from kerasxfer_serving.diagnostics.env import environment
 from kerasxfer_serving.images import IMAGE_SUFFIXES, ImagePolicy
 from PIL import Image, ImageOps
 

@@ -128,7 +128,7 @@ def draw(folder: Path, count: int) -> Path:
 
 def machine() -> dict:
     import onnxruntime
-    from kerasxfer_serving.threads import available_cores
+    from kerasxfer_serving.runtime.threads import available_cores
 
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm", "--format=csv,noheader"]
     gpu = subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import kerasxfer
-from kerasxfer.batch_decoder import available_cpus
+from kerasxfer.data.decoding_ahead import available_cpus
 
 
 def bare_pillow(paths: list[Path], size: tuple[int, int], pool: ThreadPoolExecutor) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from kerasxfer_serving.manifest import METADATA_KEY, Manifest
+from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 from onnx import TensorProto, helper, numpy_helper
 
 

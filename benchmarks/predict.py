@@ -72,7 +72,7 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace) -> dict:
     from kerasxfer_serving.predictor import Predictor
-    from kerasxfer_serving.tuning import best_batch_size
+    from kerasxfer_serving.runtime.tuning import best_batch_size
 
     def opened(model: str) -> Predictor:
         predictor = Predictor(model, device=arguments.device, threads=1, batch_size=arguments.batch_size)
@@ -130,7 +130,7 @@ def measure(arguments: argparse.Namespace) -> dict:
 
 
 def pictures(folder: str):
-    from kerasxfer_serving.reader import Reader
+    from kerasxfer_serving.inputs.reader import Reader
 
     return Reader([folder])
 
@@ -155,8 +155,8 @@ def decode_rate(predictor, folder: str) -> tuple[int, float, float]:
 
 def session_rate(arguments: argparse.Namespace, predictor) -> tuple[int, float, float]:
     """The faster of: one run with all cores, and a run per core with one thread each."""
-    from kerasxfer_serving.session import open_session
-    from kerasxfer_serving.threads import available_cores
+    from kerasxfer_serving.runtime.session import open_session
+    from kerasxfer_serving.runtime.threads import available_cores
 
     cores = available_cores()
     shape = (predictor.batch_size, *predictor.manifest.image_size, 3)
@@ -206,9 +206,9 @@ def end_to_end_rate(predictor, folder: str) -> tuple[int, float, float]:
 
 def end_to_end(engine, reader) -> tuple[tuple[int, float, float], bytes]:
     """The rate of an engine from a reader's inputs to a finished CSV file, and what is in it."""
+    from kerasxfer_serving.outputs.predictions import columns
+    from kerasxfer_serving.outputs.writer import PartWriter
     from kerasxfer_serving.pipeline import predict_to
-    from kerasxfer_serving.predictions import columns
-    from kerasxfer_serving.writer import PartWriter
 
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "out.csv"

@@ -17,11 +17,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from kerasxfer_serving import Predictor, ray_cluster, ray_pool
-from kerasxfer_serving.ray_engine import RayPredictor
-from kerasxfer_serving.ray_workers import PredictorWorker
-from kerasxfer_serving.reader import Reader
-from kerasxfer_serving.threads import available_cores
+from kerasxfer_serving import Predictor
+from kerasxfer_serving.cluster import pool as ray_pool
+from kerasxfer_serving.cluster import ray as ray_cluster
+from kerasxfer_serving.cluster.engine import RayPredictor
+from kerasxfer_serving.cluster.workers import PredictorWorker
+from kerasxfer_serving.inputs.reader import Reader
+from kerasxfer_serving.runtime.threads import available_cores
 from onnx_models import Graph
 from PIL import Image
 from predict import end_to_end

@@ -13,7 +13,7 @@ from pathlib import Path
 from kerasxfer.demo import draw_folder
 from kerasxfer.demo.pictures import TASK_CLASSES
 from kerasxfer.report import build_report
-from kerasxfer.training import TrainConfig, train
+from kerasxfer.runs.training import TrainConfig, train
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 import keras
 from _common import arguments
 
+from kerasxfer.backbones.demo_vgg import DemoVGG
 from kerasxfer.callbacks import ProgressiveUnfreezing  # 1: import it
-from kerasxfer.demo.backbone import DemoVGG
 
 args = arguments(__doc__, epochs=5, head="average", dropout=0.3)
 size, load = (args.image_size, args.image_size), keras.utils.image_dataset_from_directory

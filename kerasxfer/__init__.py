@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from kerasxfer import layers as layers
     from kerasxfer.bottleneck.boundary import split_at_boundary as split_at_boundary
     from kerasxfer.bottleneck.cache import BottleneckCache as BottleneckCache
-    from kerasxfer.data import ImageFolder as ImageFolder
+    from kerasxfer.data.image_folder import ImageFolder as ImageFolder
     from kerasxfer.export.convert import export_onnx as export_onnx
-    from kerasxfer.groups import layer_groups as layer_groups
     from kerasxfer.models import image_classifier as image_classifier
     from kerasxfer.plots import plot_history as plot_history
-    from kerasxfer.stages import Stage as Stage
+    from kerasxfer.unfreezing.groups import layer_groups as layer_groups
+    from kerasxfer.unfreezing.stages import Stage as Stage
 
 _HOME = {
     "BottleneckCache": "bottleneck.cache",
-    "ImageFolder": "data",
-    "Stage": "stages",
+    "ImageFolder": "data.image_folder",
+    "Stage": "unfreezing.stages",
     "export_onnx": "export.convert",
     "image_classifier": "models",
-    "layer_groups": "groups",
+    "layer_groups": "unfreezing.groups",
     "plot_history": "plots",
     "split_at_boundary": "bottleneck.boundary",
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from kerasxfer.backbones import load_backbone
+from kerasxfer.backbones.applications import load_backbone
 from kerasxfer.layers.classifier_head import ClassifierHead
 from kerasxfer.layers.preprocess import Preprocess
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kerasxfer.histories import read_history, stage_starts
+from kerasxfer.runs.histories import read_history, stage_starts
 from kerasxfer.smoothing import smooth_curve
 
 History = Mapping[str, Sequence[Any]]

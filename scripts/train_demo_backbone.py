@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from kerasxfer.demo.backbone import WEIGHTS, DemoVGG, preprocess_input
+from kerasxfer.backbones.demo_vgg import WEIGHTS, DemoVGG, preprocess_input
 from kerasxfer.demo.pictures import HARD, SOURCE_CLASSES, draw_picture
 
 SIZE = 48

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from kerasxfer_serving import ray_cluster
+from kerasxfer_serving.cluster import ray as ray_cluster
 from kerasxfer_serving.errors import KerasxferError, UsageError
 
 from kerasxfer.bottleneck.builder import Item, Tap, items_of, shard_rows, shards_of

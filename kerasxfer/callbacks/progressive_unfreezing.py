@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 
-from kerasxfer.stages import Stage
 from kerasxfer.unfreezing.engine import Engine
 from kerasxfer.unfreezing.plan import Plan, plan
 from kerasxfer.unfreezing.schedules import by_block, dump_yaml, load_yaml
+from kerasxfer.unfreezing.stages import Stage
 
 
 class ProgressiveUnfreezing(keras.callbacks.Callback):

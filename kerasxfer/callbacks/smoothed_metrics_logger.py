@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from kerasxfer.callbacks._neighbours import callbacks_of_this_fit, direction, monitored_names, single_metrics
-from kerasxfer.histories import HistoryFiles, Row, stage_starts, to_columns
+from kerasxfer.runs.histories import HistoryFiles, Row, stage_starts, to_columns
 from kerasxfer.smoothing import MovingAverage, batch_values
 
 Logs = dict[str, Any]

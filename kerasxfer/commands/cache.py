@@ -135,7 +135,7 @@ def _loaded(path: Path) -> "keras.Model":
 def _folder(data: Path, model: Any, batch_size: int, resize: str, interpolation: str, exif: str) -> Any:
     from kerasxfer_serving.images import ImagePolicy
 
-    from kerasxfer.data import ImageFolder
+    from kerasxfer.data.image_folder import ImageFolder
 
     try:
         policy = ImagePolicy.from_dict({"interpolation": interpolation, "resize": resize, "exif": exif})

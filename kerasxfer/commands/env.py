@@ -9,8 +9,8 @@ _PACKAGES = ("keras", "tensorflow", "jax", "jaxlib", "torch", "tf2onnx", "h5py",
 def env(format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text) -> None:
     """Versions, Keras backend, devices that really start, and what is wrong with the command that mends it."""
     from kerasxfer_serving.commands.env import show
-    from kerasxfer_serving.doctor import diagnose
-    from kerasxfer_serving.env import versions
+    from kerasxfer_serving.diagnostics.doctor import diagnose
+    from kerasxfer_serving.diagnostics.env import versions
 
     found = diagnose()
     show(found | {"versions": found["versions"] | versions(_PACKAGES), "keras": _keras()}, format)

@@ -6,8 +6,8 @@ from kerasxfer_serving.errors import UsageError
 from typer import Argument, Option
 
 if TYPE_CHECKING:
-    from kerasxfer.image_files import BadImage
-    from kerasxfer.splits import Classes
+    from kerasxfer.data.image_files import BadImage
+    from kerasxfer.data.splits import Classes
 
 
 def split(
@@ -35,7 +35,7 @@ def split(
 
     Example: kerasxfer split PetImages pets --train 1000 --validation 400 --test 500
     """
-    from kerasxfer.splits import draw, find_classes, parse_amount, place, refuse_destination
+    from kerasxfer.data.splits import draw, find_classes, parse_amount, place, refuse_destination
 
     given = {"train": train, "validation": validation, "test": test}
     amounts = {name: parse_amount(f"--{name}", text) for name, text in given.items() if text is not None}
@@ -52,7 +52,7 @@ def split(
 def _take_out_unreadable(source: Path, classes: "Classes") -> "list[BadImage]":
     from rich.progress import track
 
-    from kerasxfer.batch_decoder import check_images
+    from kerasxfer.data.decoding_ahead import check_images
 
     places = [(name, path) for name, pictures in classes.items() for path in pictures]
     paths = [str(classes[name][path].relative_to(source)) for name, path in places]

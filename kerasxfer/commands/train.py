@@ -10,7 +10,7 @@ from typer import Argument, Option
 from kerasxfer.commands import _options
 
 if TYPE_CHECKING:
-    from kerasxfer.training import TrainConfig
+    from kerasxfer.runs.training import TrainConfig
 
 _EPOCHS = 30
 _MODEL, _DATA, _TUNE = "Model", "Pictures", "Fine-tuning"
@@ -78,7 +78,7 @@ def train(
     format: Annotated[_output.Format, Option(help="How the result is printed.")] = _output.Format.text,
 ) -> None:
     """Train a classifier on class folders; write a run folder."""
-    from kerasxfer.training import TrainConfig
+    from kerasxfer.runs.training import TrainConfig
 
     if out is None and not plan:
         raise UsageError("`--out` names the run folder to write; only `--plan` does without.")
@@ -137,7 +137,7 @@ def _total_epochs(stages: list[dict[str, Any]], epochs: int | None) -> int:
 
 
 def _show_plan(config: "TrainConfig", format: _output.Format) -> None:
-    from kerasxfer.training import plan
+    from kerasxfer.runs.training import plan
 
     plans = plan(config)
     if format is _output.Format.json:
@@ -147,7 +147,7 @@ def _show_plan(config: "TrainConfig", format: _output.Format) -> None:
 
 
 def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, format: _output.Format) -> None:
-    from kerasxfer.training import train
+    from kerasxfer.runs.training import train
 
     with contextlib.redirect_stdout(sys.stderr):  # Keras's progress; the result alone is data
         record = train(config, out, resume=resume, overwrite=overwrite)

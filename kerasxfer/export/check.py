@@ -9,11 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.model_file import load_model_file
-from kerasxfer_serving.session import Session
+from kerasxfer_serving.model.model_file import load_model_file
+from kerasxfer_serving.runtime.session import Session
 from numpy.typing import NDArray
 
-from kerasxfer.data import ImageFolder
+from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.file_answers import BATCH, answers, open_file
 from kerasxfer.export.inference import output_kind

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.manifest import PRECISIONS, Manifest
-from kerasxfer_serving.model_file import ModelFile, load_model_file
-from kerasxfer_serving.session import Session
+from kerasxfer_serving.model.manifest import PRECISIONS, Manifest
+from kerasxfer_serving.model.model_file import ModelFile, load_model_file
+from kerasxfer_serving.runtime.session import Session
 from numpy.typing import NDArray
 
 from kerasxfer.export.check import compare_on, labelled_pictures

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import keras
 from kerasxfer_serving import __version__
-from kerasxfer_serving.golden import golden_hashes
+from kerasxfer_serving.image_io.golden import golden_hashes
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.manifest import Manifest
+from kerasxfer_serving.model.manifest import Manifest
 
+from kerasxfer.data.image_files import class_folders
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.graph import FEATURES, INPUT, OUTPUT
 from kerasxfer.export.inference import preprocessing_mode
 from kerasxfer.export.source import Source
-from kerasxfer.image_files import class_folders
 
 UNNAMED = "class_{}"
 

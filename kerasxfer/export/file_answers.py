@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from kerasxfer_serving.session import Session, open_session
+from kerasxfer_serving.runtime.session import Session, open_session
 from numpy.typing import NDArray
 
 from kerasxfer.export.errors import ExportError

@@ -4,7 +4,7 @@ from typing import Any
 
 import onnx
 from kerasxfer_serving import __version__
-from kerasxfer_serving.manifest import METADATA_KEY, Manifest
+from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 
 from kerasxfer.export.channel_order import fold_channel_order
 from kerasxfer.export.errors import ExportError

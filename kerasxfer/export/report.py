@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerasxfer_serving.manifest import Manifest
-from kerasxfer_serving.model_file import ModelFile
+from kerasxfer_serving.model.manifest import Manifest
+from kerasxfer_serving.model.model_file import ModelFile
 
 from kerasxfer.export.parity import Parity
 

@@ -11,8 +11,8 @@ from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 from PIL import Image
 
+from kerasxfer.data.image_files import find_images
 from kerasxfer.export.errors import ExportError
-from kerasxfer.image_files import find_images
 
 
 @dataclass(frozen=True)

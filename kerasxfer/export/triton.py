@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from kerasxfer_serving.model_file import ModelFile
+from kerasxfer_serving.model.model_file import ModelFile
 
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.samples import choose_pictures

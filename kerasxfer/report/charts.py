@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from kerasxfer.histories import stage_starts
 from kerasxfer.plots import curve_names
 from kerasxfer.report.metrics import Evaluation
 from kerasxfer.report.runs import Run
+from kerasxfer.runs.histories import stage_starts
 from kerasxfer.smoothing import smooth_curve
 
 # After Okabe and Ito, so lightened or darkened that each is seen on white and on near-black.

@@ -5,8 +5,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from kerasxfer.histories import stage_starts
 from kerasxfer.report.runs import Run
+from kerasxfer.runs.histories import stage_starts
 
 Facts = dict[str, list[tuple[str, str]]]
 

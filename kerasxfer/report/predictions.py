@@ -12,7 +12,7 @@ from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 
 import kerasxfer.layers  # noqa: F401  registers the layers that the model is loaded with
-from kerasxfer.data import ImageFolder
+from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.report.runs import Run
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from kerasxfer_serving.benchmarking.report import Report
 from kerasxfer_serving.errors import KerasxferError, ModelError
-from kerasxfer_serving.manifest import Manifest
+from kerasxfer_serving.model.manifest import Manifest
 
-from kerasxfer.histories import read_history
+from kerasxfer.runs.histories import read_history
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from kerasxfer import keras_internals as internals
-from kerasxfer.stages import ScheduleError, Stage
 from kerasxfer.unfreezing.rates import number_for, rate_function
 from kerasxfer.unfreezing.resolve import ResolvedStage, flags_of, set_flags, union
+from kerasxfer.unfreezing.stages import ScheduleError, Stage
 from kerasxfer.unfreezing.state import State
 
 

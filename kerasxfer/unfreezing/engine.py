@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from kerasxfer import keras_internals as internals
-from kerasxfer.stages import ScheduleError, Stage
 from kerasxfer.unfreezing.control import Control
 from kerasxfer.unfreezing.rates import check_rates
 from kerasxfer.unfreezing.resolve import ResolvedStage, resolve
+from kerasxfer.unfreezing.stages import ScheduleError, Stage
 from kerasxfer.unfreezing.state import Saved, State
 
 

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from kerasxfer import keras_internals as internals
-from kerasxfer.stages import Stage
 from kerasxfer.unfreezing.rates import check_rates, number_for
 from kerasxfer.unfreezing.resolve import ResolvedStage, resolve, union
+from kerasxfer.unfreezing.stages import Stage
 
 _HEADINGS = ("stage", "trains", "ends", "trainable", "BatchNorm", "learning rate", "optimizer")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from kerasxfer.stages import ScheduleError, Stage
+from kerasxfer.unfreezing.stages import ScheduleError, Stage
 from kerasxfer.unfreezing.state import State
 
 Rate = Callable[[Any, Any], Any]

@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from kerasxfer.groups import LayerGroup, LayerGroups, layer_groups, parts
-from kerasxfer.stages import ScheduleError, Stage
+from kerasxfer.unfreezing.groups import LayerGroup, LayerGroups, layer_groups, parts
 from kerasxfer.unfreezing.selection import blocks_named, listed, select
+from kerasxfer.unfreezing.stages import ScheduleError, Stage
 
 Flags = list[tuple[Any, bool]]
 

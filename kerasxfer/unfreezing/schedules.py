@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from kerasxfer.groups import layer_groups
-from kerasxfer.stages import ScheduleError, Stage
+from kerasxfer.unfreezing.groups import layer_groups
+from kerasxfer.unfreezing.stages import ScheduleError, Stage
 
 
 def load_yaml(source: str | Path) -> list[Stage]:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kerasxfer.groups import LayerGroup, LayerGroups
-from kerasxfer.stages import ScheduleError
+from kerasxfer.unfreezing.groups import LayerGroup, LayerGroups
+from kerasxfer.unfreezing.stages import ScheduleError
 
 
 def select(selection: Any, groups: LayerGroups, argument: str) -> list[Any]:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kerasxfer_serving.benchmarking import benchmark as benchmark
     from kerasxfer_serving.images import ImagePolicy as ImagePolicy
-    from kerasxfer_serving.manifest import Manifest as Manifest
+    from kerasxfer_serving.model.manifest import Manifest as Manifest
     from kerasxfer_serving.predictor import Predictor as Predictor
 
 __version__ = "0.1.0"
 
 _HOME = {
     "ImagePolicy": "images",
-    "Manifest": "manifest",
+    "Manifest": "model.manifest",
     "Predictor": "predictor",
     "benchmark": "benchmarking",
 }

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kerasxfer_serving.decoding import Source, open_image
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.resizing import Interpolation, Resize, draft, pad, shrink
+from kerasxfer_serving.image_io.decoding import Source, open_image
+from kerasxfer_serving.image_io.resizing import Interpolation, Resize, draft, pad, shrink
 
 Exif: TypeAlias = Literal["apply", "ignore"]
 
@@ -165,7 +165,7 @@ def load_image(
 
     Raises:
         ImageError: if the picture cannot be read; `.code` says which kind of bad it is
-            (`kerasxfer_serving.decoding.ERROR_CODES`).
+            (`kerasxfer_serving.image_io.decoding.ERROR_CODES`).
         ValueError: if an argument is none of its choices.
 
     Example:

@@ -7,12 +7,12 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 from kerasxfer_serving.errors import KerasxferError
-from kerasxfer_serving.inputs import Input
-from kerasxfer_serving.predictions import Predictions
+from kerasxfer_serving.inputs.input import Input
+from kerasxfer_serving.inputs.reader import Reader
+from kerasxfer_serving.outputs.predictions import Predictions
+from kerasxfer_serving.outputs.summary import Summary
+from kerasxfer_serving.outputs.writer import Writer
 from kerasxfer_serving.predictor import Predictor
-from kerasxfer_serving.reader import Reader
-from kerasxfer_serving.summary import Summary
-from kerasxfer_serving.writer import Writer
 
 T = TypeVar("T")
 

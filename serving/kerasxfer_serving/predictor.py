@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import ImageError, ModelError
 from kerasxfer_serving.images import DecodedImage
-from kerasxfer_serving.inputs import Input, as_inputs
-from kerasxfer_serving.manifest import Manifest
-from kerasxfer_serving.predictions import Predictions
-from kerasxfer_serving.session import Session, open_session
-from kerasxfer_serving.threads import available_cores
+from kerasxfer_serving.inputs.input import Input, as_inputs
+from kerasxfer_serving.model.manifest import Manifest
+from kerasxfer_serving.outputs.predictions import Predictions
+from kerasxfer_serving.runtime.session import Session, open_session
+from kerasxfer_serving.runtime.threads import available_cores
 
 # A larger batch is no faster on a CPU, where each core runs a batch of its own, and takes more memory.
 _CPU_BATCH = 8
@@ -41,7 +41,8 @@ class Predictor:
         tf32: see `open_session`.
         cache_dir: see `open_session`.
         features: also return the pooled features, the input of the model's last dense layer. Defaults to `False`.
-        manifest: what the model does not say itself, for a model from elsewhere (`kerasxfer_serving.foreign.describe`).
+        manifest: what the model does not say itself, for a model from elsewhere
+            (`kerasxfer_serving.model.foreign.describe`).
             Defaults to the model's own manifest, or the one in `<model>.json`.
         sha256: hash that the file must have. Defaults to `None`, not checked.
 
@@ -76,8 +77,8 @@ class Predictor:
         self._arguments = {name: value for name, value in locals().items() if name != "self"}
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
-        from kerasxfer_serving.foreign import adapt
-        from kerasxfer_serving.model_file import load_model_file
+        from kerasxfer_serving.model.foreign import adapt
+        from kerasxfer_serving.model.model_file import load_model_file
 
         file = load_model_file(model, sha256=sha256)
         self.sha256 = file.sha256

@@ -9,7 +9,7 @@ import pytest
 from kerasxfer_serving import Manifest, Predictor
 
 from kerasxfer.demo.pictures import TASK_CLASSES
-from kerasxfer.histories import read_history
+from kerasxfer.runs.histories import read_history
 
 
 def demo(*arguments, **environment):

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import onnx
 import pytest
-from kerasxfer_serving.manifest import METADATA_KEY, Manifest
+from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 

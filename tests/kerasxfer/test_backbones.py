@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasxfer.backbones import WeightsError, load_backbone
+from kerasxfer.backbones.applications import WeightsError, load_backbone
 
 SHAPE = (32, 32, 3)
 
@@ -62,7 +62,7 @@ def test_what_the_application_refuses_is_not_about_the_weights(mobilenet, tmp_pa
 
 
 OUT_OF_REACH = """
-from kerasxfer.backbones import WeightsError, load_backbone
+from kerasxfer.backbones.applications import WeightsError, load_backbone
 try:
     load_backbone("MobileNetV2", (96, 96, 3), "imagenet", {"alpha": 0.35})
 except WeightsError as error:

@@ -7,7 +7,7 @@ from kerasxfer_serving.images import IMAGE_SUFFIXES
 from PIL import Image
 
 from kerasxfer import ImageFolder
-from kerasxfer.image_files import UnreadableImagesError
+from kerasxfer.data.image_files import UnreadableImagesError
 from kerasxfer.layers import Augmentation
 
 COUNTS = {"ant": 7, "bee": 5, "cat": 9}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kerasxfer_serving.errors import KerasxferError
 
-from kerasxfer.histories import HistoryFiles, read_history, stage_starts, write_csv
+from kerasxfer.runs.histories import HistoryFiles, read_history, stage_starts, write_csv
 
 
 def test_a_table_comes_back_with_every_digit(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from kerasxfer import plot_history
-from kerasxfer.histories import write_csv
+from kerasxfer.runs.histories import write_csv
 from kerasxfer.smoothing import smooth_curve
 
 HISTORY = {

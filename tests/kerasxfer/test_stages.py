@@ -5,7 +5,7 @@ import pytest
 from kerasxfer_serving.errors import UsageError
 
 from kerasxfer import Stage
-from kerasxfer.stages import ScheduleError
+from kerasxfer.unfreezing.stages import ScheduleError
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from kerasxfer_serving.errors import KerasxferError, UsageError
 from PIL import Image
 
 from kerasxfer.data import ImageFolder
-from kerasxfer.training import TrainConfig, compiled_model, datasets, plan, train
+from kerasxfer.runs.training import TrainConfig, compiled_model, datasets, plan, train
 
 
 @pytest.fixture(scope="module")

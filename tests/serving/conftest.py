@@ -3,8 +3,8 @@ import time
 import numpy as np
 import onnx
 import pytest
-from kerasxfer_serving.inputs import Input
-from kerasxfer_serving.manifest import METADATA_KEY, Manifest
+from kerasxfer_serving.inputs.input import Input
+from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 

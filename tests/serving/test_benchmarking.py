@@ -11,9 +11,9 @@ from kerasxfer_serving.benchmarking.data import draw_pictures, open_pictures
 from kerasxfer_serving.benchmarking.measuring import Measurement, Repeat
 from kerasxfer_serving.benchmarking.report import ReportError
 from kerasxfer_serving.benchmarking.tables import figures, headlines
-from kerasxfer_serving.decoding import ERROR_CODES
 from kerasxfer_serving.errors import ModelError, UsageError
-from kerasxfer_serving.golden import golden_hashes
+from kerasxfer_serving.image_io.decoding import ERROR_CODES
+from kerasxfer_serving.image_io.golden import golden_hashes
 from kerasxfer_serving.images import load_image
 from PIL import Image
 

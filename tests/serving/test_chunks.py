@@ -2,10 +2,10 @@ import pickle
 import zipfile
 
 import pytest
-from kerasxfer_serving import chunks
+from kerasxfer_serving.cluster import chunks
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.inputs import failed_input, given_input, size_of
-from kerasxfer_serving.reader import Reader, local_input
+from kerasxfer_serving.inputs.input import failed_input, given_input, size_of
+from kerasxfer_serving.inputs.reader import Reader, local_input
 
 
 def inputs(count, size=10):

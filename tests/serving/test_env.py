@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from kerasxfer_serving.doctor import CHECKS, CPU_COMMAND, GPU_COMMAND, Facts, diagnose, problems
-from kerasxfer_serving.env import environment, loaded_cuda, versions
-from kerasxfer_serving.provider_probe import probe
+from kerasxfer_serving.diagnostics.doctor import CHECKS, CPU_COMMAND, GPU_COMMAND, Facts, diagnose, problems
+from kerasxfer_serving.diagnostics.env import environment, loaded_cuda, versions
+from kerasxfer_serving.runtime.probe import probe
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 STARTS, FAILS = (

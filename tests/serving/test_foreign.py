@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from kerasxfer_serving import ImagePolicy, Manifest, Predictor
 from kerasxfer_serving.errors import ModelError
-from kerasxfer_serving.foreign import describe, read_labels, unique_names
-from kerasxfer_serving.model_file import load_model_file
+from kerasxfer_serving.model.foreign import describe, read_labels, unique_names
+from kerasxfer_serving.model.model_file import load_model_file
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 8, 10, 3), dtype=np.uint8)
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

@@ -1,7 +1,7 @@
 import pytest
-from kerasxfer_serving.golden import changed, golden_hashes
+from kerasxfer_serving.image_io.golden import changed, golden_hashes
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.manifest import Manifest
+from kerasxfer_serving.model.manifest import Manifest
 
 
 def manifest(**golden):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.image_io.resizing import draft
 from kerasxfer_serving.images import ImagePolicy, load_image
-from kerasxfer_serving.resizing import draft
 from PIL import Image, ImageFile, ImageOps
 
 BILINEAR = Image.Resampling.BILINEAR

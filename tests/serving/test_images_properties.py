@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from kerasxfer_serving.decoding import ERROR_CODES
 from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.image_io.decoding import ERROR_CODES
 from kerasxfer_serving.images import ImagePolicy
 from PIL import Image
 

@@ -5,7 +5,7 @@ import sys
 
 import onnx
 import pytest
-from kerasxfer_serving.manifest import METADATA_KEY, Manifest
+from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 
 
 def inspect(*arguments):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kerasxfer_serving import ImagePolicy
 from kerasxfer_serving.errors import ModelError
-from kerasxfer_serving.manifest import Manifest
+from kerasxfer_serving.model.manifest import Manifest
 
 SMALL = {"class_names": ["cats", "dogs"], "image_size": [150, 200]}
 FULL = Manifest(

@@ -5,8 +5,8 @@ import numpy as np
 import onnx
 import pytest
 from kerasxfer_serving.errors import ModelError
-from kerasxfer_serving.manifest import METADATA_KEY
-from kerasxfer_serving.model_file import load_model_file
+from kerasxfer_serving.model.manifest import METADATA_KEY
+from kerasxfer_serving.model.model_file import load_model_file
 from onnx import TensorProto, helper, numpy_helper
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from kerasxfer_serving.decoding import ERROR_CODES
+from kerasxfer_serving.image_io.decoding import ERROR_CODES
+from kerasxfer_serving.image_io.resizing import Interpolation, Resize
 from kerasxfer_serving.images import Exif
-from kerasxfer_serving.resizing import Interpolation, Resize
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pictures.md").read_text("utf-8")
 

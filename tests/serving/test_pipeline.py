@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 from kerasxfer_serving import Predictor
 from kerasxfer_serving.errors import ModelError
-from kerasxfer_serving.inputs import Input, given_input
+from kerasxfer_serving.inputs.input import Input, given_input
 from kerasxfer_serving.pipeline import TooManyErrorsError, batched, predict_to, stream
-from kerasxfer_serving.tuning import best_batch_size
+from kerasxfer_serving.runtime.tuning import best_batch_size
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +140,13 @@ def test_batches():
 
 def test_the_best_batch_size_is_measured(predictor, tmp_path, write_model, monkeypatch):
     rates = {1: 50.0, 2: 80.0, 4: 98.0, 8: 100.0, 16: 99.0}
-    monkeypatch.setattr("kerasxfer_serving.tuning._rate", lambda predictor, size: rates[size])
+    monkeypatch.setattr("kerasxfer_serving.runtime.tuning._rate", lambda predictor, size: rates[size])
     assert best_batch_size(predictor) == predictor.batch_size == 4
     fixed = Predictor(write_model(tmp_path / "fixed.onnx", batch=3), device="cpu")
     assert best_batch_size(fixed) == 3
 
 
 def test_the_measurement_measures(predictor):
-    from kerasxfer_serving.tuning import _rate
+    from kerasxfer_serving.runtime.tuning import _rate
 
     assert _rate(predictor, 2) > 0

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from kerasxfer_serving import Predictor
 from kerasxfer_serving.errors import ModelError
-from kerasxfer_serving.predictions import Predictions
-from kerasxfer_serving.threads import available_cores
+from kerasxfer_serving.outputs.predictions import Predictions
+from kerasxfer_serving.runtime.threads import available_cores
 from PIL import Image
 
 
@@ -195,7 +195,7 @@ def test_many_threads_share_a_predictor(predictor, pictures):
 
 
 def test_rows_have_the_stated_columns(predictor, pictures):
-    from kerasxfer_serving.predictions import columns
+    from kerasxfer_serving.outputs.predictions import columns
 
     predictions = predictor.predict([*list(pictures)[:2], b""])
     assert isinstance(predictions, Predictions)

@@ -3,10 +3,10 @@ import time
 
 from kerasxfer_serving import Predictor
 from kerasxfer_serving.commands._progress import watch_run
+from kerasxfer_serving.inputs.reader import Reader
+from kerasxfer_serving.outputs.predictions import columns
+from kerasxfer_serving.outputs.writer import StreamWriter
 from kerasxfer_serving.pipeline import predict_to
-from kerasxfer_serving.predictions import columns
-from kerasxfer_serving.reader import Reader
-from kerasxfer_serving.writer import StreamWriter
 from rich.console import Console
 
 

@@ -3,12 +3,13 @@
 import itertools
 
 import pytest
-from kerasxfer_serving import Predictor, ray_cluster
+from kerasxfer_serving import Predictor
+from kerasxfer_serving.cluster import ray as ray_cluster
 from kerasxfer_serving.errors import UsageError
-from kerasxfer_serving.reader import local_input
+from kerasxfer_serving.inputs.reader import local_input
 
 pytest.importorskip("ray")
-from kerasxfer_serving.ray_engine import RayPredictor
+from kerasxfer_serving.cluster.engine import RayPredictor
 
 BATCH = 8
 QUICK_TO_NOTICE = {"health_check_period_ms": 300, "health_check_failure_threshold": 3, "health_check_timeout_ms": 1000}

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kerasxfer_serving import Predictor, ray_cluster
+from kerasxfer_serving import Predictor
+from kerasxfer_serving.cluster import ray as ray_cluster
 from kerasxfer_serving.commands import main
 from kerasxfer_serving.errors import DeviceError, KerasxferError
-from kerasxfer_serving.inputs import Input
-from kerasxfer_serving.reader import Reader, local_input
+from kerasxfer_serving.inputs.input import Input
+from kerasxfer_serving.inputs.reader import Reader, local_input
 
 pytest.importorskip("ray")
-from kerasxfer_serving.ray_engine import RayPredictor
+from kerasxfer_serving.cluster.engine import RayPredictor
 
 BATCH = 8
 
@@ -157,7 +158,7 @@ def test_a_driver_that_is_killed_goes_on(model, pictures, tmp_path):
 
 
 def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures, monkeypatch):
-    monkeypatch.setattr("kerasxfer_serving.ray_engine._AHEAD", 8)
+    monkeypatch.setattr("kerasxfer_serving.cluster.engine._AHEAD", 8)
     taken = itertools.count()
     stream = predictor.stream(local_input(pictures[next(taken) % 300]) for _ in itertools.count())
     for _ in range(5):
@@ -179,19 +180,19 @@ def test_urls_and_relative_paths(predictor, pictures, expected, monkeypatch, row
 def test_files_that_only_the_driver_has(predictor, pictures, monkeypatch):
     """A worker in another folder stands for one on another machine: relative paths lead nowhere there."""
     monkeypatch.chdir(Path(pictures[0]).parent)
-    monkeypatch.setattr("kerasxfer_serving.ray_engine.Path.cwd", lambda: "/proc/self")
+    monkeypatch.setattr("kerasxfer_serving.cluster.engine.Path.cwd", lambda: "/proc/self")
     with pytest.raises(KerasxferError, match=r"does not see '00000.png', which this machine has"):
         list(predictor.stream([local_input("00000.png")]))
 
 
 def test_a_machine_that_decodes_otherwise_is_noticed(predictor, pictures, monkeypatch):
-    monkeypatch.setattr("kerasxfer_serving.ray_engine.decoder_hash", lambda manifest: "that of another Pillow")
+    monkeypatch.setattr("kerasxfer_serving.cluster.engine.decoder_hash", lambda manifest: "that of another Pillow")
     with pytest.raises(KerasxferError, match="decodes the golden images otherwise"):
         list(predictor.stream([local_input(pictures[0])]))
 
 
 def test_a_device_that_no_worker_has(ray, model):
-    from kerasxfer_serving.providers import cuda_devices
+    from kerasxfer_serving.runtime.providers import cuda_devices
 
     if cuda_devices():
         pytest.skip("there is a GPU")
@@ -231,5 +232,5 @@ def test_without_ray(model, pictures, arguments, message):
 
 
 def test_the_package_does_not_import_ray():
-    code = "import sys, kerasxfer_serving.pipeline, kerasxfer_serving.ray_engine; sys.exit('ray' in sys.modules)"
+    code = "import sys, kerasxfer_serving.pipeline, kerasxfer_serving.cluster.engine; sys.exit('ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kerasxfer_serving.errors import ImageError, UsageError
-from kerasxfer_serving.reader import Reader, read_list
+from kerasxfer_serving.inputs.reader import Reader, read_list
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=12)
 

@@ -6,7 +6,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kerasxfer_serving.tables import TABLES
+from kerasxfer_serving.outputs.tables import TABLES
 
 COLUMNS = {"path": "string", "message": "string", "probability": "float", "width": "integer", "features": "floats"}
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -100,7 +100,7 @@ def test_csv_has_its_header_even_without_rows(tmp_path):
 
 def test_many_rows_make_several_row_groups(tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("kerasxfer_serving.tables._ROW_GROUP_VALUES", 50)
+    monkeypatch.setattr("kerasxfer_serving.outputs.tables._ROW_GROUP_VALUES", 50)
     row = {"path": "a", "message": "", "probability": 0.5, "width": 1, "features": [1.0, 2.0]}
     file = io.BytesIO()
     table = TABLES["parquet"](file, COLUMNS)

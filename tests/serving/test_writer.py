@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kerasxfer_serving.destination import journal_path
 from kerasxfer_serving.errors import KerasxferError, UsageError
-from kerasxfer_serving.inputs import given_input
-from kerasxfer_serving.predictions import Predictions, columns
-from kerasxfer_serving.writer import PartWriter
+from kerasxfer_serving.inputs.input import given_input
+from kerasxfer_serving.outputs.destination import journal_path
+from kerasxfer_serving.outputs.predictions import Predictions, columns
+from kerasxfer_serving.outputs.writer import PartWriter
 
 NAMES = ("cat", "dog")
 RUN = {"model": "abc", "batch_size": 2}
@@ -189,7 +189,7 @@ def test_stopping_before_the_first_row_leaves_nothing_behind(tmp_path):
 
 
 def test_parts_close_by_the_clock_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("kerasxfer_serving.writer._PART_SECONDS", 0.0)
+    monkeypatch.setattr("kerasxfer_serving.outputs.writer._PART_SECONDS", 0.0)
     writer = open_writer(tmp_path / "folder", part_rows=1000)
     write(writer, PATHS)
     assert len(list((tmp_path / "folder").glob("part-*.csv"))) == 5
@@ -231,7 +231,7 @@ def test_ctrl_c_within_a_batch_leaves_no_half_of_it(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kerasxfer_serving.tables.CsvTable.write", interrupted)
+        patch.setattr("kerasxfer_serving.outputs.tables.CsvTable.write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             write(writer, PATHS[4:6])
     writer.stop()

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from kerasxfer_serving.errors import UsageError
-from kerasxfer_serving.inputs import Input
-from kerasxfer_serving.predictions import OK, Predictions
-from kerasxfer_serving.reader import Reader
+from kerasxfer_serving.inputs.input import Input
+from kerasxfer_serving.inputs.reader import Reader
+from kerasxfer_serving.outputs.predictions import OK, Predictions
 
 _DRAWN = 64
 

@@ -34,7 +34,7 @@ class Report:
         measurements: the figures with their raw samples.
         accuracy: share of right answers, or `None` where the truth is not known.
         cores_of_others: cores that other processes kept busy meanwhile, or `None`.
-        environment: `kerasxfer_serving.env.environment()`.
+        environment: `kerasxfer_serving.diagnostics.env.environment()`.
         created: date and time, ISO 8601.
     """
 

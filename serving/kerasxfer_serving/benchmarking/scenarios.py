@@ -13,7 +13,7 @@ from kerasxfer_serving.benchmarking.measuring import Measurement, Rules, concurr
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.pipeline import stream
 from kerasxfer_serving.predictor import Predictor
-from kerasxfer_serving.threads import available_cores
+from kerasxfer_serving.runtime.threads import available_cores
 
 
 def decode_rates(pictures: Pictures, predictor: Predictor, duration: float, rules: Rules) -> Iterator[Measurement]:

@@ -14,9 +14,9 @@ from kerasxfer_serving.commands._output import note
 from kerasxfer_serving.errors import UsageError
 
 if TYPE_CHECKING:
+    from kerasxfer_serving.cluster.engine import RayPredictor
+    from kerasxfer_serving.inputs.reader import Reader
     from kerasxfer_serving.predictor import Predictor
-    from kerasxfer_serving.ray_engine import RayPredictor
-    from kerasxfer_serving.reader import Reader
 
     Engine: TypeAlias = Predictor | RayPredictor
 
@@ -33,7 +33,7 @@ def open_engine(options: dict[str, Any], reader: "Reader") -> Iterator["Engine"]
         UsageError: options of one engine are given to the other.
     """
     if options["engine"] is choices.Engine.ray:
-        from kerasxfer_serving import ray_cluster
+        from kerasxfer_serving.cluster import ray as ray_cluster
 
         if options["gpu_id"] != "0":
             raise UsageError("`--gpu-id` is for one machine: with `--engine ray`, give `--gpus-per-worker`.")
@@ -56,7 +56,7 @@ def _silent() -> Iterator[None]:
 
 def _open_local(options: dict[str, Any], reader: "Reader") -> "Predictor":
     from kerasxfer_serving.predictor import Predictor
-    from kerasxfer_serving.tuning import best_batch_size
+    from kerasxfer_serving.runtime.tuning import best_batch_size
 
     arguments = _arguments(options)
     predictor = Predictor(options["model"], gpu_ids=_gpu_ids(options["gpu_id"]), **arguments)
@@ -66,7 +66,7 @@ def _open_local(options: dict[str, Any], reader: "Reader") -> "Predictor":
 
 
 def _open_ray(ray: Any, options: dict[str, Any], reader: "Reader") -> "RayPredictor":
-    from kerasxfer_serving.ray_engine import RayPredictor
+    from kerasxfer_serving.cluster.engine import RayPredictor
 
     arguments = _arguments(options)
     note("Waiting for the first predictor on Ray.")
@@ -92,8 +92,8 @@ def _arguments(options: dict[str, Any]) -> dict[str, Any]:
 
 def _batch_size(options: dict[str, Any]) -> int | None:
     """The size asked for, or the one that the run was begun with; `None` where it is to be measured."""
-    from kerasxfer_serving.destination import journal_path
-    from kerasxfer_serving.journal import begun_run
+    from kerasxfer_serving.outputs.destination import journal_path
+    from kerasxfer_serving.outputs.journal import begun_run
 
     text, out = options["batch_size"], options["out"]
     if text == "auto":

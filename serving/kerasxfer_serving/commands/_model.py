@@ -8,7 +8,7 @@ import typer
 from kerasxfer_serving.commands import _choices as choices
 
 if TYPE_CHECKING:
-    from kerasxfer_serving.manifest import Manifest
+    from kerasxfer_serving.model.manifest import Manifest
 
 Preprocess: TypeAlias = Annotated[
     choices.Normalisation | None, typer.Option(help="For a model from elsewhere: what it wants done to pixels.")
@@ -38,10 +38,10 @@ def described_manifest(
     Raises:
         UsageError: options describe a model that describes itself.
     """
-    from kerasxfer_serving import foreign
     from kerasxfer_serving.errors import UsageError
     from kerasxfer_serving.images import ImagePolicy
-    from kerasxfer_serving.model_file import load_model_file
+    from kerasxfer_serving.model import foreign
+    from kerasxfer_serving.model.model_file import load_model_file
 
     if preprocess is None:
         given = {"image-size": image_size, "layout": layout, "labels": labels, "activation": activation}
@@ -63,7 +63,7 @@ def described_manifest(
 def _with_draft(model: Path) -> "Manifest":
     from dataclasses import replace
 
-    from kerasxfer_serving.manifest import Manifest
+    from kerasxfer_serving.model.manifest import Manifest
 
     manifest = Manifest.read(model)
     return replace(manifest, policy=replace(manifest.policy, draft=True))

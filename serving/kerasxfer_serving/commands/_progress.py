@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from kerasxfer_serving.reader import Reader
-from kerasxfer_serving.summary import Summary
+from kerasxfer_serving.inputs.reader import Reader
+from kerasxfer_serving.outputs.summary import Summary
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from kerasxfer_serving.commands import _output
 
 def env(format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text) -> None:
     """Versions, devices that really start, and what is wrong with the command that mends it."""
-    from kerasxfer_serving.doctor import diagnose
+    from kerasxfer_serving.diagnostics.doctor import diagnose
 
     show(diagnose(), format)
 

@@ -6,8 +6,8 @@ import typer
 from kerasxfer_serving.commands import _output
 
 if TYPE_CHECKING:
-    from kerasxfer_serving.manifest import Manifest
-    from kerasxfer_serving.model_file import ModelFile
+    from kerasxfer_serving.model.manifest import Manifest
+    from kerasxfer_serving.model.model_file import ModelFile
 
 
 def inspect(
@@ -16,8 +16,8 @@ def inspect(
     format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text,
 ) -> None:
     """Check a model file and print its manifest and graph statistics, without running it."""
-    from kerasxfer_serving.golden import changed
-    from kerasxfer_serving.model_file import load_model_file
+    from kerasxfer_serving.image_io.golden import changed
+    from kerasxfer_serving.model.model_file import load_model_file
 
     file = load_model_file(model, sha256=sha256)
     differing = changed(file.manifest) if file.manifest else []

@@ -15,9 +15,9 @@ from kerasxfer_serving.commands._output import note
 
 if TYPE_CHECKING:
     from kerasxfer_serving.commands._engine import Engine
-    from kerasxfer_serving.reader import Reader
-    from kerasxfer_serving.summary import Summary
-    from kerasxfer_serving.writer import Writer
+    from kerasxfer_serving.inputs.reader import Reader
+    from kerasxfer_serving.outputs.summary import Summary
+    from kerasxfer_serving.outputs.writer import Writer
 
 _INPUT = "Pictures, folders, globs, .txt/.csv lists, zip or tar archives, URLs; `-`: a list on stdin."
 _INTERRUPTED = 130
@@ -71,9 +71,9 @@ def predict(
     """Classify pictures: one row each, ok or what is wrong with it. Exits with 1 where any input failed."""
     options = dict(locals())
     from kerasxfer_serving.commands._engine import open_engine
-    from kerasxfer_serving.golden import changed
+    from kerasxfer_serving.image_io.golden import changed
+    from kerasxfer_serving.inputs.reader import Reader
     from kerasxfer_serving.pipeline import predict_to
-    from kerasxfer_serving.reader import Reader
 
     reader = Reader(inputs, root=root, all_files=all_files)
     options["stdout"] = sys.stdout.buffer
@@ -95,10 +95,10 @@ def predict(
 
 
 def _open_writer(predictor: "Engine", options: dict[str, Any]) -> "Writer":
-    from kerasxfer_serving.destination import is_single_file
     from kerasxfer_serving.errors import UsageError
-    from kerasxfer_serving.predictions import columns
-    from kerasxfer_serving.writer import PartWriter, StreamWriter
+    from kerasxfer_serving.outputs.destination import is_single_file
+    from kerasxfer_serving.outputs.predictions import columns
+    from kerasxfer_serving.outputs.writer import PartWriter, StreamWriter
 
     out, format = Path(options["out"]), options["format"]
     shown = {"top_k": options["top_k"], "all_probabilities": options["all_probabilities"]}

@@ -27,7 +27,7 @@ slow_but_on_one_backend = pytest.mark.slow if keras.backend.backend() != "torch"
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    from kerasxfer_serving import ray_cluster
+    from kerasxfer_serving.cluster import ray as ray_cluster
 
     with ray_cluster.start(num_cpus=2):
         yield

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kerasxfer.callbacks import SmoothedMetricsLogger
-from kerasxfer.histories import read_history
+from kerasxfer.runs.histories import read_history
 from kerasxfer.smoothing import smooth_curve
 
 

@@ -8,9 +8,9 @@ from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.images import IMAGE_SUFFIXES, ImageError, load_image
 from PIL import Image
 
-from kerasxfer.batch_decoder import check_images
 from kerasxfer.commands.split import split
-from kerasxfer.splits import draw, find_classes, parse_amount
+from kerasxfer.data.decoding_ahead import check_images
+from kerasxfer.data.splits import draw, find_classes, parse_amount
 
 
 def write_picture(path, value=0):
@@ -136,7 +136,7 @@ def test_a_failure_while_writing_leaves_nothing(flat, tmp_path, monkeypatch):
         if len(copied) == 3:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kerasxfer.splits.shutil.copy2", fail)
+    monkeypatch.setattr("kerasxfer.data.splits.shutil.copy2", fail)
 
     with pytest.raises(OSError, match="No space"):
         split(flat, tmp_path / "out", train="5")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from kerasxfer.demo.backbone import WEIGHTS, DemoVGG, preprocess_input
+from kerasxfer.backbones.demo_vgg import WEIGHTS, DemoVGG, preprocess_input
 from kerasxfer.demo.pictures import TASK_CLASSES, draw_picture
 
 

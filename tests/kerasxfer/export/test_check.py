@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from kerasxfer_serving.commands import _output
-from kerasxfer_serving.model_file import load_model_file
+from kerasxfer_serving.model.model_file import load_model_file
 from typer import Typer
 
 from kerasxfer.commands.check import check as check_command

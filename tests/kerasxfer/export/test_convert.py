@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import onnx
 import pytest
-from kerasxfer_serving.manifest import Manifest
-from kerasxfer_serving.session import open_session
+from kerasxfer_serving.model.manifest import Manifest
+from kerasxfer_serving.runtime.session import open_session
 
 from kerasxfer import export_onnx
 from kerasxfer.export.conversion import require_converter

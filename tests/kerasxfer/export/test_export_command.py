@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from kerasxfer_serving.manifest import Manifest
+from kerasxfer_serving.model.manifest import Manifest
 
 
 def export(*arguments):

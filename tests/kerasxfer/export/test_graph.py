@@ -1,7 +1,7 @@
 import numpy as np
 import onnx
 import pytest
-from kerasxfer_serving.manifest import METADATA_KEY, Manifest
+from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 from onnx import TensorProto, helper, numpy_helper
 
 from kerasxfer.export.errors import ExportError

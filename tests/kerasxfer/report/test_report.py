@@ -180,7 +180,7 @@ def test_fetches_nothing(run, tmp_path):
 
 def test_shows_the_parity_of_an_export(run, tmp_path):
     onnx = pytest.importorskip("onnx")
-    from kerasxfer_serving.manifest import METADATA_KEY, Manifest
+    from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 
     parity = {"pictures": 16, "max_difference_below": 1e-6, "file_accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}}
     manifest = Manifest(class_names=("amber", "green", "red"), image_size=(24, 24), parity=parity)

@@ -8,8 +8,8 @@ import pytest
 
 from kerasxfer import Stage
 from kerasxfer.callbacks import ProgressiveUnfreezing
-from kerasxfer.stages import ScheduleError
 from kerasxfer.unfreezing import Engine, Segment, resolve
+from kerasxfer.unfreezing.stages import ScheduleError
 
 
 def test_a_loop_of_train_on_batch(build, pictures, weights, same):

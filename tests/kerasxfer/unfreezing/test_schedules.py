@@ -5,7 +5,7 @@ import pytest
 
 from kerasxfer import Stage
 from kerasxfer.callbacks import ProgressiveUnfreezing
-from kerasxfer.stages import ScheduleError
+from kerasxfer.unfreezing.stages import ScheduleError
 
 TEXT = """
 stages:

@@ -1,0 +1,1 @@
+"""What is predicted: files, folders, lists, archives and addresses, as a stream of items."""

@@ -1,0 +1,189 @@
+"""The manifest: what a model file says about itself, as JSON in the ONNX metadata. `docs/manifest.md` is its schema."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kerasxfer_serving.errors import ModelError
+from kerasxfer_serving.images import ImagePolicy
+
+METADATA_KEY = "kerasxfer.manifest"
+FORMAT_VERSION = 1
+OUTPUTS = ("softmax", "sigmoid", "logits")
+LAYOUTS = ("nhwc", "nchw")
+NORMALISATIONS = ("none", "rescale", "tf", "caffe", "imagenet")
+PRECISIONS = ("fp32", "fp16", "int8")
+
+# A manifest comes with a file from anywhere. These bounds hold a hundred thousand class names and stop a bomb.
+_MAX_CHARACTERS = 8 << 20
+_MAX_CLASSES = 200_000
+_MAX_SIDE = 16_384
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What must be known to predict with a model file, and where the file comes from.
+
+    Args:
+        class_names: the classes, in the order of the output's columns.
+        image_size: `(height, width)` that pictures are resized to.
+        policy: `ImagePolicy`, how pictures are decoded and resized.
+        output: `"softmax"`, or `"sigmoid"`. A sigmoid output with one column and two classes is the probability of
+            the second class. `"logits"`, of a model from elsewhere: softmax is still to be taken.
+        layout: `"nhwc"`, or `"nchw"` for a model from elsewhere that takes channels first.
+        normalisation: what a model from elsewhere expects to have been done to its pixels, as in
+            `kerasxfer_serving.model.foreign`. Defaults to `"none"`: the graph takes pixels in 0–255 and does it itself.
+        input_name: name of the graph's input, `[batch, height, width, 3]`.
+        output_name: name of the output with the probabilities, `[batch, columns]`.
+        features_name: name of the output with the pooled features, or `None`.
+        precision: `"fp32"`, `"fp16"` or `"int8"`.
+        opset: version of the default ONNX operator set.
+        backbone: name of the `keras.applications` model, or `None`.
+        preprocessing: name of the normalisation inside the graph, or `None` where the model brought its own.
+        source_sha256: SHA-256 of the Keras model that was exported.
+        source_backend: the Keras backend whose outputs the file was checked against.
+        versions: packages that made the file, by name.
+        golden: SHA-256 of known pictures after decoding and resizing, by case.
+        parity: figures of the comparison with the source model.
+        calibration: how an int8 model was calibrated.
+        format_version: version of this schema.
+
+    Example:
+
+    ```python
+    manifest = Manifest(class_names=("cats", "dogs"), image_size=(150, 150))
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    ```
+    """
+
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    policy: ImagePolicy = field(default_factory=ImagePolicy)
+    output: str = "softmax"
+    layout: str = "nhwc"
+    normalisation: str = "none"
+    input_name: str = "images"
+    output_name: str = "probabilities"
+    features_name: str | None = None
+    precision: str = "fp32"
+    opset: int | None = None
+    backbone: str | None = None
+    preprocessing: str | None = None
+    source_sha256: str | None = None
+    source_backend: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    golden: Mapping[str, str] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", _class_names(self.class_names))
+        object.__setattr__(self, "image_size", _image_size(self.image_size))
+        _one_of("output", self.output, OUTPUTS)
+        _one_of("layout", self.layout, LAYOUTS)
+        _one_of("normalisation", self.normalisation, NORMALISATIONS)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("format_version", self.format_version, (FORMAT_VERSION,))
+        for name in ("input_name", "output_name"):
+            _is(name, getattr(self, name), str)
+        for name in ("features_name", "backbone", "preprocessing", "source_sha256", "source_backend"):
+            _is(name, getattr(self, name), str | None)
+        _is("opset", self.opset, int | None)
+        for name in ("versions", "golden", "parity", "calibration"):
+            _is(name, getattr(self, name), Mapping)
+
+    def to_json(self) -> str:
+        """The manifest as one line of JSON with sorted keys: equal manifests give equal text."""
+        data = {item.name: getattr(self, item.name) for item in fields(self)}
+        data["policy"] = self.policy.to_dict()
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Manifest":
+        """Read a manifest from JSON.
+
+        Raises:
+            ModelError: the text is too long, is not JSON, or says something that the schema does not allow.
+        """
+        if len(text) > _MAX_CHARACTERS:
+            raise ModelError(f"A manifest has at most {_MAX_CHARACTERS:,} characters. Received: {len(text):,}")
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"The manifest is not JSON: {error}") from None
+        if not isinstance(data, dict):
+            raise ModelError(f"A manifest is a JSON object. Received: {type(data).__name__}")
+        return cls._from_dict(data)
+
+    @classmethod
+    def _from_dict(cls, data: dict[str, Any]) -> "Manifest":
+        # First the version: the fields of a newer manifest are unknown here for a reason worth telling.
+        _one_of("format_version", data.get("format_version", FORMAT_VERSION), (FORMAT_VERSION,))
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise ModelError(f"The manifest has unknown fields. Received: {unknown}. Known: {sorted(known)}")
+        if missing := sorted({"class_names", "image_size"} - set(data)):
+            raise ModelError(f"The manifest lacks {missing}. Received: {sorted(data)}")
+        try:
+            policy = ImagePolicy.from_dict(data.get("policy", {}))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"`policy` in the manifest is not an image policy: {error}") from None
+        return cls(**{**data, "policy": policy})
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Manifest":
+        """Read the manifest of a model file, or a sidecar.
+
+        Args:
+            path: a `.json` file, or a model: its own manifest, else the one in `<path>.json` beside it.
+
+        Raises:
+            ModelError: there is no manifest, or it is malformed.
+        """
+        path = Path(path)
+        if path.suffix == ".json":
+            return cls.from_json(path.read_bytes())
+        from kerasxfer_serving.model.model_file import load_model_file
+
+        manifest = load_model_file(path).manifest
+        if manifest is None:
+            raise ModelError(
+                f"`{path}` has no manifest: it was not written by kerasxfer. "
+                f"Give class names and image size as arguments, or write them to `{path}.json` (see docs/manifest.md)."
+            )
+        return manifest
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as plain data for JSON."""
+        data: dict[str, Any] = json.loads(self.to_json())
+        return data
+
+
+def _class_names(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise ModelError(f"`class_names` is a list of non-empty strings. Received: {names!r:.200}")
+    if not 1 < len(names) <= _MAX_CLASSES or len(set(names)) != len(names):
+        raise ModelError(f"`class_names` has 2 to {_MAX_CLASSES:,} different names. Received: {names!r:.200}")
+    return tuple(names)
+
+
+def _image_size(size: Any) -> tuple[int, int]:
+    match size:
+        case [int(height), int(width)] if 0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE:
+            return height, width
+    raise ModelError(f"`image_size` is (height, width), each 1 to {_MAX_SIDE:,}. Received: {size!r:.200}")
+
+
+def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        remedy = " Update kerasxfer-serving." if name == "format_version" else ""
+        raise ModelError(f"`{name}` in a manifest is one of {list(allowed)}. Received: {value!r:.200}.{remedy}")
+
+
+def _is(name: str, value: Any, kind: Any) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = getattr(kind, "__name__", kind)
+        raise ModelError(f"`{name}` in a manifest is of type {expected}. Received: {value!r:.200}")

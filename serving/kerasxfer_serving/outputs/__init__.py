@@ -1,0 +1,1 @@
+"""Where the answers go: rows, tables, parts and the journal that lets a killed run go on."""
