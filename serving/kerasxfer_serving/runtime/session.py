@@ -219,6 +219,8 @@ def _session_options(model: bytes, gpu: bool, how: _How) -> Any:
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = how.threads
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # Bytes can be an ONNX file and, to ONNX Runtime's guess, one of its own format too: what was checked is what runs.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if gpu:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if how.batch_size is not None and (name := _open_batch_dimension(model)):
