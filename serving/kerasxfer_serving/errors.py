@@ -13,11 +13,11 @@ class UsageError(KerasxferError):
 
 
 class ImageError(KerasxferError):
-    """One picture that cannot be read.
+    """An image that cannot be read.
 
     Args:
-        code: short stable code, the `status` column of a prediction (`"truncated"`, `"not_an_image"`, …).
-        message: what is wrong, for a person.
+        code: Short stable code, the `status` column of a prediction (`"truncated"`, `"not_an_image"`, …).
+        message: What is wrong, for a person.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -33,4 +33,8 @@ class ModelError(KerasxferError):
 
 
 class DeviceError(KerasxferError):
-    """A device that was asked for and cannot be had."""
+    """A device that was asked for and is not available."""
+
+
+class WriteError(KerasxferError):
+    """A file, folder or stream that cannot be written: the disk is full, the place read-only, the name impossible."""
