@@ -8,7 +8,7 @@ class KerasxferError(Exception):
     """
 
 
-class UsageError(KerasxferError):
+class UsageError(KerasxferError, ValueError):
     """Arguments that contradict each other or do not exist. Commands exit with status 2."""
 
 
