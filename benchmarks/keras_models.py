@@ -1,6 +1,6 @@
 """A classifier as .keras, .onnx and int8 .onnx with random weights: for speed, since no answer of it means anything.
 
-    python benchmarks/keras_models.py VGG16 FOLDER [--size 150] [--backbone-args alpha=0.35] [--calibration PICTURES]
+    python benchmarks/keras_models.py VGG16 FOLDER [--size 150] [--backbone-args alpha=0.35] [--calibration IMAGES]
 
 Time does not depend on what the weights know; He's scale keeps the activations in the range that training would give.
 """
@@ -39,15 +39,15 @@ def random_classifier(backbone, size, **backbone_kwargs):
     return model
 
 
-def save_int8(path, size, pictures=None):
+def save_int8(path, size, images=None):
     """The int8 twin of an exported file, beside it."""
     import onnx
     from kerasxfer_serving.images import ImagePolicy
 
     from kerasxfer.export.precision import to_int8
-    from kerasxfer.export.samples import choose_pictures
+    from kerasxfer.export.samples import choose_samples
 
-    images = choose_pictures(pictures, 200 if pictures else 32, (size, size), ImagePolicy()).images
+    images = choose_samples(images, 200 if images else 32, (size, size), ImagePolicy()).images
     twin = path.with_name(f"{path.stem}-int8.onnx")
     onnx.save(to_int8(onnx.load(path), images), twin)
     return twin
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--size", type=int, default=150)
     parser.add_argument("--backbone-args", nargs="*", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--calibration", help="pictures for int8; drawn ones without it")
+    parser.add_argument("--calibration", help="images for int8; drawn ones without it")
     arguments = parser.parse_args()
     import kerasxfer
 

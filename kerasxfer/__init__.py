@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kerasxfer.bottleneck.boundary import split_at_boundary as split_at_boundary
     from kerasxfer.bottleneck.cache import BottleneckCache as BottleneckCache
     from kerasxfer.data.image_folder import ImageFolder as ImageFolder
-    from kerasxfer.export.convert import export_onnx as export_onnx
+    from kerasxfer.export.pipeline import export_onnx as export_onnx
     from kerasxfer.models import image_classifier as image_classifier
     from kerasxfer.plots import plot_history as plot_history
     from kerasxfer.unfreezing.groups import layer_groups as layer_groups
@@ -27,7 +27,7 @@ _HOME = {
     "BottleneckCache": "bottleneck.cache",
     "ImageFolder": "data.image_folder",
     "Stage": "unfreezing.stages",
-    "export_onnx": "export.convert",
+    "export_onnx": "export.pipeline",
     "image_classifier": "models",
     "layer_groups": "unfreezing.groups",
     "plot_history": "plots",

@@ -100,7 +100,7 @@ def _validate(class_names: Sequence[str], image_size: tuple[int, int]) -> None:
         raise ValueError(f"`image_size` must be (height, width), both positive. Received: image_size={image_size!r}")
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
-            "`image_classifier` builds models on `channels_last` pictures. Call "
+            "`image_classifier` builds models on `channels_last` images. Call "
             "`keras.config.set_image_data_format('channels_last')` first. "
             f"Received: image_data_format={keras.config.image_data_format()!r}"
         )

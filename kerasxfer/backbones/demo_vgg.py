@@ -22,7 +22,7 @@ def DemoVGG(  # noqa: N802
     """VGG16's layout and layer names in a quarter of a million parameters, for demos and tests without a download.
 
     Its weights were not trained on ImageNet. They come from drawn shapes (`kerasxfer.demo.pictures.SOURCE_CLASSES`) and
-    know edges, corners and outlines, not photographs: use a `keras.applications` model for real pictures. From VGG16 it
+    know edges, corners and outlines, not photographs: use a `keras.applications` model for real images. From VGG16 it
     differs in width (16, 32, 48, 64 and 96 channels) and in a batch normalisation after each convolution, named
     `block1_conv1_bn` and so on. Inputs are scaled as by `preprocess_input`.
 
@@ -31,7 +31,7 @@ def DemoVGG(  # noqa: N802
         weights: `"demo"` for the weights in the package, the path of a `.weights.h5` file, or `None` for random ones.
             Defaults to `"demo"`.
         input_tensor: Keras tensor to use as the input. Defaults to `None`.
-        input_shape: Shape of a picture, at least 32 by 32. Defaults to `None`: any size.
+        input_shape: Shape of an image, at least 32 by 32. Defaults to `None`: any size.
         pooling: `None`, `"avg"` or `"max"`: how to pool the last block's output. Defaults to `None`.
         name: Name of the model. Defaults to `"demo_vgg"`.
 

@@ -9,7 +9,7 @@ from typer import Argument, Exit, Option
 def check(
     model: Annotated[Path, Argument(metavar="MODEL.onnx", help="Exported file.", show_default=False)],
     against: Annotated[Path, Option(help="Run folder or model file it came from.", show_default=False)],
-    data: Annotated[Path, Option(help="Folder of labelled pictures.", show_default=False)],
+    data: Annotated[Path, Option(help="Folder of labelled images.", show_default=False)],
     device: Annotated[Device, Option(help="Where the file runs.")] = Device.cpu,
     import_: Annotated[
         list[str] | None, Option("--import", help="Module or .py file with custom layers.", show_default=False)
@@ -17,7 +17,7 @@ def check(
     unsafe: Annotated[bool, Option("--unsafe", help="Run Python code (Lambda layers) in the model file.")] = False,
     format: Annotated[_output.Format, Option(help="How to print the result.")] = _output.Format.text,
 ) -> None:
-    """Compare an exported file with its Keras model on labelled pictures; exit 1 where they disagree."""
+    """Compare an exported file with its Keras model on labelled images; exit 1 where they disagree."""
     from kerasxfer.export.check import check_file
 
     result = check_file(model, against, data, device=device, modules=import_ or (), safe_mode=not unsafe)

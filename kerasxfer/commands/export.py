@@ -57,21 +57,21 @@ def export(
         bool, Option("--unsafe", help="Run Python code (Lambda layers) in the file.", rich_help_panel=_MODEL)
     ] = False,
     check: Annotated[
-        Path | None, Option(help="Labelled pictures to compare all of.", rich_help_panel=_PROOF, show_default=False)
+        Path | None, Option(help="Labelled images to compare all of.", rich_help_panel=_PROOF, show_default=False)
     ] = None,
     samples: Annotated[
-        Path | None, Option(help="Pictures to compare some of.", rich_help_panel=_PROOF, show_default=False)
+        Path | None, Option(help="Images to compare some of.", rich_help_panel=_PROOF, show_default=False)
     ] = None,
     calibration: Annotated[
-        Path | None, Option(help="Pictures to calibrate int8 on.", rich_help_panel=_PROOF, show_default=False)
+        Path | None, Option(help="Images to calibrate int8 on.", rich_help_panel=_PROOF, show_default=False)
     ] = None,
     format: Annotated[_output.Format, Option(help="How to print the result.")] = _output.Format.text,
 ) -> None:
     """Write a Keras model as one ONNX file that gives the model's own answers, or fail."""
     if precision is Precision.int8 and calibration is None:
-        raise UsageError("`--precision int8` needs `--calibration`, a folder of pictures like those it will see.")
+        raise UsageError("`--precision int8` needs `--calibration`, a folder of images like those it will see.")
 
-    from kerasxfer.export.convert import export_onnx
+    from kerasxfer.export.pipeline import export_onnx
     from kerasxfer.export.triton import write_triton
 
     exported = export_onnx(
@@ -104,5 +104,5 @@ def _print(exported: "Exported") -> None:
     for precision, parity in exported.parity.items():
         print(f"{precision}: {parity}")
     if exported.check is not None:
-        print(f"labelled pictures: {exported.check}")
+        print(f"labelled images: {exported.check}")
         _output.print_table(exported.check.worst, title="Farthest apart")

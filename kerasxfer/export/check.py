@@ -1,4 +1,4 @@
-"""A model file against the Keras model it came from, on labelled pictures: `kerasxfer check`."""
+"""A model file against the Keras model it came from, on labelled images: `kerasxfer check`."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.file_answers import BATCH, answers, open_file
-from kerasxfer.export.inference import output_kind
 from kerasxfer.export.parity import CUDA_GATES, GATES, Parity, compare, kind_of, probabilities_of
+from kerasxfer.export.served import output_kind
 from kerasxfer.export.source import open_source, own_answers, reference_model
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[Any]]
@@ -55,7 +55,7 @@ def check_file(
     modules: Iterable[str] = (),
     safe_mode: bool = True,
 ) -> Checked:
-    """Compare an exported file with its Keras model on every picture of a labelled folder.
+    """Compare an exported file with its Keras model on every image of a labelled folder.
 
     Args:
         path: the exported file.
@@ -76,13 +76,13 @@ def check_file(
     if manifest is None:
         raise ExportError(f"`{path}` has no manifest: only files that kerasxfer exported can be checked.")
     source = open_source(against, modules=modules, safe_mode=safe_mode)
-    pictures = labelled_pictures(data, manifest.image_size, manifest.policy, manifest.class_names)
+    images = labelled_images(data, manifest.image_size, manifest.policy, manifest.class_names)
     session = open_file(file.data, device, output=manifest.output_name)
     tf32 = _Tf32(file.data, session, manifest.output_name) if session.device == "cuda" else None
     with tempfile.TemporaryDirectory(prefix="kerasxfer-check-") as folder:
         model, _ = reference_model(source, Path(folder))
         file_answer = tf32 or (lambda images: answers(session, images))
-        parity = compare_on(pictures, model, file_answer, preprocessing=manifest.preprocessing)
+        parity = compare_on(images, model, file_answer, preprocessing=manifest.preprocessing)
     gate = (GATES if session.device == "cpu" else CUDA_GATES)[manifest.precision]
     return Checked(
         parity=parity,
@@ -107,10 +107,10 @@ class _Tf32:
         return exact
 
 
-def labelled_pictures(
+def labelled_images(
     folder: str | Path, image_size: tuple[int, int], policy: ImagePolicy, class_names: Sequence[str]
 ) -> ImageFolder:
-    """The labelled pictures of a folder in a fixed order, without the unreadable ones.
+    """The labelled images of a folder in a fixed order, without the unreadable ones.
 
     Args:
         folder: a folder of class folders.
@@ -119,7 +119,7 @@ def labelled_pictures(
         class_names: the model's classes, which the folders must be.
 
     Raises:
-        ExportError: the folders are not the classes, or hold no picture that can be read.
+        ExportError: the folders are not the classes, or hold no image that can be read.
     """
     try:
         return ImageFolder(
@@ -130,14 +130,14 @@ def labelled_pictures(
 
 
 def compare_on(
-    pictures: ImageFolder, model: keras.Model, file: Answer, *, preprocessing: str | None, output: str | None = None
+    folder: ImageFolder, model: keras.Model, file: Answer, *, preprocessing: str | None, output: str | None = None
 ) -> Parity:
-    """Ask the model and the file about every picture, a batch at a time.
+    """Ask the model and the file about every image, a batch at a time.
 
     Args:
-        pictures: from `labelled_pictures`.
+        folder: from `labelled_images`.
         model: the source, from `reference_model`.
-        file: answers uint8 pictures with the file's probabilities.
+        file: answers uint8 images with the file's probabilities.
         preprocessing: mode of `Preprocess` that stands before the model, or `None`.
         output: `"softmax"`, `"sigmoid"` or `"logits"`. Defaults to `None`, as the model says.
 
@@ -145,15 +145,15 @@ def compare_on(
         A `Parity` with both accuracies.
     """
     expected, received = [], []
-    for start in range(0, len(pictures.paths), BATCH):
-        images = pictures.load(np.arange(start, min(start + BATCH, len(pictures.paths))))
+    for start in range(0, len(folder.paths), BATCH):
+        images = folder.load(np.arange(start, min(start + BATCH, len(folder.paths))))
         expected.append(own_answers(model, images, preprocessing))
         received.append(file(images))
     outputs = np.concatenate(expected)
     return compare(
         probabilities_of(outputs, output or output_kind(model) or kind_of(outputs)),
         np.concatenate(received),
-        pictures.paths,
-        pictures.class_names,
-        pictures.labels,
+        folder.paths,
+        folder.class_names,
+        folder.labels,
     )

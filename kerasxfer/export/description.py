@@ -14,7 +14,7 @@ from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer.data.image_files import class_folders
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.graph import FEATURES, INPUT, OUTPUT
-from kerasxfer.export.inference import preprocessing_mode
+from kerasxfer.export.served import preprocessing_mode
 from kerasxfer.export.source import Source
 
 UNNAMED = "class_{}"
@@ -23,17 +23,17 @@ _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnx", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
-class PictureInput:
-    """How a picture becomes the model's input: size, decoding and the `Preprocess` mode in front, or `None`."""
+class ImageInput:
+    """How an image becomes the model's input: size, decoding and the `Preprocess` mode in front, or `None`."""
 
     image_size: tuple[int, int]
     policy: ImagePolicy
     preprocessing: str | None
 
 
-def picture_input(
+def image_input(
     source: Source, image_size: tuple[int, int] | None, policy: ImagePolicy | None, preprocessing: str | None
-) -> PictureInput:
+) -> ImageInput:
     """Decide the input.
 
     Args:
@@ -48,16 +48,16 @@ def picture_input(
     own = source.image_size
     size = own if image_size is None else (int(image_size[0]), int(image_size[1]))
     if size is None:
-        raise ExportError("`image_size` is needed: the model takes pictures of any size. Received: image_size=None")
+        raise ExportError("`image_size` is needed: the model takes images of any size. Received: image_size=None")
     if source.fixed_size not in (None, size):
         raise ExportError(f"`image_size` must be the model's, {source.fixed_size}. Received: image_size={image_size}")
     mode = None if preprocessing is None else preprocessing_mode(preprocessing)
-    return PictureInput(size, policy or source.policy, mode)
+    return ImageInput(size, policy or source.policy, mode)
 
 
 def describe(
     source: Source,
-    entry: PictureInput,
+    entry: ImageInput,
     output: str,
     columns: int,
     class_names: Sequence[str] | None,

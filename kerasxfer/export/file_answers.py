@@ -27,7 +27,7 @@ def open_file(data: bytes, device: str = "cpu", *, output: str = OUTPUT, tf32: b
 
 
 def answers(session: Session, images: NDArray[np.uint8]) -> NDArray[Any]:
-    """Probabilities of pictures, in batches of `BATCH`, the last one padded."""
+    """Probabilities of images, in batches of `BATCH`, the last one padded."""
     parts = []
     for start in range(0, len(images), BATCH):
         part = images[start : start + BATCH]
@@ -37,10 +37,10 @@ def answers(session: Session, images: NDArray[np.uint8]) -> NDArray[Any]:
 
 
 def answers_in_every_batch(session: Session, images: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """Answers by padded batches, by the first pictures alone and by a short tail: no batch size may change them.
+    """Answers by padded batches, by the first images alone and by a short tail: no batch size may change them.
 
     Returns:
-        The number of the picture of each answer, and the answers.
+        The number of the image of each answer, and the answers.
     """
     alone, tail = np.arange(min(2, len(images))), np.arange(max(0, len(images) - 3), len(images))
     rows = np.concatenate([np.arange(len(images)), alone, tail])

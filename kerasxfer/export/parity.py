@@ -21,8 +21,8 @@ class Gate:
 
     Args:
         max_difference: largest difference of a probability, or `None`.
-        same_top_class: smallest share of pictures with the same top class.
-        accuracy_loss: largest loss of accuracy on labelled pictures, as a share, or `None`.
+        same_top_class: smallest share of images with the same top class.
+        accuracy_loss: largest loss of accuracy on labelled images, as a share, or `None`.
     """
 
     max_difference: float | None = None
@@ -41,7 +41,7 @@ CUDA_GATES = {**GATES, "fp32": Gate(max_difference=1e-4, same_top_class=1.0)}
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of labelled pictures that are right, with its 95 % Wilson interval."""
+    """Share of labelled images that are right, with its 95 % Wilson interval."""
 
     value: float
     low: float
@@ -72,13 +72,13 @@ class Parity:
     """The comparison of a file with its source.
 
     Args:
-        pictures: how many were compared.
+        pictures: how many images were compared.
         max_difference: largest difference of a probability; infinite where one is not a number.
-        mean_difference: mean over pictures of each one's largest difference.
-        same_top_class: share of pictures with the same top class.
+        mean_difference: mean over images of each one's largest difference.
+        same_top_class: share of images with the same top class.
         spread: how far the source's answers lie apart. Close to 0, nothing is proved.
-        worst: the pictures that differ most, worst first.
-        source_accuracy: on labelled pictures, else `None`.
+        worst: the images that differ most, worst first.
+        source_accuracy: on labelled images, else `None`.
         file_accuracy: likewise.
     """
 
@@ -93,7 +93,7 @@ class Parity:
 
     def __str__(self) -> str:
         text = (
-            f"{self.pictures} pictures, same top class {self.same_top_class:.2%}, "
+            f"{self.pictures} images, same top class {self.same_top_class:.2%}, "
             f"largest difference {self.max_difference:.2g}, mean {self.mean_difference:.2g}"
         )
         if self.source_accuracy is None:
@@ -101,7 +101,7 @@ class Parity:
         return f"{text}; accuracy {self.source_accuracy} in Keras, {self.file_accuracy} in the file"
 
     def failure(self, gate: Gate) -> str | None:
-        """What breaks the gate, with the picture it shows on, or `None`."""
+        """What breaks the gate, with the image it shows on, or `None`."""
         worst = self.worst[0]
         shown = (
             f"Farthest apart: `{worst['picture']}`, by {worst['difference']:.3g}: the source says {worst['source']}, "
@@ -110,7 +110,7 @@ class Parity:
         if gate.max_difference is not None and not self.max_difference <= gate.max_difference:
             return f"`probabilities` differs by {self.max_difference:.3g}; at most {gate.max_difference:g} may. {shown}"
         if self.same_top_class < gate.same_top_class:
-            share = f"{self.same_top_class:.2%} of {self.pictures} pictures"
+            share = f"{self.same_top_class:.2%} of {self.pictures} images"
             return f"The top class is the same for {share}; at least {gate.same_top_class:.1%} must. {shown}"
         if gate.accuracy_loss is None or self.source_accuracy is None or self.file_accuracy is None:
             return None
@@ -151,7 +151,7 @@ def compare(
     Args:
         source: `[n, columns]`, one column or one for each class.
         file: likewise.
-        names: the pictures' names.
+        names: the images' names.
         class_names: the classes.
         labels: their class numbers, or `None`.
 

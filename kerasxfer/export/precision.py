@@ -37,7 +37,7 @@ def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProt
 
     Args:
         proto: an fp32 graph.
-        images: pictures to calibrate on, uint8 `[n, height, width, 3]`.
+        images: images to calibrate on, uint8 `[n, height, width, 3]`.
 
     Returns:
         A new graph.

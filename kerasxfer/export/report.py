@@ -19,8 +19,8 @@ class Exported:
 
     Args:
         file: the file as read back, with its manifest, hash and graph statistics.
-        parity: comparison with the source on a few pictures, by precision; `"fp32"` is always there.
-        check: comparison on the labelled pictures, or `None`.
+        parity: comparison with the source on a few images, by precision; `"fp32"` is always there.
+        check: comparison on the labelled images, or `None`.
         seconds: duration of each step.
         notes: what a person should know.
     """

@@ -1,4 +1,4 @@
-"""Pictures to compare two models on: the user's own, or drawn ones where there are none."""
+"""Images to compare two models on: the user's own, or drawn ones where there are none."""
 
 import io
 from collections.abc import Iterator
@@ -16,30 +16,30 @@ from kerasxfer.export.errors import ExportError
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Decoded and resized pictures with their names: uint8 `[n, height, width, 3]`."""
+class Samples:
+    """Decoded and resized images with their names: uint8 `[n, height, width, 3]`."""
 
     names: tuple[str, ...]
     images: NDArray[np.uint8]
 
 
-def choose_pictures(
+def choose_samples(
     folder: str | Path | None, count: int, image_size: tuple[int, int], policy: ImagePolicy, seed: int = 0
-) -> Pictures:
-    """A seeded choice of the pictures under a folder, or drawn ones.
+) -> Samples:
+    """A seeded choice of the images under a folder, or drawn ones.
 
     Args:
-        folder: a folder of pictures, with or without class folders, or `None` for drawn pictures.
-        count: how many at most. Unreadable pictures are passed over.
+        folder: a folder of images, with or without class folders, or `None` for drawn images.
+        count: how many at most. Unreadable images are passed over.
         image_size: `(height, width)`.
         policy: how to decode and resize.
         seed: which ones. Defaults to `0`.
 
     Returns:
-        `Pictures`.
+        `Samples`.
 
     Raises:
-        ExportError: there is no readable picture.
+        ExportError: there is no readable image.
     """
     sources = _drawn(count, seed) if folder is None else _found(Path(folder), seed)
     names: list[str] = []
@@ -53,8 +53,8 @@ def choose_pictures(
             continue
         names.append(name)
     if not images:
-        raise ExportError(f"A folder of pictures is needed. Received: `{folder}`, without a readable picture.")
-    return Pictures(tuple(names), np.stack(images))
+        raise ExportError(f"A folder of images is needed. Received: `{folder}`, without a readable image.")
+    return Samples(tuple(names), np.stack(images))
 
 
 def _found(folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
@@ -70,8 +70,8 @@ def _drawn(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     rng = np.random.default_rng(seed)
     for number in range(count):
         coarse = rng.integers(0, 256, (rng.integers(2, 9), rng.integers(2, 9), 3), np.uint8)
-        picture = np.asarray(Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC), np.int16)
-        grain = rng.normal(0, rng.uniform(1, 30), picture.shape)
+        image = np.asarray(Image.fromarray(coarse).resize((320, 240), Image.Resampling.BICUBIC), np.int16)
+        grain = rng.normal(0, rng.uniform(1, 30), image.shape)
         file = io.BytesIO()
-        Image.fromarray(np.clip(picture + grain, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
-        yield f"drawn picture {number}", file.getvalue()
+        Image.fromarray(np.clip(image + grain, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+        yield f"drawn image {number}", file.getvalue()

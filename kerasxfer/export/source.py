@@ -12,9 +12,9 @@ import numpy as np
 from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 
+from kerasxfer.export.custom_modules import Module, import_modules, module_of, modules_of
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.inference import input_dtype, is_channels_first, needs_preparation, prepare
-from kerasxfer.export.modules import Module, import_modules, module_of, modules_of
+from kerasxfer.export.served import input_dtype, is_channels_first, needs_preparation, prepare
 from kerasxfer.layers.preprocess import Preprocess
 
 BATCH = 16
@@ -60,7 +60,7 @@ class Source:
 
     @property
     def policy(self) -> ImagePolicy:
-        """How the run decoded its pictures."""
+        """How the run decoded its images."""
         return ImagePolicy.from_dict(self.config.get("policy", {}))
 
 
@@ -78,7 +78,7 @@ def open_source(
         A `Source`.
 
     Raises:
-        ExportError: there is no model, Keras cannot read it, or it is not one picture in and one output out.
+        ExportError: there is no model, Keras cannot read it, or it is not one image in and one output out.
     """
     named = tuple(module_of(text) for text in modules)
     import_modules(named)
@@ -127,14 +127,14 @@ def read_model(file: Path, *, safe_mode: bool = True) -> keras.Model:
 
 
 def with_known_input(model: keras.Model) -> keras.Model:
-    """A subclassed model as a functional one, on pictures of the size that it was called with; any other as it is."""
+    """A subclassed model as a functional one, on images of the size that it was called with; any other as it is."""
     shape = (model.get_build_config() or {}).get("input_shape")
     if hasattr(model, "input_shape") or not shape or not isinstance(shape[0], int | None):
         return model
     images, weights = keras.Input(tuple(shape[1:])), len(model.weights)
     functional = keras.Model(images, model(images), name=model.name)
     if len(model.weights) != weights:
-        raise ExportError(f"`{model.name}` has weights that were never built. Call it on pictures before the export.")
+        raise ExportError(f"`{model.name}` has weights that were never built. Call it on images before the export.")
     return functional
 
 
@@ -186,7 +186,7 @@ def _refuse_other_shapes(model: keras.Model) -> None:
         shapes = model.input_shape, model.output_shape
     except (AttributeError, ValueError) as error:
         raise ExportError(
-            f"`{model.name}` has no known input shape. Call it once on a batch of pictures, or build it, before the "
+            f"`{model.name}` has no known input shape. Call it once on a batch of images, or build it, before the "
             "export."
         ) from error
     for what, shape, rank in (("input", shapes[0], 4), ("output", shapes[1], 2)):

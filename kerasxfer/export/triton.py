@@ -6,7 +6,7 @@ from pathlib import Path
 from kerasxfer_serving.model.model_file import ModelFile
 
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.samples import choose_pictures
+from kerasxfer.export.samples import choose_samples
 
 _CONFIG = """\
 name: "{name}"
@@ -21,11 +21,11 @@ output [
 dynamic_batching {{ max_queue_delay_microseconds: 1000 }}
 model_warmup [
   {{
-    name: "picture"
+    name: "image"
     batch_size: 1
     inputs {{
       key: "{input}"
-      value {{ data_type: TYPE_UINT8 dims: [ {dims} ] input_data_file: "picture" }}
+      value {{ data_type: TYPE_UINT8 dims: [ {dims} ] input_data_file: "image" }}
     }}
   }}
 ]
@@ -33,7 +33,7 @@ model_warmup [
 
 
 def write_triton(file: ModelFile, repository: str | Path, name: str | None = None, max_batch_size: int = 64) -> Path:
-    """Write `<repository>/<name>` with `1/model.onnx`, `config.pbtxt`, `labels.txt` and a picture to warm up with.
+    """Write `<repository>/<name>` with `1/model.onnx`, `config.pbtxt`, `labels.txt` and an image to warm up with.
 
     Args:
         file: an exported model.
@@ -58,8 +58,8 @@ def write_triton(file: ModelFile, repository: str | Path, name: str | None = Non
     # A single sigmoid column is the second class's.
     labels = manifest.class_names if columns > 1 else manifest.class_names[1:]
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
-    picture = choose_pictures(None, 1, manifest.image_size, manifest.policy).images[0]
-    (folder / "warmup" / "picture").write_bytes(picture.tobytes())
+    image = choose_samples(None, 1, manifest.image_size, manifest.policy).images[0]
+    (folder / "warmup" / "image").write_bytes(image.tobytes())
     outputs = [
         f'{{ name: "{tensor.name}" data_type: TYPE_FP32 dims: [ {tensor.shape[1]} ]'
         + (' label_filename: "labels.txt" }' if tensor.name == manifest.output_name else " }")

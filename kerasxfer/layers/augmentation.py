@@ -1,4 +1,4 @@
-"""Random changes of the pictures in training, with `ImageDataGenerator`'s parameters."""
+"""Random changes of the images in training, with `ImageDataGenerator`'s parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from kerasxfer.layers.sampling import FILL_MODES, int32, sample
 Tensor = Any
 Shift = float | int | Sequence[float]
 
-# One uniform number per picture each, drawn whether it is used or not: turning one parameter on leaves what the
+# One uniform number per image each, drawn whether it is used or not: turning one parameter on leaves what the
 # others do as it was.
 _DRAWS = (
     "rotation",
@@ -45,9 +45,9 @@ STANDARD_AUGMENTATION: dict[str, Any] = {
 class Augmentation(keras.layers.Layer):
     """`ImageDataGenerator`'s random transformations as a layer on 0–255 pixels.
 
-    In training each picture gets its own rotation, shift, shear, zoom and flips, composed into one affine
+    In training each image gets its own rotation, shift, shear, zoom and flips, composed into one affine
     transformation with one bilinear interpolation, then a channel shift, then a brightness; the meanings and their
-    order are `keras.preprocessing.image.ImageDataGenerator`'s. At inference the pictures pass unchanged.
+    order are `keras.preprocessing.image.ImageDataGenerator`'s. At inference the images pass unchanged.
 
     The work is plain array operations, no backend's own image kernel: the pixels, and all four fill modes, are the
     same on every backend, and TensorFlow may still compile the model with XLA, which Keras's random layers forbid.
@@ -61,15 +61,15 @@ class Augmentation(keras.layers.Layer):
         height_shift_range: Vertical shift, likewise. Defaults to `0.0`.
         shear_range: Degrees, drawn like a rotation. Defaults to `0.0`.
         zoom_range: `z` for `[1 - z, 1 + z]`, or `(lower, upper)`; both axes are drawn by themselves, and a factor
-            above 1 shows more of the picture's surroundings. Defaults to `0.0`.
-        horizontal_flip: Whether half of the pictures are flipped left to right. Defaults to `False`.
-        vertical_flip: Whether half of the pictures are flipped upside down. Defaults to `False`.
+            above 1 shows more of the image's surroundings. Defaults to `0.0`.
+        horizontal_flip: Whether half of the images are flipped left to right. Defaults to `False`.
+        vertical_flip: Whether half of the images are flipped upside down. Defaults to `False`.
         brightness_range: `(lower, upper)`, factors on the pixels; 1 leaves them. Defaults to `None`.
         channel_shift_range: Values up to this are added to all channels, or taken away; the result stays between
-            the picture's darkest and brightest values. Defaults to `0.0`.
-        fill_mode: What lies outside of the picture: `"nearest"` (aaaa|abcd|dddd), `"constant"` (`cval`),
+            the image's darkest and brightest values. Defaults to `0.0`.
+        fill_mode: What lies outside of the image: `"nearest"` (aaaa|abcd|dddd), `"constant"` (`cval`),
             `"reflect"` (abcddcba|abcd|dcbaabcd) or `"wrap"` (abcdabcd|abcd|abcdabcd). Defaults to `"nearest"`.
-        cval: The value outside of the picture with `fill_mode="constant"`. Defaults to `0.0`.
+        cval: The value outside of the image with `fill_mode="constant"`. Defaults to `0.0`.
         seed: Seed of the draws in training. Defaults to `None`, a random one.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to `keras.config.image_data_format()`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
@@ -94,10 +94,10 @@ class Augmentation(keras.layers.Layer):
     from kerasxfer.layers import Augmentation
 
     layer = Augmentation(rotation_range=40, zoom_range=0.2, horizontal_flip=True, seed=1)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
-    assert not np.array_equal(layer(pictures, training=True), pictures)
-    assert np.array_equal(layer(pictures), pictures)
-    assert np.array_equal(layer.augment(pictures, seed=7), layer.augment(pictures, seed=7))
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
+    assert not np.array_equal(layer(images, training=True), images)
+    assert np.array_equal(layer(images), images)
+    assert np.array_equal(layer.augment(images, seed=7), layer.augment(images, seed=7))
     ```
     """
 
@@ -147,15 +147,15 @@ class Augmentation(keras.layers.Layer):
         seed: int | Sequence[int],
         rows: Sequence[int] | NDArray[np.intp] | None = None,
     ) -> NDArray[np.float32]:
-        """The transformations as a function of pictures and seed, in NumPy, outside of any model.
+        """The transformations as a function of images and seed, in NumPy, outside of any model.
 
-        Each picture's draws depend on `seed` and its row alone, not on the batch it comes in nor on the backend. Safe
+        Each image's draws depend on `seed` and its row alone, not on the batch it comes in nor on the backend. Safe
         to call from many threads.
 
         Args:
             images: Pixels 0–255.
             seed: An integer or several, such as `(seed, epoch)` or `(seed, copy)`; none negative.
-            rows: A number for each picture that stays its own. Defaults to `None`, its place in `images`.
+            rows: A number for each image that stays its own. Defaults to `None`, its place in `images`.
 
         Returns:
             float32 array of the shape of `images`.
@@ -187,7 +187,7 @@ class Augmentation(keras.layers.Layer):
         }
 
     def _transform(self, xp: Any, pixels: Tensor, draws: Tensor) -> Tensor:
-        """Transform float32 pictures by uniform numbers `[n, draws]`; `xp` is `keras.ops` or `numpy`."""
+        """Transform float32 images by uniform numbers `[n, draws]`; `xp` is `keras.ops` or `numpy`."""
         named = {name: draws[:, column] for column, name in enumerate(_DRAWS)}
         if self.data_format == "channels_first":
             pixels = xp.transpose(pixels, (0, 2, 3, 1))

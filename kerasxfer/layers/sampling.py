@@ -1,4 +1,4 @@
-"""Bilinear sampling of pictures under affine transformations.
+"""Bilinear sampling of images under affine transformations.
 
 Written for any array namespace `xp` that has NumPy's names: `keras.ops` inside of a model, `numpy` outside.
 """
@@ -12,12 +12,12 @@ Tensor = Any
 
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 
-# A coordinate that rounding has put just outside of the picture is still its edge.
+# A coordinate that rounding has put just outside of the image is still its edge.
 _EDGE = 1e-3
 
 
 def sample(xp: Any, images: Tensor, matrix: Tensor, offset: Tensor, fill_mode: str, cval: float) -> Tensor:
-    """Pictures seen through affine transformations about their centres.
+    """Images seen through affine transformations about their centres.
 
     The pixel at `p` of an output, (x, y) from the centre, is the input's at `matrix @ p + offset`.
 

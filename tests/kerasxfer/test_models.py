@@ -9,7 +9,7 @@ CLASSES = ["ant", "bee", "cat"]
 
 
 def spread(model, seed=0):
-    """Weights by which outputs tell inputs apart: with fresh ones every picture gets nearly the same answer."""
+    """Weights by which outputs tell inputs apart: with fresh ones every image gets nearly the same answer."""
     rng = np.random.default_rng(seed)
 
     def value(old):

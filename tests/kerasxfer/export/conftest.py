@@ -1,4 +1,4 @@
-"""Models whose answers tell pictures apart, pictures, and one export that most tests look at."""
+"""Models whose answers tell images apart, images, and one export that most tests look at."""
 
 import importlib.util
 import sys
@@ -11,7 +11,7 @@ from kerasxfer_serving.images import ImagePolicy
 from PIL import Image
 
 from kerasxfer import export_onnx
-from kerasxfer.export.samples import choose_pictures
+from kerasxfer.export.samples import choose_samples
 
 CLASSES = ("cats", "dogs", "newts")
 
@@ -55,9 +55,9 @@ def spread_head_fixture():
 
 
 @pytest.fixture(scope="session")
-def pictures():
-    """Thirty-two drawn pictures of 32 × 40, as the exporter draws them."""
-    return choose_pictures(None, 32, (32, 40), ImagePolicy())
+def samples():
+    """Thirty-two drawn images of 32 × 40, as the exporter draws them."""
+    return choose_samples(None, 32, (32, 40), ImagePolicy())
 
 
 @pytest.fixture(scope="session")
@@ -126,12 +126,12 @@ def small_model_fixture():
 
 
 @pytest.fixture(scope="session")
-def rich_model(pictures, custom_layers):
+def rich_model(samples, custom_layers):
     """Random layers, a nested model, a custom layer and logits in one model."""
     layers = keras.layers
     nested = keras.Sequential([layers.Conv2D(8, 3, activation="relu"), layers.Dropout(0.5)], name="nested")
     middle = [layers.RandomFlip(), layers.RandomRotation(0.2), nested, custom_layers.Gate()]
-    return small_model(pictures.images, middle)
+    return small_model(samples.images, middle)
 
 
 @pytest.fixture(scope="session")
@@ -142,12 +142,12 @@ def exported(rich_model, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def class_folders(tmp_path_factory, pictures, rich_model):
-    """Labelled pictures: each lies in the folder of the class that `rich_model` sees in it."""
+def class_folders(tmp_path_factory, samples, rich_model):
+    """Labelled images: each lies in the folder of the class that `rich_model` sees in it."""
     root = tmp_path_factory.mktemp("data")
-    seen = rich_model.predict(pictures.images.astype("float32"), verbose=0).argmax(axis=1)
+    seen = rich_model.predict(samples.images.astype("float32"), verbose=0).argmax(axis=1)
     for name in CLASSES:
         (root / name).mkdir()
-    for number, (label, image) in enumerate(zip(seen, pictures.images, strict=True)):
+    for number, (label, image) in enumerate(zip(seen, samples.images, strict=True)):
         Image.fromarray(image).save(root / CLASSES[label] / f"{number:02d}.png")
     return root

@@ -32,7 +32,7 @@ def run_check(monkeypatch, *arguments):
     return exit_.value.code
 
 
-def test_the_exported_model_agrees_on_every_labelled_picture(exported, rich_model, class_folders):
+def test_the_exported_model_agrees_on_every_labelled_image(exported, rich_model, class_folders):
     result = check_file(exported.file.path, rich_model, class_folders)
     assert result.failure is None
     assert result.same_source

@@ -7,7 +7,7 @@ from kerasxfer_serving.images import ImagePolicy
 
 from kerasxfer import export_onnx, image_classifier
 from kerasxfer.export.parity import columns, probabilities_of
-from kerasxfer.export.samples import choose_pictures
+from kerasxfer.export.samples import choose_samples
 from kerasxfer.export.source import own_answers
 
 pytestmark = pytest.mark.slow
@@ -16,13 +16,13 @@ SIZE = (96, 96)
 
 
 @pytest.fixture(scope="module")
-def large_pictures():
-    """The pictures that the exporter compares on."""
-    return choose_pictures(None, 32, SIZE, ImagePolicy())
+def large_samples():
+    """The images that the exporter compares on."""
+    return choose_samples(None, 32, SIZE, ImagePolicy())
 
 
 def settle(model, images):
-    """BatchNormalization takes the statistics of `images`, as training does: else depth makes pictures alike.
+    """BatchNormalization takes the statistics of `images`, as training does: else depth makes images alike.
 
     Small scales keep the activations where they are nearly linear, so that depth does not multiply rounding either.
     """
@@ -34,7 +34,7 @@ def settle(model, images):
 
 
 def application(name, images, tell_apart, spread_head):
-    """A whole application behind its preprocessing, with a head that tells the pictures apart."""
+    """A whole application behind its preprocessing, with a head that tells the images apart."""
     model = tell_apart(image_classifier(name, ("a", "b", "c"), images.shape[1:3], weights=None))
     if name.startswith("EfficientNet"):
         settle(model, images)
@@ -57,8 +57,8 @@ def nested(images, tell_apart, spread_head):
 
 
 @pytest.fixture
-def model(request, large_pictures, tell_apart, spread_head, small_model, custom_layers):
-    images = large_pictures.images
+def model(request, large_samples, tell_apart, spread_head, small_model, custom_layers):
+    images = large_samples.images
     match request.param:
         case "nested Sequential":
             return nested(images, tell_apart, spread_head)
@@ -79,8 +79,8 @@ KINDS = [
 
 
 @pytest.mark.parametrize("model", KINDS, indirect=True)
-def test_the_file_gives_the_answers_of_a_model_that_tells_pictures_apart(request, model, large_pictures, tmp_path):
-    outputs = own_answers(model, large_pictures.images, None)
+def test_the_file_gives_the_answers_of_a_model_that_tells_images_apart(request, model, large_samples, tmp_path):
+    outputs = own_answers(model, large_samples.images, None)
     kind = "logits" if outputs.min() < 0 else "sigmoid" if outputs.shape[1] == 1 else "softmax"
     probabilities = columns(probabilities_of(outputs, kind))
     assert np.ptp(probabilities, axis=0).max() > 0.2
@@ -99,6 +99,6 @@ def test_the_file_gives_the_answers_of_a_model_that_tells_pictures_apart(request
 
 @pytest.mark.parametrize(("backbone", "most"), [("VGG16", 45), ("InceptionV3", 225)])
 def test_the_graph_is_small_with_preprocessing_and_a_pooled_head(backbone, most, tell_apart, spread_head, tmp_path):
-    images = choose_pictures(None, 32, (150, 150), ImagePolicy()).images
+    images = choose_samples(None, 32, (150, 150), ImagePolicy()).images
     model = application(backbone, images, tell_apart, spread_head)
     assert export_onnx(model, tmp_path / "model.onnx", verbose=False).file.statistics["nodes"] <= most

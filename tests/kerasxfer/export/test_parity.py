@@ -29,7 +29,7 @@ def test_equal_answers_pass_every_gate():
     assert [result.failure(gate) for gate in GATES.values()] == [None, None, None]
 
 
-def test_a_difference_is_told_with_picture_classes_and_size():
+def test_a_difference_is_told_with_image_classes_and_size():
     moved = SOURCE.copy()
     moved[1] = [0.55, 0.45]
     result = parity(moved)
@@ -39,7 +39,7 @@ def test_a_difference_is_told_with_picture_classes_and_size():
     failure = result.failure(GATES["fp32"])
     for expected in ("`probabilities`", "0.15", "1e-05", "`b.jpg`", "dogs 0.600000", "cats 0.550000"):
         assert expected in failure
-    assert "75.00% of 4 pictures" in result.failure(GATES["fp16"])
+    assert "75.00% of 4 images" in result.failure(GATES["fp16"])
 
 
 def test_the_fp32_gate_lies_at_1e_5():
@@ -50,7 +50,7 @@ def test_the_fp32_gate_lies_at_1e_5():
     assert parity(far).failure(GATES["fp32"])
 
 
-def test_worst_pictures_come_first():
+def test_worst_images_come_first():
     moved = SOURCE + np.array([[0.01], [0.03], [0.0], [-0.02]]) * [1, -1]
     assert [row["picture"] for row in parity(moved).worst] == ["b.jpg", "d.jpg", "a.jpg", "c.jpg"]
 

@@ -58,21 +58,21 @@ def types(proto):
     )
 
 
-def test_the_graph_tells_pictures_apart(proto, pictures):
-    assert np.ptp(answers(proto, pictures.images)[:, 0]) > 0.1
+def test_the_graph_tells_images_apart(proto, samples):
+    assert np.ptp(answers(proto, samples.images)[:, 0]) > 0.1
 
 
-def test_fp16_keeps_inputs_and_outputs_and_halves_the_weights(proto, pictures):
+def test_fp16_keeps_inputs_and_outputs_and_halves_the_weights(proto, samples):
     half = to_fp16(proto)
     assert types(half) == types(proto) == (TensorProto.UINT8, TensorProto.FLOAT)
     kernels = [tensor.data_type for tensor in half.graph.initializer if tensor.name in ("k1", "k2")]
     assert kernels == [TensorProto.FLOAT16] * 2
-    assert answers(half, pictures.images) == pytest.approx(answers(proto, pictures.images), abs=5e-3)
+    assert answers(half, samples.images) == pytest.approx(answers(proto, samples.images), abs=5e-3)
     assert proto.graph.initializer[1].data_type == TensorProto.FLOAT
 
 
-def test_int8_weights_have_a_scale_for_each_channel(proto, pictures):
-    small = to_int8(proto, pictures.images)
+def test_int8_weights_have_a_scale_for_each_channel(proto, samples):
+    small = to_int8(proto, samples.images)
     assert types(small) == types(proto)
     kernels = [numpy_helper.to_array(tensor) for tensor in small.graph.initializer if tensor.name == "k2_quantized"]
     scales = [numpy_helper.to_array(tensor) for tensor in small.graph.initializer if tensor.name == "k2_scale"]
@@ -86,13 +86,13 @@ def test_int8_weights_have_a_scale_for_each_channel(proto, pictures):
     assert activations == {np.dtype(np.uint8)}
 
 
-def test_int8_gives_nearly_the_same_answers(proto, pictures):
-    small = to_int8(proto, pictures.images)
-    assert answers(small, pictures.images) == pytest.approx(answers(proto, pictures.images), abs=0.05)
+def test_int8_gives_nearly_the_same_answers(proto, samples):
+    small = to_int8(proto, samples.images)
+    assert answers(small, samples.images) == pytest.approx(answers(proto, samples.images), abs=0.05)
 
 
-def test_int8_leaves_the_last_product_and_softmax_exact(proto, pictures):
-    small = to_int8(proto, pictures.images)
+def test_int8_leaves_the_last_product_and_softmax_exact(proto, samples):
+    small = to_int8(proto, samples.images)
     producers = {output: node.op_type for node in small.graph.node for output in node.output}
     (softmax,) = (node for node in small.graph.node if node.op_type == "Softmax")
     (product,) = (node for node in small.graph.node if node.op_type == "MatMul")
@@ -101,6 +101,6 @@ def test_int8_leaves_the_last_product_and_softmax_exact(proto, pictures):
     assert Counter(node.op_type for node in small.graph.node)["Conv"] == 2
 
 
-def test_int8_is_repeatable(proto, pictures):
-    first, again = (to_int8(proto, pictures.images).SerializeToString(deterministic=True) for _ in range(2))
+def test_int8_is_repeatable(proto, samples):
+    first, again = (to_int8(proto, samples.images).SerializeToString(deterministic=True) for _ in range(2))
     assert first == again

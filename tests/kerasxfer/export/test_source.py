@@ -13,8 +13,8 @@ layers = keras.layers
 
 
 @pytest.fixture
-def model(pictures, small_model):
-    return small_model(pictures.images)
+def model(samples, small_model):
+    return small_model(samples.images)
 
 
 @pytest.fixture
@@ -48,34 +48,34 @@ def test_a_model_in_memory_is_known_by_architecture_and_weights(model):
     assert open_source(model).sha256 != before
 
 
-def test_h5_is_read(tmp_path, model, pictures):
+def test_h5_is_read(tmp_path, model, samples):
     model.save(tmp_path / "model.h5")
     source = open_source(tmp_path / "model.h5")
     _, file = reference_model(source, tmp_path)
     assert file.suffix == ".keras"
-    expected = own_answers(model, pictures.images, None)
-    assert own_answers(source.model, pictures.images, None) == pytest.approx(expected, abs=1e-6)
+    expected = own_answers(model, samples.images, None)
+    assert own_answers(source.model, samples.images, None) == pytest.approx(expected, abs=1e-6)
 
 
-def test_own_answers_are_predict_s_whatever_the_count(model, pictures):
-    expected = model.predict(pictures.images[:19].astype("float32"), verbose=0)
-    assert own_answers(model, pictures.images[:19], None) == pytest.approx(expected, abs=1e-5)
+def test_own_answers_are_predict_s_whatever_the_count(model, samples):
+    expected = model.predict(samples.images[:19].astype("float32"), verbose=0)
+    assert own_answers(model, samples.images[:19], None) == pytest.approx(expected, abs=1e-5)
 
 
-def test_own_answers_put_the_preprocessing_in_front(pictures, small_model):
-    bare = small_model(pictures.images)
-    images = pictures.images[:4]
+def test_own_answers_put_the_preprocessing_in_front(samples, small_model):
+    bare = small_model(samples.images)
+    images = samples.images[:4]
     expected = bare.predict(images[..., ::-1] - np.array([103.939, 116.779, 123.68], "float32"), verbose=0)
     assert own_answers(bare, images, "caffe") == pytest.approx(expected, abs=1e-4)
 
 
-def test_half_precision_is_compared_as_its_float32_twin(tmp_path, pictures, small_model):
+def test_half_precision_is_compared_as_its_float32_twin(tmp_path, samples, small_model):
     keras.config.set_dtype_policy("mixed_float16")
-    model = small_model(pictures.images)
+    model = small_model(samples.images)
     twin, _ = reference_model(open_source(model), tmp_path)
     assert model.layers[2].compute_dtype == "float16"
     assert twin.layers[2].compute_dtype == "float32"
-    exact, rounded = own_answers(twin, pictures.images, None), own_answers(model, pictures.images, None)
+    exact, rounded = own_answers(twin, samples.images, None), own_answers(model, samples.images, None)
     assert exact == pytest.approx(rounded, abs=0.1)
     assert not np.array_equal(exact, rounded)
 
@@ -144,9 +144,9 @@ def test_only_tensorflow_reads_a_saved_model(tmp_path):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow alone reads them")
-def test_tensorflow_reads_a_saved_model(tmp_path, model, pictures):
+def test_tensorflow_reads_a_saved_model(tmp_path, model, samples):
     model.export(tmp_path / "saved", verbose=False)
     source = open_source(tmp_path / "saved")
     assert source.image_size == (32, 40)
-    expected = own_answers(model, pictures.images, None)
-    assert own_answers(source.model, pictures.images, None) == pytest.approx(expected, abs=1e-6)
+    expected = own_answers(model, samples.images, None)
+    assert own_answers(source.model, samples.images, None) == pytest.approx(expected, abs=1e-6)

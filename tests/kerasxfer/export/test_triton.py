@@ -38,7 +38,7 @@ def sigmoid_file(tmp_path):
 def test_the_repository_has_what_triton_reads(exported, tmp_path):
     folder = write_triton(exported.file, tmp_path / "repository", "animals", max_batch_size=16)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    assert files == ["1/model.onnx", "config.pbtxt", "labels.txt", "warmup/picture"]
+    assert files == ["1/model.onnx", "config.pbtxt", "labels.txt", "warmup/image"]
     assert hashlib.sha256((folder / "1/model.onnx").read_bytes()).hexdigest() == exported.file.sha256
     assert (folder / "labels.txt").read_text().split() == ["cats", "dogs", "newts"]
     config = (folder / "config.pbtxt").read_text()
@@ -50,16 +50,16 @@ def test_the_repository_has_what_triton_reads(exported, tmp_path):
         'name: "probabilities" data_type: TYPE_FP32 dims: [ 3 ] label_filename: "labels.txt"',
         'name: "features" data_type: TYPE_FP32 dims: [ 8 ]',
         "dynamic_batching {",
-        'input_data_file: "picture"',
+        'input_data_file: "image"',
     ):
         assert expected in config
     assert all(config.count(opening) == config.count(closing) for opening, closing in ("{}", "[]"))
 
 
-def test_the_warm_up_picture_is_one_the_model_takes(exported, tmp_path):
+def test_the_warm_up_image_is_one_the_model_takes(exported, tmp_path):
     folder = write_triton(exported.file, tmp_path)
-    picture = np.frombuffer((folder / "warmup/picture").read_bytes(), np.uint8).reshape(1, 32, 40, 3)
-    probabilities = open_session(folder / "1/model.onnx", "cpu").run(picture)[0]
+    image = np.frombuffer((folder / "warmup/image").read_bytes(), np.uint8).reshape(1, 32, 40, 3)
+    probabilities = open_session(folder / "1/model.onnx", "cpu").run(image)[0]
     assert probabilities.sum() == pytest.approx(1)
 
 

@@ -8,7 +8,7 @@ from kerasxfer.export.errors import ExportArgumentError
 from kerasxfer.layers.preprocess import APPLICATION_MODES, MODES, Preprocess
 
 # Identities at inference, but traced with their random generators, which ONNX Runtime then refuses.
-# Not `RandomCrop`: where pictures keep their size is its own affair, and it draws nothing at inference.
+# Not `RandomCrop`: where images keep their size is its own affair, and it draws nothing at inference.
 _RANDOM_LAYERS = tuple(
     getattr(keras.layers, name)
     for name in dir(keras.layers)

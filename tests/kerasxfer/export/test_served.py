@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from kerasxfer.export.errors import ExportArgumentError
-from kerasxfer.export.inference import (
+from kerasxfer.export.served import (
     all_layers,
     as_served,
     needs_preparation,

@@ -1,4 +1,4 @@
-"""Runs `kerasxfer.export.worker` in a fresh TensorFlow process and brings back its graph."""
+"""Runs `kerasxfer.export.tf_worker` in a fresh TensorFlow process and brings back its graph."""
 
 import importlib.util
 import json
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import onnx
 
-from kerasxfer.export.description import PictureInput
+from kerasxfer.export.custom_modules import Module
+from kerasxfer.export.description import ImageInput
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.modules import Module
 
 OPSETS = range(13, 19)  # what tf2onnx writes with operators per channel
 
@@ -20,7 +20,7 @@ OPSETS = range(13, 19)  # what tf2onnx writes with operators per channel
 def convert(
     model: Path,
     folder: Path,
-    entry: PictureInput,
+    entry: ImageInput,
     *,
     output: str,
     opset: int,
@@ -31,7 +31,7 @@ def convert(
     Args:
         model: a `.keras` file or a SavedModel folder.
         folder: an empty folder for the files in between.
-        entry: size of the pictures, and what is to stand before the model.
+        entry: size of the images, and what is to stand before the model.
         output: `"softmax"`, `"sigmoid"` or `"logits"`.
         opset: ONNX operator set, 13 to 18.
         modules: modules with custom layers.
@@ -57,7 +57,7 @@ def convert(
     job_file = folder / "job.json"
     job_file.write_text(json.dumps(job))
     done = subprocess.run(
-        [sys.executable, "-m", "kerasxfer.export.worker", str(job_file)],
+        [sys.executable, "-m", "kerasxfer.export.tf_worker", str(job_file)],
         env=_environment(),
         capture_output=True,
         text=True,

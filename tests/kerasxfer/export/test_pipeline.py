@@ -11,30 +11,30 @@ from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.runtime.session import open_session
 
 from kerasxfer import export_onnx
-from kerasxfer.export.conversion import require_converter
 from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.export.parity import probabilities_of
 from kerasxfer.export.source import own_answers
+from kerasxfer.export.tf_process import require_converter
 
 layers = keras.layers
 CLASSES = ("cats", "dogs", "newts")
 
 
-def test_the_model_s_answers_differ_between_pictures(rich_model, pictures):
-    probabilities = probabilities_of(own_answers(rich_model, pictures.images, None), "logits")
+def test_the_model_s_answers_differ_between_images(rich_model, samples):
+    probabilities = probabilities_of(own_answers(rich_model, samples.images, None), "logits")
     assert np.ptp(probabilities, axis=0).min() > 0.3
     assert len(set(probabilities.argmax(axis=1))) == 3
 
 
-def test_the_file_gives_the_model_s_answers(exported, rich_model, pictures):
-    expected = probabilities_of(own_answers(rich_model, pictures.images, None), "logits")
+def test_the_file_gives_the_model_s_answers(exported, rich_model, samples):
+    expected = probabilities_of(own_answers(rich_model, samples.images, None), "logits")
     session = open_session(exported.file.path, "cpu")
     for count in (1, 3, 32):
-        received, features = session.run(pictures.images[:count])
+        received, features = session.run(samples.images[:count])
         assert received == pytest.approx(expected[:count], abs=1e-5)
         assert features.shape == (count, 8)
     pooled = keras.Model(rich_model.inputs, rich_model.get_layer("head").input)
-    assert features == pytest.approx(own_answers(pooled, pictures.images, None), abs=1e-4)
+    assert features == pytest.approx(own_answers(pooled, samples.images, None), abs=1e-4)
 
 
 def test_the_graph_is_clean(exported):
@@ -67,26 +67,26 @@ def test_two_exports_of_one_model_are_the_same_bytes(exported, rich_model, tmp_p
     assert hashlib.sha256((tmp_path / "again.onnx").read_bytes()).hexdigest() == exported.file.sha256
 
 
-def test_the_file_is_plain_onnx(exported, pictures):
+def test_the_file_is_plain_onnx(exported, samples):
     """The three lines of the README."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(exported.file.path)
-    (probabilities,) = session.run(["probabilities"], {"images": pictures.images[:2]})
+    (probabilities,) = session.run(["probabilities"], {"images": samples.images[:2]})
     assert probabilities.sum(axis=1) == pytest.approx([1, 1])
 
 
-def test_the_file_loads_in_openvino(exported, pictures):
+def test_the_file_loads_in_openvino(exported, samples):
     openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
     compiled = openvino.Core().compile_model(exported.file.path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    expected = open_session(exported.file.path, "cpu").run(pictures.images[:4])[0]
-    assert compiled(pictures.images[:4])["probabilities"] == pytest.approx(expected, abs=1e-4)
+    expected = open_session(exported.file.path, "cpu").run(samples.images[:4])[0]
+    assert compiled(samples.images[:4])["probabilities"] == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_a_sigmoid_head_in_half_precision_with_preprocessing_in_front(pictures, small_model, tmp_path):
+def test_a_sigmoid_head_in_half_precision_with_preprocessing_in_front(samples, small_model, tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
-    model = small_model(pictures.images, units=1, activation="sigmoid")
+    model = small_model(samples.images, units=1, activation="sigmoid")
     exported = export_onnx(model, tmp_path / "s.onnx", class_names=("a", "b"), preprocessing="rescale", verbose=False)
     assert exported.manifest.output == "sigmoid"
     assert exported.manifest.preprocessing == "rescale"
@@ -95,11 +95,11 @@ def test_a_sigmoid_head_in_half_precision_with_preprocessing_in_front(pictures, 
     assert any("half precision" in note for note in exported.notes)
 
 
-def test_a_conversion_that_goes_wrong_leaves_no_file_and_tells_where(pictures, small_model, custom_layers, tmp_path):
-    model = small_model(pictures.images, [custom_layers.Drifting()])
+def test_a_conversion_that_goes_wrong_leaves_no_file_and_tells_where(samples, small_model, custom_layers, tmp_path):
+    model = small_model(samples.images, [custom_layers.Drifting()])
     try:
         custom_layers.SHIFT = 0.5  # this process adds it, the converting one does not
-        with pytest.raises(ExportError, match=r"`probabilities` differs by .*`drawn picture \d+`.*the file"):
+        with pytest.raises(ExportError, match=r"`probabilities` differs by .*`drawn image \d+`.*the file"):
             export_onnx(model, tmp_path / "model.onnx", class_names=CLASSES, verbose=False)
     finally:
         custom_layers.SHIFT = 0.0
@@ -107,22 +107,22 @@ def test_a_conversion_that_goes_wrong_leaves_no_file_and_tells_where(pictures, s
 
 
 @pytest.mark.parametrize("saved", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_subclassed_model_that_was_called(saved, custom_layers, pictures, tmp_path):
+def test_a_subclassed_model_that_was_called(saved, custom_layers, samples, tmp_path):
     model = custom_layers.Subclassed()
-    expected = keras.ops.convert_to_numpy(model(pictures.images.astype("float32")))
+    expected = keras.ops.convert_to_numpy(model(samples.images.astype("float32")))
     assert np.ptp(expected, axis=0).max() > 0.1
     source = model
     if saved:
         source = tmp_path / "model.keras"
         model.save(source)
     exported = export_onnx(source, tmp_path / "model.onnx", modules=[custom_layers.__file__], verbose=False)
-    assert exported.manifest.image_size == pictures.images.shape[1:3]
+    assert exported.manifest.image_size == samples.images.shape[1:3]
     assert exported.parity["fp32"].spread > 0.1
 
 
 def test_a_subclassed_model_without_weights_is_refused(custom_layers, tmp_path):
     model = custom_layers.Subclassed()
-    with pytest.raises(ExportError, match="Call it once on a batch of pictures"):
+    with pytest.raises(ExportError, match="Call it once on a batch of images"):
         export_onnx(model, tmp_path / "model.onnx", verbose=False)
     model.build((None, 8, 8, 3))
     with pytest.raises(ExportError, match="never built"):

@@ -16,21 +16,21 @@ from kerasxfer_serving.model.model_file import ModelFile, load_model_file
 from kerasxfer_serving.runtime.session import Session
 from numpy.typing import NDArray
 
-from kerasxfer.export.check import compare_on, labelled_pictures
-from kerasxfer.export.conversion import OPSETS, convert, require_converter
-from kerasxfer.export.description import UNNAMED, PictureInput, describe, picture_input
+from kerasxfer.export.check import compare_on, labelled_images
+from kerasxfer.export.description import UNNAMED, ImageInput, describe, image_input
 from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.export.file_answers import answers, answers_in_every_batch, open_file
 from kerasxfer.export.graph import tidy, with_manifest
-from kerasxfer.export.inference import needs_preparation, output_kind
 from kerasxfer.export.parity import GATES, OUTPUT_KINDS, Parity, compare, kind_of, probabilities_of
 from kerasxfer.export.precision import to_fp16, to_int8
 from kerasxfer.export.report import Exported, Steps
-from kerasxfer.export.samples import Pictures, choose_pictures
+from kerasxfer.export.samples import Samples, choose_samples
+from kerasxfer.export.served import needs_preparation, output_kind
 from kerasxfer.export.source import Source, open_source, own_answers, reference_model
+from kerasxfer.export.tf_process import OPSETS, convert, require_converter
 
-_PARITY_PICTURES = 32
-_CALIBRATION_PICTURES = 256
+_PARITY_IMAGES = 32
+_CALIBRATION_IMAGES = 256
 _TELLS_APART = 1e-3
 
 
@@ -66,16 +66,16 @@ def export_onnx(
         opset: ONNX operator set, 13 to 18. Defaults to `15`, the last one that pools in one operator.
         class_names: the classes. Defaults to the run's, else those of the labelled folder.
         image_size: `(height, width)`. Defaults to the model's input.
-        policy: how pictures are decoded and resized. Defaults to the run's, else `ImagePolicy()`.
+        policy: how images are decoded and resized. Defaults to the run's, else `ImagePolicy()`.
         preprocessing: normalisation to put before a model that expects normalised pixels: a model or module of
             `keras.applications` (`"vgg16"`, `"inception_v3"`) or a mode of `kerasxfer.layers.Preprocess`
             (`"rescale"`). Defaults to `None`: the model takes pixels in 0–255.
         output: what the model's output is: `"softmax"`, `"sigmoid"` or `"logits"`. Defaults to what its last layer
             says, else to what its outputs look like.
         features: whether to give the pooled features as a second output. Defaults to `False`.
-        samples: folder of pictures to compare on. Defaults to `check`, `calibration` or drawn pictures.
-        calibration: folder of pictures for int8.
-        check: folder of labelled pictures, all of which are compared. Defaults to `None`, for int8 to `calibration`.
+        samples: folder of images to compare on. Defaults to `check`, `calibration` or drawn images.
+        calibration: folder of images for int8.
+        check: folder of labelled images, all of which are compared. Defaults to `None`, for int8 to `calibration`.
         modules: names or `.py` files of modules with custom layers that Keras must know to read the file.
         safe_mode: refuse Python code (`Lambda` layers) inside the file. Defaults to `True`.
         verbose: whether to report each step on stderr. Defaults to `True`.
@@ -106,7 +106,7 @@ def export_onnx(
         folder = Path(name)
         with steps("Open the model"):
             source = open_source(model_or_path, modules=modules, safe_mode=safe_mode)
-            entry = picture_input(source, image_size, policy, preprocessing)
+            entry = image_input(source, image_size, policy, preprocessing)
         with steps(f"Ask the model, on {keras.backend.backend()}"):
             asked = _ask(source, entry, samples or check or calibration, output, folder)
         manifest = describe(source, entry, asked.output, asked.columns, class_names, check, opset, features)
@@ -123,7 +123,7 @@ def export_onnx(
             parity[precision] = _compare(proto, manifest, asked)
     checked = None
     if check is not None:
-        with steps("Check on the labelled pictures"):
+        with steps("Check on the labelled images"):
             checked = _check(proto, manifest, asked, check)
     with steps("Write"):
         figures = parity if checked is None else {**parity, "check": checked}
@@ -134,12 +134,12 @@ def export_onnx(
 
 @dataclass(frozen=True)
 class _Asked:
-    """The model and what it says to a few pictures: what the file must say too."""
+    """The model and what it says to a few images: what the file must say too."""
 
     model: keras.Model
     file: Path
     output: str
-    pictures: Pictures
+    samples: Samples
     probabilities: NDArray[np.float32]
 
     @property
@@ -147,12 +147,12 @@ class _Asked:
         return int(self.probabilities.shape[1])
 
 
-def _ask(source: Source, entry: PictureInput, samples: str | Path | None, output: str | None, folder: Path) -> _Asked:
-    pictures = choose_pictures(samples, _PARITY_PICTURES, entry.image_size, entry.policy)
+def _ask(source: Source, entry: ImageInput, samples: str | Path | None, output: str | None, folder: Path) -> _Asked:
+    images = choose_samples(samples, _PARITY_IMAGES, entry.image_size, entry.policy)
     model, file = reference_model(source, folder)
-    outputs = own_answers(model, pictures.images, entry.preprocessing)
+    outputs = own_answers(model, images.images, entry.preprocessing)
     output = output or output_kind(model) or kind_of(outputs)
-    return _Asked(model, file, output, pictures, probabilities_of(outputs, output))
+    return _Asked(model, file, output, images, probabilities_of(outputs, output))
 
 
 def _notes(source: Source, manifest: Manifest, parity: Parity) -> Iterator[str]:
@@ -161,7 +161,7 @@ def _notes(source: Source, manifest: Manifest, parity: Parity) -> Iterator[str]:
     if needs_preparation(source.model):
         yield "The model computes in half precision. It was compared with, and exported as, its float32 twin."
     if parity.spread < _TELLS_APART:
-        yield "The model answers nearly the same for all pictures, so the comparison proves little: use `samples=`."
+        yield "The model answers nearly the same for all images, so the comparison proves little: use `samples=`."
 
 
 def _validate(precision: str, opset: int, output: str | None, calibration: str | Path | None) -> None:
@@ -172,15 +172,13 @@ def _validate(precision: str, opset: int, output: str | None, calibration: str |
     if output not in (None, *OUTPUT_KINDS):
         raise ExportArgumentError(f"`output` must be one of {OUTPUT_KINDS} or None. Received: output={output!r}")
     if precision == "int8" and calibration is None:
-        raise ExportArgumentError(
-            "`precision='int8'` needs `calibration=`, a folder of pictures like those it will see."
-        )
+        raise ExportArgumentError("`precision='int8'` needs `calibration=`, a folder of images like those it will see.")
 
 
 def _compare(proto: onnx.ModelProto, manifest: Manifest, asked: _Asked) -> Parity:
-    """The parity on a few pictures, in every kind of batch; an error where the gate fails."""
-    rows, received = answers_in_every_batch(_session(proto.SerializeToString()), asked.pictures.images)
-    names = [asked.pictures.names[row] for row in rows]
+    """The parity on a few images, in every kind of batch; an error where the gate fails."""
+    rows, received = answers_in_every_batch(_session(proto.SerializeToString()), asked.samples.images)
+    names = [asked.samples.names[row] for row in rows]
     parity = compare(asked.probabilities[rows], received, names, manifest.class_names)
     return _passed(parity, manifest.precision)
 
@@ -190,15 +188,15 @@ def _lower(
 ) -> tuple[onnx.ModelProto, Manifest]:
     if precision == "fp16":
         return to_fp16(proto), replace(manifest, precision=precision)
-    pictures = choose_pictures(calibration, _CALIBRATION_PICTURES, manifest.image_size, manifest.policy)
-    record = {"pictures": len(pictures.names), "method": "minmax", "format": "QDQ, u8 activations, s8 weights"}
-    return to_int8(proto, pictures.images), replace(manifest, precision=precision, calibration=record)
+    images = choose_samples(calibration, _CALIBRATION_IMAGES, manifest.image_size, manifest.policy)
+    record = {"pictures": len(images.names), "method": "minmax", "format": "QDQ, u8 activations, s8 weights"}
+    return to_int8(proto, images.images), replace(manifest, precision=precision, calibration=record)
 
 
 def _check(proto: onnx.ModelProto, manifest: Manifest, asked: _Asked, folder: str | Path) -> Parity:
     session = _session(proto.SerializeToString())
     parity = compare_on(
-        labelled_pictures(folder, manifest.image_size, manifest.policy, manifest.class_names),
+        labelled_images(folder, manifest.image_size, manifest.policy, manifest.class_names),
         asked.model,
         lambda images: answers(session, images),
         preprocessing=manifest.preprocessing,

@@ -1,7 +1,7 @@
-"""The conversion itself, in a process of its own: `python -m kerasxfer.export.worker JOB.json`.
+"""The conversion itself, in a process of its own: `python -m kerasxfer.export.tf_worker JOB.json`.
 
 tf2onnx's names depend on what the process has done before; a fresh one makes the bytes repeatable. It also gives
-models of every backend one and the same graph. `kerasxfer.export.convert` sets the backend and writes the job.
+models of every backend one and the same graph. `kerasxfer.export.pipeline` sets the backend and writes the job.
 """
 
 import json
@@ -17,8 +17,8 @@ def main(job_file: str) -> None:
 
     import keras
 
-    from kerasxfer.export.inference import as_served, prepare
-    from kerasxfer.export.modules import import_modules
+    from kerasxfer.export.custom_modules import import_modules
+    from kerasxfer.export.served import as_served, prepare
     from kerasxfer.export.source import read_model
 
     import_modules([(name, file) for name, file in job["modules"]])
