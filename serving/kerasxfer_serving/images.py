@@ -14,29 +14,13 @@ from PIL import Image
 
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.image_io.decoding import Source, open_image
+from kerasxfer_serving.image_io.formats import FORMAT_OF_SUFFIX
 from kerasxfer_serving.image_io.resizing import Interpolation, Resize, draft, pad, shrink
 
 Exif: TypeAlias = Literal["apply", "ignore"]
 
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jfif",
-        ".png",
-        ".gif",
-        ".bmp",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".avif",
-        ".jp2",
-    }
-)
-"""Suffixes, in lower case, of the files that a folder of pictures is taken to hold."""
+IMAGE_SUFFIXES = frozenset(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name != "HEIF")
+"""Suffixes, in lower case, of the files that a folder of images is taken to hold; HEIF needs a plugin besides."""
 
 _ORIENTATION = 0x0112
 _TURNS = {

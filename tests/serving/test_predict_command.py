@@ -102,9 +102,13 @@ def test_the_zoo_in_other_formats_says_the_same(model, zoo, tmp_path, format):
     assert sum(one == other for one, other in zip(names, told, strict=True)) >= len(names) - 1  # the one not UTF-8
 
 
-def test_walking_the_zoo_misses_no_file(model, zoo):
-    done = run(model, zoo[0].path.parent)
+def test_walking_the_zoo_misses_no_file_and_names_the_hidden_one(model, zoo):
+    folder = zoo[0].path.parent
     files = {str(case.path) for case in zoo if case.code != "not_found"}
+    done = run(model, folder)
+    assert sorted(row["path"] for row in rows(done.stdout)) == sorted(files - {str(folder / ".hidden.jpg")})
+    assert b"hidden files" in done.stderr
+    done = run(model, folder, "--all-files")
     assert sorted(row["path"] for row in rows(done.stdout)) == sorted(files)
 
 

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kerasxfer_serving.errors import ImageError, UsageError
-from kerasxfer_serving.inputs.reader import Reader, read_list
+from kerasxfer_serving.inputs.lists import read_list
+from kerasxfer_serving.inputs.reader import Reader
+from kerasxfer_serving.inputs.walk import reason_left_out
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=12)
 
@@ -71,7 +73,7 @@ def test_links_are_followed_but_not_in_circles(folder):
     (folder / "p" / "self.jpg").symlink_to("self.jpg")
     assert paths("p") == [
         "p/a-z.jpg", "p/a/1.jpg", "p/a/2.PNG", "p/b.jpg",
-        "p/c/1.jpg", "p/c/2.PNG", "p/gone.jpg", "p/self.jpg", "p/ü.webp",
+        "p/gone.jpg", "p/self.jpg", "p/ü.webp",
     ]  # fmt: skip
 
 
@@ -150,7 +152,7 @@ def test_every_picture_of_a_folder_comes_once_whatever_its_name(tmp_path, names)
     root = Path(tempfile.mkdtemp(dir=tmp_path))
     expected = set()
     for index, name in enumerate(names):
-        if name in (".", ".."):
+        if reason_left_out(f"{name}.jpg"):
             continue
         place = root / ("folder" * (index % 2)) / f"{name}.jpg"
         place.parent.mkdir(exist_ok=True)

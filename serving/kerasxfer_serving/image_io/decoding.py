@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.image_io.formats import HEAD, NAMES, format_of, refuse_unreadable
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray[Any, Any]
 
@@ -36,25 +37,6 @@ ERROR_CODES = {
     "worker_died": "decoding it ended its process, time and again (`--engine ray`)",
 }
 
-# Offset, bytes and Pillow's name of the format.
-_SIGNATURES = (
-    (0, b"\xff\xd8", "JPEG"),
-    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
-    (0, b"GIF8", "GIF"),
-    (8, b"WEBP", "WEBP"),
-    (0, b"BM", "BMP"),
-    (0, b"II*\x00", "TIFF"),
-    (0, b"MM\x00*", "TIFF"),
-    (0, b"II+\x00", "TIFF"),
-    (0, b"MM\x00+", "TIFF"),
-    (4, b"ftypavi", "AVIF"),
-    (4, b"ftyphei", "HEIF"),
-    (4, b"ftypmif", "HEIF"),
-    (4, b"jP  \r\n\x87\n", "JPEG2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG2000"),
-    (0, b"\x00\x00\x01\x00", "ICO"),
-    *((0, b"P%c" % kind, "PPM") for kind in b"1234567fF"),
-)
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 
 
@@ -137,25 +119,14 @@ def _open_regular(path: str | os.PathLike[str], name: str) -> IO[bytes]:
 def _sniff(file: IO[bytes]) -> str:
     """Pillow's name of the format, from the first bytes."""
     file.seek(0)
-    head = file.read(32)
+    head = file.read(HEAD)
     if not head:
         raise ImageError("empty", "zero bytes")
-    name = _format_of(head)
+    name = format_of(head)
     if name is None:
-        known = ", ".join(dict.fromkeys(name for _, _, name in _SIGNATURES))
-        raise ImageError("not_an_image", f"the content is none of the formats that are read ({known})")
-    if name not in Image.OPEN:
-        Image.init()
-    if name not in Image.OPEN:
-        remedy = (
-            "`pip install pillow-heif` and register its opener" if name == "HEIF" else "install a Pillow that has it"
-        )
-        raise ImageError("unsupported", f"this Pillow cannot read {name}: {remedy}")
+        raise ImageError("not_an_image", f"the content is none of the formats that are read ({', '.join(NAMES)})")
+    refuse_unreadable(name)
     return name
-
-
-def _format_of(head: bytes) -> str | None:
-    return next((name for offset, signature, name in _SIGNATURES if head.startswith(signature, offset)), None)
 
 
 @contextmanager
@@ -191,7 +162,7 @@ def _ends_early(file: IO[bytes] | None, *, otherwise: bool) -> bool:
     data = file.read()
     if data[8:12] == b"WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    name = _format_of(data)
+    name = format_of(data)
     return _LAST_BYTES[name] not in data[-64:] if name in _LAST_BYTES else otherwise
 
 

@@ -1,45 +1,39 @@
-"""Where pictures come from: files, folders, globs, lists, standard input, archives and object storage.
+"""Where images come from: files, folders, globs, lists, standard input, archives and object storage.
 
 Every kind gives a lazy iterator of `Input`, in a stable order and with nothing opened before its turn: a million
-pictures take no more memory than a thousand.
+images take no more memory than a thousand.
 """
 
-import codecs
-import csv
 import glob
-import io
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 from kerasxfer_serving.errors import UsageError
-from kerasxfer_serving.images import IMAGE_SUFFIXES
 from kerasxfer_serving.inputs.archives import is_archive, read_archive
 from kerasxfer_serving.inputs.input import Input, failed_input, given_input
+from kerasxfer_serving.inputs.lists import LIST_SUFFIXES, LONGEST_NAME, read_list
 from kerasxfer_serving.inputs.remote import is_remote, read_remote, remote_input
-
-LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv"})
-# Pillow needs a plugin for telephones' pictures. Without it they are not passed over: their rows say what is missing.
-_PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".heic", ".heif"}
-_PATH_COLUMNS = ("path", "filename", "file", "image", "url")
-_PEEK = 1 << 16
+from kerasxfer_serving.inputs.walk import LeftOut, folders_left_out, is_image_name, reason_left_out_below, walk
 
 
 class Reader:
     """The inputs that a command line names, in order.
 
     Args:
-        sources: each a file, a folder (walked for pictures by their suffix), a glob, a `.txt`, `.csv` or `.tsv`
-            list, `"-"` for a list on standard input, a zip or tar archive, or a URL of one of these (fsspec).
-        root: folder that relative paths in lists start at. Defaults to the working directory.
-        all_files: take every file of folders and archives, whatever its suffix. Defaults to `False`.
-        stdin: binary file that `"-"` reads. Defaults to standard input.
+        sources: Each a file, a folder (searched for images, as `kerasxfer_serving.inputs.walk` says), a glob, a
+            `.txt`, `.csv` or `.tsv` list, `"-"` for a list on standard input, a zip or tar archive, or a URL of one
+            of these (fsspec).
+        root: Folder that relative paths in lists start at. Defaults to the working directory.
+        all_files: Take every file of folders and archives, whatever its name. Defaults to `False`.
+        stdin: Binary file that `"-"` reads. Defaults to standard input.
 
     Attributes:
-        skipped: number of files by suffix that folders and archives held and that were not taken.
+        left_out: What folders and archives held that was not taken.
 
     Example:
 
@@ -61,12 +55,17 @@ class Reader:
         self.root = root
         self.all_files = all_files
         self.stdin = stdin
-        self.skipped: Counter[str] = Counter()
+        self.left_out = LeftOut()
 
     def __iter__(self) -> Iterator[Input]:
-        self.skipped.clear()
+        self.left_out.clear()
         for source in self.sources:
             yield from self._read(source)
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """Number of files and folders that were not taken, by suffix or reason."""
+        return self.left_out.counts
 
     @property
     def repeatable(self) -> bool:
@@ -88,36 +87,23 @@ class Reader:
                 return self._list_file(source, suffix[1:])
         elif glob.has_magic(source):
             return self._glob(source)
-        return iter([local_input(source)])  # what is wrong with a path that leads nowhere is said in its row
+        return iter([local_input(source)])  # what is wrong with it, if nothing is there, is said in its row
 
-    def _walk(self, folder: str, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Input]:
-        """Pictures below a folder, in the order of their sorted paths."""
-        try:
-            status = os.stat(folder)  # noqa: PTH116
-            names = sorted(entry.name + "/" * _is_folder(entry) for entry in os.scandir(folder))
-        except OSError as error:  # what it holds is not lost in silence
-            yield failed_input(folder, "unreadable", f"{folder!r} cannot be listed: {error.strerror}")
-            return
-        identity = (status.st_dev, status.st_ino)
-        if identity in above:  # a link that leads back up
-            return
-        for name in names:
-            path = os.path.join(folder, name.rstrip("/"))  # noqa: PTH118  (keeps the folder's name as it was given)
-            is_folder = name.endswith("/")
-            if _has_image_suffix(path) if is_folder else self._wanted(name):
-                yield local_input(path)  # a folder that is called like a picture gets a row too: somebody expects it
-            if is_folder:
-                yield from self._walk(path, (*above, identity))
+    def _walk(self, folder: str) -> Iterator[Input]:
+        for path, error in walk(folder, all_files=self.all_files, left_out=self.left_out):
+            yield local_input(path) if error is None else failed_input(path, error.code, str(error))
 
     def _glob(self, pattern: str) -> Iterator[Input]:
+        fixed = _fixed_part(pattern)
         matches = sorted(glob.iglob(pattern, recursive=True))  # noqa: PTH207
         if not matches:
             raise UsageError(f"An input glob must match something. Received: {pattern!r}")
         for match in matches:
             if is_archive(match):
                 yield from read_archive(match, self._wanted)
-            elif not Path(match).is_dir() or _has_image_suffix(match):
-                yield local_input(match)
+            elif not Path(match).is_dir() or is_image_name(os.path.basename(match)):  # noqa: PTH119
+                if self._may_lie_there(match.removeprefix(fixed)):
+                    yield local_input(match)
             elif "**" not in pattern:  # which matches what the folder holds as well
                 yield from self._walk(match)
 
@@ -129,69 +115,32 @@ class Reader:
         return (self._listed(path) for path in read_list(file, kind))
 
     def _listed(self, path: str) -> Input:
-        if is_remote(path):
-            return remote_input(path)
-        return local_input(path, self.root)
+        if len(path) > LONGEST_NAME:
+            return failed_input(
+                f"{path[:100]}…", "unreadable", f"a path in the list has more than {LONGEST_NAME:,} characters"
+            )
+        return remote_input(path) if is_remote(path) else local_input(path, self.root)
 
-    def _wanted(self, name: str) -> bool:
-        wanted = self.all_files or _has_image_suffix(name)
-        if not wanted:
-            self.skipped[os.path.splitext(name)[1].lower() or "no suffix"] += 1  # noqa: PTH122
-        return wanted
+    def _wanted(self, path: str) -> bool:
+        """Whether the file `path` of a folder or archive, relative to it, is taken."""
+        reason = None if self.all_files else reason_left_out_below(path)
+        if reason is not None:
+            self.left_out.add(reason, path)
+        return reason is None
+
+    def _may_lie_there(self, path: str) -> bool:
+        """Whether the folders between a glob's fixed part and a match are searched; the glob chose the name itself."""
+        reason = None if self.all_files else folders_left_out(path)
+        if reason is not None:
+            self.left_out.add(reason, path)
+        return reason is None
 
 
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _has_image_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in _PICTURE_SUFFIXES  # noqa: PTH122  (a third of Path's time, per file)
+def _fixed_part(pattern: str) -> str:
+    """The folders of a glob that are written out."""
+    return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
 
 
 def local_input(path: str, root: str | Path | None = None) -> Input:
     """An input that is a file on this machine; its row is called `path`, unchanged."""
     return given_input(path, path if root is None else os.path.join(root, path))  # noqa: PTH118
-
-
-def read_list(file: IO[bytes], kind: str) -> Iterator[str]:
-    """Paths in a list.
-
-    Args:
-        file: binary. Names that are not UTF-8 keep their bytes.
-        kind: `"txt"`: one path a line, or separated by NUL as `find -print0` does; `"csv"` or `"tsv"`: the column
-            `path`, `filename`, `file`, `image` or `url` of a table with a header, else the first column.
-    """
-    reader = io.BufferedReader(file, _PEEK) if not hasattr(file, "peek") else file  # type: ignore[type-var]
-    if kind != "txt":
-        return _read_table(io.TextIOWrapper(reader, "utf-8-sig", "surrogateescape", newline=""), kind)
-    if b"\0" in reader.peek(_PEEK):
-        return _split(reader, b"\0")
-    if reader.peek(3).startswith(codecs.BOM_UTF8):
-        reader.read(3)
-    return (os.fsdecode(name) for line in reader if (name := line.rstrip(b"\r\n")))
-
-
-def _split(file: IO[bytes], separator: bytes) -> Iterator[str]:
-    rest = b""
-    while block := file.read(_PEEK):
-        *whole, rest = (rest + block).split(separator)
-        yield from (os.fsdecode(name) for name in whole if name)
-    if rest:
-        yield os.fsdecode(rest)
-
-
-def _read_table(file: Iterable[str], kind: str) -> Iterator[str]:
-    rows = csv.reader(file, delimiter="\t" if kind == "tsv" else ",")
-    first = next(rows, [])
-    names = [cell.strip().lower() for cell in first]
-    column = next((names.index(name) for name in _PATH_COLUMNS if name in names), None)
-    if column is None:
-        column = 0
-        yield from first[:1]
-    try:
-        yield from (row[column] for row in rows if len(row) > column and row[column])
-    except csv.Error as error:
-        raise UsageError(f"Line {rows.line_num} of the list is not {kind.upper()}: {error}") from error

@@ -36,9 +36,9 @@ def read_remote(url: str, wanted: Callable[[str], bool]) -> Iterator[Input]:
         yield from read_archive(url, wanted, system.open(path))
     elif system.isdir(path):
         for name, about in sorted(system.find(path, detail=True).items()):
-            if wanted(name):
-                row = url.rstrip("/") + name.removeprefix(path.rstrip("/"))
-                yield _remote_input(system, name, row, about.get("size"))
+            below = name.removeprefix(path.rstrip("/"))
+            if wanted(below):
+                yield _remote_input(system, name, url.rstrip("/") + below, about.get("size"))
     else:
         yield _remote_input(system, path, url)
 
