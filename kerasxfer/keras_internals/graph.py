@@ -12,7 +12,8 @@ def run_graph(model: Any, inputs: Any, call: Callable[..., Any]) -> Any:
     It is what `keras.models.clone_model(call_function=…)` does; that would also build and compile a new model, with new
     names refused where inlined layers' names clash.
     """
-    outputs = model._run_through_graph(inputs, call_fn=call)
+    # Keras 3.10 to 3.13 have no default for `operation_fn`.
+    outputs = model._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=call)
     return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
 
 

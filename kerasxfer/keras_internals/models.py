@@ -43,6 +43,7 @@ def remake_functions(model: Any) -> None:
     model.make_train_function(force=True)
     backend = keras.config.backend()
     if backend == "jax":
+        _record_shardings(model)
         # These were traced for one order of the variables, and the same shapes in another order fit the trace too.
         for make in (model.make_test_function, model.make_predict_function):
             make(force=True)
@@ -50,6 +51,12 @@ def remake_functions(model: Any) -> None:
         import torch
 
         torch._dynamo.reset()
+
+
+def _record_shardings(model: Any) -> None:
+    """On Keras 3.10 and 3.11, `fit` keeps a list of shardings in the order the variables had when it began."""
+    if hasattr(model, "_record_training_state_sharding_spec"):
+        model._record_training_state_sharding_spec()
 
 
 def synchronise(model: Any) -> None:

@@ -29,14 +29,12 @@ class _Built:
 
     def slots(self) -> dict[str, list[Variable]]:
         """Lists with one entry for each variable the optimizer was built on: momenta, velocities, accumulators, …"""
-        found = {
-            name: value
+        attributes = {
+            name: _entries(value, self.variables)
             for name, value in vars(self.optimizer).items()
-            if isinstance(value, list)
-            and name not in ("_trainable_variables", "_variables", "_model_variables_moving_average")
-            and len(value) == len(self.variables)
-            and all(entry is None or isinstance(entry, keras.Variable) for entry in value)
+            if name not in ("_trainable_variables", "_variables", "_model_variables_moving_average")
         }
+        found = {name: entries for name, entries in attributes.items() if entries is not None}
         return found if self.averages is None else {**found, "average": self.averages}
 
     def scalars(self) -> dict[str, Variable]:
@@ -46,6 +44,20 @@ class _Built:
             for name, value in vars(self.optimizer).items()
             if isinstance(value, keras.Variable) and name not in ("_iterations", "_learning_rate")
         }
+
+
+def _entries(value: Any, variables: Sequence[Variable]) -> list[Variable | None] | None:
+    """What an optimizer's attribute holds for each of `variables`; `None` if it is not a slot."""
+    entries = _by_path(value, variables) if isinstance(value, dict) else value
+    if not isinstance(entries, list) or len(entries) != len(variables):
+        return None
+    return list(entries) if all(entry is None or isinstance(entry, keras.Variable) for entry in entries) else None
+
+
+def _by_path(slot: dict[str, Variable], variables: Sequence[Variable]) -> list[Variable | None] | None:
+    """The entries of a slot of Muon in Keras 3.10 to 3.12, a dictionary by the paths of the variables."""
+    entries = [slot.get(variable.path) for variable in variables]
+    return entries if any(entry is not None for entry in entries) else None
 
 
 class Attachment(KerasSaveable):

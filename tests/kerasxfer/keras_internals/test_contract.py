@@ -19,8 +19,8 @@ def variables():
 
 
 def made(name, **arguments):
-    if not hasattr(keras.optimizers, name):
-        pytest.skip(f"this Keras has no {name}")
+    if name == "Muon" and keras.config.backend() == "tensorflow" and keras.__version__ < "3.13":
+        pytest.skip("Muon of this Keras asks TensorFlow's own variables for a path, with or without us")
     return getattr(keras.optimizers, name)(0.1, **arguments)
 
 

@@ -242,6 +242,7 @@ def test_a_relative_rate_on_a_compiled_schedule(build):
         Engine(build(keras.optimizers.SGD(compiled)), [Stage(learning_rate="0.1x")])
 
 
+@pytest.mark.skipif(not hasattr(keras.optimizers, "MultiOptimizer"), reason="since Keras 3.15")
 def test_an_absolute_rate_for_several_optimizers(build):
     chosen = keras.optimizers.OptimizerMap(keras.optimizers.Adam(), {"block.*": keras.optimizers.SGD()})
     with pytest.raises(ScheduleError, match="must be relative"):
