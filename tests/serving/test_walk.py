@@ -92,16 +92,25 @@ def test_each_real_folder_is_entered_once(tmp_path):
     assert found(tmp_path) == (["down/" * 40 + "x.jpg"], {"folders seen before": 40})
 
 
-def test_folders_deeper_than_a_path_can_say_have_a_row(tmp_path, monkeypatch):
+@pytest.fixture
+def abyss(tmp_path, monkeypatch):
+    """A folder with folders in it, deeper than Python's recursion and the system's paths can go."""
     monkeypatch.chdir(tmp_path)
     for _ in range(1500):
         os.mkdir("down")  # noqa: PTH102
         os.chdir("down")
     put(Path(), "x.jpg")
-    monkeypatch.chdir(tmp_path)
-    (entry,) = walk(tmp_path)
+    yield tmp_path
+    Path("x.jpg").unlink()  # here, since not even pytest can remove it
+    for _ in range(1500):
+        os.chdir("..")
+        os.rmdir("down")  # noqa: PTH106
+
+
+def test_folders_deeper_than_a_path_can_say_have_a_row(abyss):
+    (entry,) = walk(abyss)
     assert entry.error.code == "unreadable"
-    assert found(tmp_path) == ([], {"folders that cannot be listed": 1})
+    assert found(abyss) == ([], {"folders that cannot be listed": 1})
 
 
 def test_a_name_that_is_not_utf_8(tmp_path):
