@@ -38,15 +38,15 @@ _SWAPS_SIDES = frozenset({5, 6, 7, 8})
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded picture and what it was.
+    """A decoded image and what it was.
 
     Attributes:
         pixels: uint8 `[h, w, 3]`, RGB.
-        width: of the stored picture as it is meant to be seen, before resizing.
-        height: likewise.
+        width: Of the stored image as it is meant to be seen, before resizing.
+        height: Likewise.
         format: Pillow's name of the file format; `None` for arrays and images made in memory.
         mode: Pillow's name of the stored colour mode.
-        animated: whether there are more frames than the first, which is the one taken.
+        animated: Whether there are more frames than the first, which is the one taken.
     """
 
     pixels: NDArray[np.uint8]
@@ -69,13 +69,15 @@ class ImagePolicy:
             antialiased when shrinking (but nearest). Defaults to `"bilinear"`.
         resize: `"stretch"` ignores the aspect ratio, `"crop"` takes the largest centred part of the right aspect
             ratio, `"pad"` keeps everything and fills with black. Defaults to `"stretch"`.
-        exif: `"apply"` turns the picture as its EXIF orientation says, `"ignore"` does not.
+        exif: `"apply"` turns the image as its EXIF orientation says, `"ignore"` does not.
             Defaults to `"apply"`.
-        draft: let the JPEG decoder shrink by 2, 4 or 8 while it decodes: faster on large pictures, and a few of 255
+        draft: Let the JPEG decoder shrink by 2, 4 or 8 while it decodes: faster on large images, and a few of 255
             away from the full decode. Defaults to `False`.
+        max_pixels: Pixels, width times height, that a file's image may have; what has more is refused unread.
+            Defaults to `None`: as many as fit into this machine's memory, 50 to 120 million.
 
     Raises:
-        ValueError: if an argument is none of its choices.
+        ValueError: If an argument is none of its choices.
 
     Example:
 
@@ -88,6 +90,7 @@ class ImagePolicy:
     resize: Resize = "stretch"
     exif: Exif = "apply"
     draft: bool = False
+    max_pixels: int | None = None
 
     def __post_init__(self) -> None:
         choices = {"interpolation": Interpolation, "resize": Resize, "exif": Exif}
@@ -96,21 +99,23 @@ class ImagePolicy:
                 raise ValueError(f"`{name}` must be one of {get_args(type_)}. Received: {name}={getattr(self, name)!r}")
         if not isinstance(self.draft, bool):
             raise ValueError(f"`draft` must be `True` or `False`. Received: draft={self.draft!r}")
+        if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
+            raise ValueError(f"`max_pixels` must be at least 1, or `None`. Received: max_pixels={self.max_pixels!r}")
 
     def load(self, source: Source, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """Pixels `[h, w, 3]` of one picture; see `load_image`."""
+        """Pixels `[h, w, 3]` of one image; see `load_image`."""
         return self.decode(source, size).pixels
 
     def decode(self, source: Source, size: tuple[int, int] | None = None) -> DecodedImage:
-        """Pixels of one picture with what is known about it; arguments and errors as in `load_image`."""
+        """Pixels of one image with what is known about it; arguments and errors as in `load_image`."""
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise ValueError(f"`size` must be (height, width), both at least 1, or `None`. Received: size={size!r}")
-        with open_image(source) as image:
+        with open_image(source, self.max_pixels) as image:
             return _decode(image, size, self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; what is left to the machine is not among them."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ImagePolicy":
@@ -133,24 +138,26 @@ def load_image(
     resize: Resize = "stretch",
     exif: Exif = "apply",
     draft: bool = False,
+    max_pixels: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Read one picture as RGB pixels.
+    """Read one image as RGB pixels.
 
     Args:
-        source: path, encoded bytes, binary file, `PIL.Image.Image`, or uint8 array `[h, w]` or `[h, w, 1 | 3 | 4]`.
-        size: `(height, width)` of the result. Defaults to `None`, the picture's own size.
-        interpolation: as in `ImagePolicy`, and so the rest.
-        resize: see `ImagePolicy`.
-        exif: see `ImagePolicy`.
-        draft: see `ImagePolicy`.
+        source: Path, encoded bytes, binary file, `PIL.Image.Image`, or uint8 array `[h, w]` or `[h, w, 1 | 3 | 4]`.
+        size: `(height, width)` of the result. Defaults to `None`, the image's own size.
+        interpolation: As in `ImagePolicy`, and so the rest.
+        resize: See `ImagePolicy`.
+        exif: See `ImagePolicy`.
+        draft: See `ImagePolicy`.
+        max_pixels: See `ImagePolicy`.
 
     Returns:
         uint8 array `[h, w, 3]`, writable.
 
     Raises:
-        ImageError: if the picture cannot be read; `.code` says which kind of bad it is
+        ImageError: If the image cannot be read; `.code` says which kind of bad it is
             (`kerasxfer_serving.image_io.decoding.ERROR_CODES`).
-        ValueError: if an argument is none of its choices.
+        ValueError: If an argument is none of its choices.
 
     Example:
 
@@ -159,7 +166,7 @@ def load_image(
     >>> load_image(np.full((4, 8), 7, "uint8"), size=(2, 2)).shape
     (2, 2, 3)
     """
-    return ImagePolicy(interpolation, resize, exif, draft).load(source, size)
+    return ImagePolicy(interpolation, resize, exif, draft, max_pixels).load(source, size)
 
 
 def _decode(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolicy) -> DecodedImage:
@@ -204,7 +211,7 @@ def _load(image: Image.Image, policy: ImagePolicy) -> tuple[Image.Image, int]:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # malformed EXIF is no reason to refuse a picture that can be seen
+    except Exception:  # malformed EXIF is no reason to refuse an image that can be seen
         return 1
 
 

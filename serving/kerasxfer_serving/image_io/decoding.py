@@ -1,4 +1,4 @@
-"""Opens a picture, or says in a typed error what is wrong with it.
+"""Opens an image, or says in a typed error what is wrong with it.
 
 The content decides what a file is, not its name: a signature picks the one Pillow plugin that may read it, so no
 other plugin (PostScript through Ghostscript, say) ever runs on a file from elsewhere.
@@ -6,6 +6,7 @@ other plugin (PostScript through Ghostscript, say) ever runs on a file from else
 
 import io
 import os
+import re
 import stat
 import threading
 import warnings
@@ -19,33 +20,36 @@ from PIL import Image, UnidentifiedImageError
 
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.image_io.formats import HEAD, NAMES, format_of, refuse_unreadable
+from kerasxfer_serving.image_io.limits import GuardedFile, allow_pixels, check_cost, default_max_pixels, max_bytes
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray[Any, Any]
 
 ERROR_CODES = {
     "not_found": "no such file",
     "broken_link": "a symbolic link to nothing",
-    "is_directory": "a directory where a picture was expected",
+    "is_directory": "a directory where an image was expected",
     "not_a_file": "a pipe, socket or device",
     "unreadable": "the file exists and cannot be read (permission, I/O error)",
     "empty": "zero bytes",
     "not_an_image": "the content is none of the formats that are read",
-    "unsupported": "a picture of a kind that is not read (no plugin, floating-point samples, odd array)",
-    "truncated": "the picture ends before its data does",
-    "corrupt": "the picture's data contradict themselves",
-    "decompression_bomb": "more pixels or data than Pillow's limit allows",
+    "unsupported": "an image of a kind that is not read (no plugin, floating-point samples, odd array)",
+    "truncated": "the image ends before its data does",
+    "corrupt": "the image's data contradict themselves",
+    "decompression_bomb": "more pixels, bytes or work than is allowed (`max_pixels`)",
     "worker_died": "decoding it ended its process, time and again (`--engine ray`)",
 }
 
+_TOO_MUCH = re.compile("too large|too much memory", re.IGNORECASE)
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 
 
 @contextmanager
-def open_image(source: Source) -> Iterator[Image.Image]:
-    """Open a picture of any kind for reading; the pixels are decoded by the caller within the context.
+def open_image(source: Source, max_pixels: int | None = None) -> Iterator[Image.Image]:
+    """Open an image of any kind for reading; the pixels are decoded by the caller within the context.
 
     Args:
-        source: path, encoded bytes, binary file, `PIL.Image.Image`, or uint8 array `[h, w]` or `[h, w, 1 | 3 | 4]`.
+        source: Path, encoded bytes, binary file, `PIL.Image.Image`, or uint8 array `[h, w]` or `[h, w, 1 | 3 | 4]`.
+        max_pixels: Pixels that a file's image may have. Defaults to `None`, `default_max_pixels()`.
 
     Raises:
         ImageError: with one of `ERROR_CODES`; also in place of whatever Pillow raises within the context.
@@ -56,12 +60,14 @@ def open_image(source: Source) -> Iterator[Image.Image]:
     elif isinstance(source, np.ndarray):
         yield _from_array(source)
     else:
-        with (
-            _open_binary(source) as (name, file),
-            _typed_errors(name, file),
-            Image.open(file, "r", [_sniff(file)]) as image,
-        ):
-            yield image
+        max_pixels = max_pixels or default_max_pixels()
+        with _open_binary(source, max_pixels) as (name, file), _typed_errors(name, file):
+            allow_pixels(max_pixels)
+            guarded = GuardedFile(file, max_pixels)
+            with Image.open(guarded, "r", [_sniff(file)]) as image:  # type: ignore[arg-type]
+                check_cost(image, guarded, max_pixels)
+                guarded.opened()
+                yield image
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
@@ -78,7 +84,9 @@ def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
 
 
 @contextmanager
-def _open_binary(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
+def _open_binary(
+    source: str | os.PathLike[str] | bytes | IO[bytes], max_pixels: int
+) -> Iterator[tuple[str, IO[bytes]]]:
     """Name for messages, and a seekable binary file."""
     if isinstance(source, bytes | bytearray | memoryview):
         yield f"{len(source)} bytes", io.BytesIO(source)
@@ -92,7 +100,7 @@ def _open_binary(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Iterator
             yield name, file
     elif hasattr(source, "read"):
         name = repr(getattr(source, "name", "a binary file"))
-        yield name, source if source.seekable() else io.BytesIO(source.read())
+        yield name, source if source.seekable() else io.BytesIO(source.read(max_bytes(max_pixels) + 1))
     else:
         raise TypeError(
             "`source` must be a path, bytes, a binary file, a PIL image or a NumPy array. "
@@ -102,7 +110,7 @@ def _open_binary(source: str | os.PathLike[str] | bytes | IO[bytes]) -> Iterator
 
 def _open_regular(path: str | os.PathLike[str], name: str) -> IO[bytes]:
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116  (a third of the time of Path.stat, and this runs per picture)
+        mode = os.stat(path).st_mode  # noqa: PTH116  (a third of the time of Path.stat, and this runs per image)
     except FileNotFoundError as error:
         if Path(path).is_symlink():
             raise ImageError("broken_link", f"{name} is a link to a file that does not exist") from error
@@ -131,7 +139,7 @@ def _sniff(file: IO[bytes]) -> str:
 
 @contextmanager
 def _typed_errors(name: str, file: IO[bytes] | None) -> Iterator[None]:
-    """Turn what Pillow's plugins raise, which is almost anything, into an `ImageError` that names the picture."""
+    """Turn what Pillow's plugins raise, which is almost anything, into an `ImageError` that names the image."""
     with _muted():
         try:
             yield
@@ -143,14 +151,14 @@ def _typed_errors(name: str, file: IO[bytes] | None) -> Iterator[None]:
 
 def _classify(error: Exception, name: str, file: IO[bytes] | None) -> ImageError:
     text = str(error)
-    if isinstance(error, Image.DecompressionBombError | MemoryError) or "too large" in text:
+    if isinstance(error, Image.DecompressionBombError | MemoryError) or _TOO_MUCH.search(text):
         return ImageError("decompression_bomb", f"{name}: {text or 'does not fit into memory'}")
     if isinstance(error, OSError) and error.errno is not None:
         return ImageError("unreadable", f"{name} cannot be read: {error.strerror}")
     if isinstance(error, UnidentifiedImageError):  # Pillow's words for it name a Python object
         text = "its header cannot be read"
     if _ends_early(file, otherwise="truncated" in text.lower()):
-        return ImageError("truncated", f"{name} ends before its picture does: {text}")
+        return ImageError("truncated", f"{name} ends before its image does: {text}")
     return ImageError("corrupt", f"{name} cannot be decoded: {text or type(error).__name__}")
 
 
@@ -158,12 +166,14 @@ def _ends_early(file: IO[bytes] | None, *, otherwise: bool) -> bool:
     """Whether the file lacks the bytes that its format ends with; `otherwise` for a format that has none."""
     if file is None:
         return otherwise
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    data = file.read()
-    if data[8:12] == b"WEBP":
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
-    name = format_of(data)
-    return _LAST_BYTES[name] not in data[-64:] if name in _LAST_BYTES else otherwise
+    head = file.read(HEAD)
+    name = format_of(head)
+    if name == "WEBP":
+        return int.from_bytes(head[4:8], "little") + 8 > size
+    file.seek(max(0, size - 64))
+    return _LAST_BYTES[name] not in file.read(64) if name in _LAST_BYTES else otherwise
 
 
 class _Muted(threading.local):

@@ -33,7 +33,7 @@ def draft(image: Image.Image, size: tuple[int, int], resize: Resize) -> None:
 def _geometry(
     stored: tuple[int, int], size: tuple[int, int], resize: Resize
 ) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
-    """The part (left, top, right, bottom) of the stored picture that is used, and the (width, height) it gets."""
+    """The part (left, top, right, bottom) of the stored image that is used, and the (width, height) it gets."""
     (width, height), (to_height, to_width) = stored, size
     scale = width / to_width, height / to_height
     if resize == "crop":

@@ -10,9 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kerasxfer_serving.errors import ImageError
-
-# Larger than any picture worth classifying; a bomb in an archive unpacks to more.
-MAX_BYTES = 512 << 20
+from kerasxfer_serving.image_io.limits import MAX_BYTES
 
 
 @dataclass(frozen=True)

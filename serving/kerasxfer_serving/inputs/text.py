@@ -49,7 +49,7 @@ def encoding_of(head: bytes) -> str:
         if head.startswith(mark) and (mark == codecs.BOM_UTF8 or b"\0" in head):
             return encoding
     for encoding, zeros, line_end in (("utf-16-le", head[1::2], b"\n\0"), ("utf-16-be", head[::2], b"\0\n")):
-        if line_end in head and zeros.count(0) > 0.8 * len(zeros):
+        if len(head) > 32 and line_end in head and zeros.count(0) > 0.8 * len(zeros):
             return encoding
     return "utf-8"
 

@@ -1,4 +1,4 @@
-"""`docs/pictures.md` says what the code does."""
+"""`docs/images.md` says what the code does."""
 
 from pathlib import Path
 from typing import get_args
@@ -8,7 +8,7 @@ from kerasxfer_serving.image_io.decoding import ERROR_CODES
 from kerasxfer_serving.image_io.resizing import Interpolation, Resize
 from kerasxfer_serving.images import Exif
 
-PAGE = (Path(__file__).parents[2] / "docs" / "pictures.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "images.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("code", ERROR_CODES)
