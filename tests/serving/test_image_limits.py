@@ -69,7 +69,7 @@ def test_a_tile_larger_than_its_image_is_refused():
     data = encoded("TIFF", Image.new("RGB", (64, 64)), compression="tiff_adobe_deflate")
     assert load_image(data, (8, 8)).shape == (8, 8, 3)
     for was, tag in ((278, 322), (284, 323)):  # rows of a strip, planes: width and height of a tile
-        at = data.index(struct.pack("<H", was) + b"\4\0" if was == 278 else struct.pack("<H", was) + b"\3\0")
+        at = next(data.index(start) for kind in (3, 4) if (start := struct.pack("<HH", was, kind)) in data)
         data = data[:at] + struct.pack("<HHII", tag, 4, 1, 40_000) + data[at + 12 :]
     with pytest.raises(ImageError, match="tiles of 1,600,000,000 pixels"):
         load_image(data)
