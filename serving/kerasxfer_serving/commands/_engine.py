@@ -3,48 +3,107 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from kerasxfer_serving.commands import _choices as choices
-from kerasxfer_serving.commands import _model as describing
-from kerasxfer_serving.commands._output import note
+from kerasxfer_serving.commands._model import ModelOptions
+from kerasxfer_serving.commands.choices import Device, EngineName
+from kerasxfer_serving.commands.options import refuse_without_ray
+from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import UsageError
 
 if TYPE_CHECKING:
     from kerasxfer_serving.cluster.engine import RayPredictor
-    from kerasxfer_serving.inputs.reader import Reader
-    from kerasxfer_serving.predictor import Predictor
+    from kerasxfer_serving.predictor import Predictor, PredictorArguments
 
-    Engine: TypeAlias = Predictor | RayPredictor
 
-_DESCRIBING = ("preprocess", "image_size", "layout", "labels", "activation", "resize", "draft", "sha256")
-_OF_RAY = ("address", "num_workers", "gpus_per_worker")
-_FEW = 256
+@dataclass(frozen=True)
+class EngineOptions:
+    """What runs the model, and how.
+
+    Args:
+        engine: This process, or a Ray cluster.
+        device: Where the model runs.
+        gpu_ids: The GPUs to use; `None` where none is named.
+        batch_size: Images in one run of the model; `None` for the model's or the default one.
+        tune: Measure the best batch size, where none is given and the model leaves one open.
+        threads: CPU threads of one run.
+        tf32: Let CUDA round float32 products to TF32.
+        cache_dir: Where TensorRT keeps engines and timings.
+        features: Also return the input of the last dense layer.
+        address: Of the cluster.
+        num_workers: Predictors on the cluster.
+        gpus_per_worker: GPUs of each.
+    """
+
+    engine: EngineName = EngineName.local
+    device: Device = Device.auto
+    gpu_ids: tuple[int, ...] | None = None
+    batch_size: int | None = None
+    tune: bool = False
+    threads: int = 1
+    tf32: bool = True
+    cache_dir: Path | None = None
+    features: bool = False
+    address: str | None = None
+    num_workers: int | None = None
+    gpus_per_worker: float | None = None
+
+    def __post_init__(self) -> None:
+        refuse_without_ray(
+            self.engine, address=self.address, num_workers=self.num_workers, gpus_per_worker=self.gpus_per_worker
+        )
+        if self.engine is EngineName.ray and self.gpu_ids is not None:
+            raise UsageError("`--gpu-id` is for one machine: with `--engine ray`, give `--gpus-per-worker`.")
 
 
 @contextmanager
-def open_engine(options: dict[str, Any], reader: "Reader") -> Iterator["Engine"]:
-    """The engine that the options of `predict` ask for, with the batch size chosen.
+def open_engine(
+    model: Path, model_options: ModelOptions, options: EngineOptions
+) -> "Iterator[Predictor | RayPredictor]":
+    """The engine that the options ask for, with the batch size chosen."""
+    arguments = _arguments(model, model_options, options)
+    if options.engine is EngineName.local:
+        from kerasxfer_serving.predictor import Predictor
+        from kerasxfer_serving.runtime.tuning import best_batch_size
 
-    Raises:
-        UsageError: options of one engine are given to the other.
-    """
-    if options["engine"] is choices.Engine.ray:
-        from kerasxfer_serving.cluster import ray as ray_cluster
+        with Predictor(model, gpu_ids=options.gpu_ids, **arguments) as predictor:
+            if options.tune:
+                best_batch_size(predictor)
+            note(_describe(predictor))
+            yield predictor
+        return
 
-        if options["gpu_id"] != "0":
-            raise UsageError("`--gpu-id` is for one machine: with `--engine ray`, give `--gpus-per-worker`.")
-        with _silent(), ray_cluster.start(options["address"]) as ray, _open_ray(ray, options, reader) as cluster:
+    from kerasxfer_serving.cluster import ray as ray_cluster
+    from kerasxfer_serving.cluster.engine import RayPredictor
+
+    with _silent(), ray_cluster.start(options.address) as ray:
+        note("Waiting for the first predictor on Ray.")
+        with RayPredictor(
+            ray,
+            model,
+            num_workers=options.num_workers,
+            gpus_per_worker=options.gpus_per_worker,
+            tune=options.tune,
+            **arguments,
+        ) as cluster:
             note(_describe_cluster(ray, cluster))
             yield cluster
-        return
-    options["engine"].refuse_options_of_ray(**{name: options[name] for name in _OF_RAY})
-    with _open_local(options, reader) as predictor:
-        note(_describe(predictor))
-        yield predictor
+
+
+def _arguments(model: Path, model_options: ModelOptions, options: EngineOptions) -> "PredictorArguments":
+    """The arguments that a predictor has on any engine."""
+    return {
+        "device": options.device.value,
+        "batch_size": options.batch_size,
+        "threads": options.threads,
+        "tf32": options.tf32,
+        "cache_dir": options.cache_dir,
+        "features": options.features,
+        "manifest": model_options.manifest(model),
+        "sha256": model_options.sha256,
+    }
 
 
 @contextmanager
@@ -52,70 +111,6 @@ def _silent() -> Iterator[None]:
     """Keep off standard output what Ray prints there of its own accord, about workers that died."""
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123
         yield
-
-
-def _open_local(options: dict[str, Any], reader: "Reader") -> "Predictor":
-    from kerasxfer_serving.predictor import Predictor
-    from kerasxfer_serving.runtime.tuning import best_batch_size
-
-    arguments = _arguments(options)
-    predictor = Predictor(options["model"], gpu_ids=_gpu_ids(options["gpu_id"]), **arguments)
-    if arguments["batch_size"] is None and not _few(reader):
-        best_batch_size(predictor)
-    return predictor
-
-
-def _open_ray(ray: Any, options: dict[str, Any], reader: "Reader") -> "RayPredictor":
-    from kerasxfer_serving.cluster.engine import RayPredictor
-
-    arguments = _arguments(options)
-    note("Waiting for the first predictor on Ray.")
-    return RayPredictor(
-        ray,
-        options["model"],
-        num_workers=options["num_workers"],
-        gpus_per_worker=options["gpus_per_worker"],
-        tune=arguments["batch_size"] is None and not _few(reader),
-        **arguments,
-    )
-
-
-def _arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that a predictor has on any engine."""
-    return {
-        "device": options["device"].value,
-        "batch_size": _batch_size(options),
-        "manifest": describing.described_manifest(options["model"], **{name: options[name] for name in _DESCRIBING}),
-        **{name: options[name] for name in ("threads", "tf32", "cache_dir", "features", "sha256")},
-    }
-
-
-def _batch_size(options: dict[str, Any]) -> int | None:
-    """The size asked for, or the one that the run was begun with; `None` where it is to be measured."""
-    from kerasxfer_serving.outputs.destination import journal_path
-    from kerasxfer_serving.outputs.journal import begun_run
-
-    text, out = options["batch_size"], options["out"]
-    if text == "auto":
-        begun = begun_run(journal_path(Path(out))) if options["resume"] and out != "-" else None
-        return begun["batch_size"] if begun else None
-    if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"`--batch-size` is `auto` or a number of at least 1. Received: {text!r}")
-    return int(text)
-
-
-def _few(reader: "Reader") -> bool:
-    """Whether there are so few inputs that measuring is not worth the second it takes."""
-    from itertools import islice
-
-    return reader.repeatable and len(list(islice(reader, _FEW))) < _FEW
-
-
-def _gpu_ids(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"`--gpu-id` is a number, or several: 0,1. Received: {text!r}") from None
 
 
 def _describe(predictor: "Predictor") -> str:

@@ -1,63 +1,92 @@
 """The options that describe a model from elsewhere, for every command that runs one."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from kerasxfer_serving.commands import _choices as choices
+from kerasxfer_serving.commands import choices
+from kerasxfer_serving.commands.options import read_size
 
 if TYPE_CHECKING:
     from kerasxfer_serving.model.manifest import Manifest
 
-Preprocess: TypeAlias = Annotated[
-    choices.Normalisation | None, typer.Option(help="For a model from elsewhere: what it wants done to pixels.")
+_PANEL = "A model from elsewhere"
+
+PreprocessOption: TypeAlias = Annotated[
+    choices.Normalisation | None,
+    typer.Option(help="What the model expects to have been done to pixels.", rich_help_panel=_PANEL),
 ]
-ImageSize: TypeAlias = Annotated[str | None, typer.Option(help="Likewise: HxW. Default: the graph's.")]
-Layout: TypeAlias = Annotated[choices.Layout | None, typer.Option(help="Likewise. Default: the graph's.")]
-Labels: TypeAlias = Annotated[Path | None, typer.Option(help="Likewise: class names, one a line or JSON.")]
-Activation: TypeAlias = Annotated[choices.Activation | None, typer.Option(help="Likewise: of the output.")]
-Resize: TypeAlias = Annotated[choices.Resize | None, typer.Option(help="Likewise. Default: stretch.")]
-Draft: TypeAlias = Annotated[bool, typer.Option("--draft", help="Decode large JPEGs faster, slightly differently.")]
+ImageSizeOption: TypeAlias = Annotated[
+    str | None, typer.Option(help="HxW. Default: the graph's.", rich_help_panel=_PANEL, show_default=False)
+]
+LayoutOption: TypeAlias = Annotated[
+    choices.Layout | None,
+    typer.Option(help="Order of the axes. Default: the graph's.", rich_help_panel=_PANEL, show_default=False),
+]
+LabelsOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="File of class names, one a line or JSON.", rich_help_panel=_PANEL)
+]
+ActivationOption: TypeAlias = Annotated[
+    choices.Activation | None, typer.Option(help="What the output holds.", rich_help_panel=_PANEL)
+]
+ResizeOption: TypeAlias = Annotated[
+    choices.Resize | None,
+    typer.Option(
+        help="How images come to the model's shape. Default: stretch.", rich_help_panel=_PANEL, show_default=False
+    ),
+]
+DraftOption: TypeAlias = Annotated[
+    bool, typer.Option("--draft", help="Decode large JPEGs faster, with slightly different pixels.")
+]
 
 
-def described_manifest(
-    model: Path,
-    *,
-    preprocess: choices.Normalisation | None,
-    image_size: str | None,
-    layout: choices.Layout | None,
-    labels: Path | None,
-    activation: choices.Activation | None,
-    resize: choices.Resize | None,
-    draft: bool,
-    sha256: str | None = None,
-) -> "Manifest | None":
-    """The manifest that the options make or change; `None` for the model's own.
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the command line says about the model.
 
-    Raises:
-        UsageError: options describe a model that describes itself.
+    Args:
+        sha256: Hash that the file must have.
+        draft: Whether large JPEGs are decoded faster.
+        preprocess: What a model from elsewhere expects to have been done to pixels; as for the rest, see the options.
     """
-    from kerasxfer_serving.errors import UsageError
-    from kerasxfer_serving.images import ImagePolicy
-    from kerasxfer_serving.model import foreign
-    from kerasxfer_serving.model.model_file import load_model_file
 
-    if preprocess is None:
-        given = {"image-size": image_size, "layout": layout, "labels": labels, "activation": activation}
-        for name, value in (given | {"resize": resize}).items():
-            if value is not None:
-                raise UsageError(f"`--{name}` describes a model from elsewhere: add `--preprocess`.")
-        return _with_draft(model) if draft else None
-    return foreign.describe(
-        load_model_file(model, sha256=sha256),
-        normalisation=preprocess.value,
-        image_size=_size(image_size) if image_size else None,
-        layout=layout.value if layout else None,
-        class_names=foreign.read_labels(labels) if labels else None,
-        output=activation.value if activation else None,
-        policy=ImagePolicy(resize=resize.value if resize else "stretch", draft=draft),
-    )
+    sha256: str | None = None
+    draft: bool = False
+    preprocess: choices.Normalisation | None = None
+    image_size: str | None = None
+    layout: choices.Layout | None = None
+    labels: Path | None = None
+    activation: choices.Activation | None = None
+    resize: choices.Resize | None = None
+
+    def manifest(self, model: Path) -> "Manifest | None":
+        """The manifest that the options make or change; `None` for the model's own.
+
+        Raises:
+            UsageError: Options describe a model that describes itself.
+        """
+        from kerasxfer_serving.errors import UsageError
+        from kerasxfer_serving.images import ImagePolicy
+        from kerasxfer_serving.model import foreign
+        from kerasxfer_serving.model.model_file import load_model_file
+
+        if self.preprocess is None:
+            for name in ("image_size", "layout", "labels", "activation", "resize"):
+                if getattr(self, name) is not None:
+                    option = name.replace("_", "-")
+                    raise UsageError(f"`--{option}` describes a model from elsewhere: add `--preprocess`.")
+            return _with_draft(model) if self.draft else None
+        return foreign.describe(
+            load_model_file(model, sha256=self.sha256),
+            normalisation=self.preprocess.value,
+            image_size=read_size("--image-size", self.image_size) if self.image_size else None,
+            layout=self.layout.value if self.layout else None,
+            class_names=foreign.read_labels(self.labels) if self.labels else None,
+            output=self.activation.value if self.activation else None,
+            policy=ImagePolicy(resize=self.resize.value if self.resize else "stretch", draft=self.draft),
+        )
 
 
 def _with_draft(model: Path) -> "Manifest":
@@ -67,10 +96,3 @@ def _with_draft(model: Path) -> "Manifest":
 
     manifest = Manifest.read(model)
     return replace(manifest, policy=replace(manifest.policy, draft=True))
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and (width or height).isdecimal()):
-        raise typer.BadParameter(f"`--image-size` is HxW, as 224x224, or one number. Received: {text!r}")
-    return int(height), int(width or height)

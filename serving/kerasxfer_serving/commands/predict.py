@@ -1,154 +1,189 @@
-"""`predict`: one row per picture, whatever the pictures."""
+"""`predict`: one row per image, whatever the images."""
 
-import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerasxfer_serving.commands import _choices as choices
-from kerasxfer_serving.commands import _model as describing
-from kerasxfer_serving.commands._output import note
+from kerasxfer_serving.commands import _model, choices, options
+from kerasxfer_serving.commands._destination import OutputOptions, open_writer
+from kerasxfer_serving.commands._engine import EngineOptions, open_engine
+from kerasxfer_serving.commands._interrupts import interruptible
+from kerasxfer_serving.commands.output import console, note
+from kerasxfer_serving.errors import UsageError
 
 if TYPE_CHECKING:
-    from kerasxfer_serving.commands._engine import Engine
     from kerasxfer_serving.inputs.reader import Reader
     from kerasxfer_serving.outputs.summary import Summary
-    from kerasxfer_serving.outputs.writer import Writer
 
-_INPUT = "Pictures, folders, globs, .txt/.csv lists, zip or tar archives, URLs; `-`: a list on stdin."
+_INPUT = "Images, folders, globs, .txt or .csv lists, zip or tar archives, URLs; `-` reads a list from stdin."
 _INTERRUPTED = 130
+_FEW = 256
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="The .onnx file.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help=_INPUT)],
     out: Annotated[
-        str, typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file, a folder for parts, `-`: stdout.")
+        str, typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file, a folder for parts, or `-`: stdout.")
     ] = "-",
     format: Annotated[
-        choices.Table | None, typer.Option(help="Default: by OUT's suffix; parquet in a folder, csv on stdout.")
+        choices.TableFormat | None,
+        typer.Option(help="Default: by the suffix of OUT; parquet in a folder, csv on stdout.", show_default=False),
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Classes in each row, most probable first.")] = 1,
-    all_probabilities: Annotated[bool, typer.Option("--all-probabilities", help="Add every class's.")] = False,
+    all_probabilities: Annotated[
+        bool, typer.Option("--all-probabilities", help="Add the probabilities of all classes.")
+    ] = False,
     features: Annotated[bool, typer.Option("--features", help="Add the input of the last dense layer.")] = False,
-    batch_size: Annotated[str, typer.Option(help="A number; `auto` measures.")] = "auto",
-    device: Annotated[choices.Device, typer.Option(help="Never another one than asked for.")] = choices.Device.auto,
-    gpu_id: Annotated[str, typer.Option(help="Which GPU, or several: 0,1.")] = "0",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of one run of the model; cores share the runs.")] = 1,
-    tf32: Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")] = True,
-    cache_dir: Annotated[Path | None, typer.Option(help="Keeps TensorRT's engines and timings.")] = None,
-    preprocess: describing.Preprocess = None,
-    image_size: describing.ImageSize = None,
-    layout: describing.Layout = None,
-    labels: describing.Labels = None,
-    activation: describing.Activation = None,
-    resize: describing.Resize = None,
-    draft: describing.Draft = False,
-    root: Annotated[Path | None, typer.Option(help="Where relative paths in lists start.")] = None,
-    all_files: Annotated[bool, typer.Option("--all-files", help="Of folders and archives, whatever suffix.")] = False,
-    max_errors: Annotated[int | None, typer.Option(min=0, help="Stop when more inputs have failed.")] = None,
+    csv_safe: Annotated[
+        bool, typer.Option("--csv-safe", help="Put an apostrophe before cells that a spreadsheet would compute.")
+    ] = False,
+    batch_size: Annotated[str, typer.Option(help="Images in one run of the model; `auto` measures.")] = "auto",
+    device: options.DeviceOption = choices.Device.auto,
+    gpu_id: Annotated[
+        str | None, typer.Option(help="GPU to use, or several, as in 0,1. Default: the first.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="CPU threads of one run of the model; the cores share the runs.")
+    ] = 1,
+    tf32: options.Tf32Option = True,
+    cache_dir: options.CacheDirOption = None,
+    preprocess: _model.PreprocessOption = None,
+    image_size: _model.ImageSizeOption = None,
+    layout: _model.LayoutOption = None,
+    labels: _model.LabelsOption = None,
+    activation: _model.ActivationOption = None,
+    resize: _model.ResizeOption = None,
+    draft: _model.DraftOption = False,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that relative paths in lists start from.", show_default=False)
+    ] = None,
+    all_files: Annotated[
+        bool, typer.Option("--all-files", help="Take every file in folders and archives, whatever its suffix.")
+    ] = False,
+    max_errors: Annotated[
+        int | None, typer.Option(min=0, help="Stop when more inputs than this have failed.", show_default=False)
+    ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop when one input has failed.")] = False,
-    ignore_errors: Annotated[bool, typer.Option("--ignore-errors", help="Exit with 0 where inputs failed.")] = False,
+    ignore_errors: Annotated[
+        bool, typer.Option("--ignore-errors", help="Exit with 0 even where inputs have failed.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew whatever OUT holds.")] = False,
-    part_rows: Annotated[int, typer.Option(min=1, help="Rows that are committed at once, at most.")] = 50_000,
-    sha256: Annotated[str | None, typer.Option(help="Hash that the model file must have.")] = None,
-    engine: Annotated[choices.Engine, typer.Option(help="This process, or a Ray cluster.")] = choices.Engine.local,
-    address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster; `auto` finds it. Default: Ray on this machine alone.")
-    ] = None,
-    num_workers: Annotated[
-        int | None, typer.Option(min=1, help="Predictors on the cluster. Default: as many as it has room for.")
-    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever OUT holds.")] = False,
+    part_rows: Annotated[int, typer.Option(min=1, help="Most rows that are committed at once.")] = 50_000,
+    sha256: options.Sha256Option = None,
+    engine: options.EngineOption = choices.EngineName.local,
+    address: options.AddressOption = None,
+    num_workers: options.NumWorkersOption = None,
     gpus_per_worker: Annotated[
-        float | None, typer.Option(min=0, help="GPUs of each. Default: 1 where the cluster has any.")
+        float | None,
+        typer.Option(
+            min=0,
+            help="GPUs of each worker. Default: 1 where the cluster has any.",
+            rich_help_panel=options.ON_RAY,
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Classify pictures: one row each, ok or what is wrong with it. Exits with 1 where any input failed."""
-    options = dict(locals())
-    from kerasxfer_serving.commands._engine import open_engine
-    from kerasxfer_serving.image_io.golden import changed
-    from kerasxfer_serving.inputs.reader import Reader
-    from kerasxfer_serving.pipeline import predict_to
-
-    reader = Reader(inputs, root=root, all_files=all_files)
-    options["stdout"] = sys.stdout.buffer
-    with open_engine(options, reader) as predictor:
-        if not draft and (differing := changed(predictor.manifest)):
-            note(f"Warning: this machine reads {', '.join(differing)} otherwise than the one that exported the model.")
-        writer = _open_writer(predictor, options)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's notice ends a run as Ctrl-C does
-        try:
-            with _progress(reader) as watch:
-                limit = 0 if fail_fast else max_errors
-                summary = predict_to(predictor, reader, writer, max_errors=limit, watch=watch)
-        except KeyboardInterrupt:
-            note("Interrupted." if out == "-" else f"Interrupted: what is done is in `{out}`; go on with `--resume`.")
-            raise typer.Exit(_INTERRUPTED) from None
+    """Classify images: one row each, ok or what is wrong with it. Exits with 1 where any input failed."""
+    output_options = OutputOptions(
+        out=out,
+        format=format,
+        top_k=top_k,
+        all_probabilities=all_probabilities,
+        features=features,
+        csv_safe=csv_safe,
+        resume=resume,
+        overwrite=overwrite,
+        part_rows=part_rows,
+    )
+    model_options = _model.ModelOptions(
+        sha256=sha256,
+        draft=draft,
+        preprocess=preprocess,
+        image_size=image_size,
+        layout=layout,
+        labels=labels,
+        activation=activation,
+        resize=resize,
+    )
+    reader = _open_reader(inputs, root, all_files)
+    size = _batch_size(batch_size, output_options)
+    engine_options = EngineOptions(
+        engine=engine,
+        device=device,
+        gpu_ids=options.read_integers("--gpu-id", gpu_id, least=0) if gpu_id is not None else None,
+        batch_size=size,
+        tune=size is None and not _has_few(reader),
+        threads=threads,
+        tf32=tf32,
+        cache_dir=cache_dir,
+        features=features,
+        address=address,
+        num_workers=num_workers,
+        gpus_per_worker=gpus_per_worker,
+    )
+    limit = 0 if fail_fast else max_errors
+    summary = _run(model, model_options, engine_options, reader, output_options, limit)
     _report(summary)
     if summary.errors and not ignore_errors:
         raise typer.Exit(1)
 
 
-def _open_writer(predictor: "Engine", options: dict[str, Any]) -> "Writer":
-    from kerasxfer_serving.errors import UsageError
-    from kerasxfer_serving.outputs.destination import is_single_file
-    from kerasxfer_serving.outputs.predictions import columns
-    from kerasxfer_serving.outputs.writer import PartWriter, StreamWriter
+def _run(
+    model: Path,
+    model_options: _model.ModelOptions,
+    engine_options: EngineOptions,
+    reader: "Reader",
+    output_options: OutputOptions,
+    max_errors: int | None,
+) -> "Summary":
+    from kerasxfer_serving.image_io.golden import changed
+    from kerasxfer_serving.pipeline import predict_to
 
-    out, format = Path(options["out"]), options["format"]
-    shown = {"top_k": options["top_k"], "all_probabilities": options["all_probabilities"]}
-    table = columns(predictor.manifest.class_names, features=options["features"], **shown)
-    if options["out"] == "-":
-        if format == "parquet" or options["resume"]:
-            raise UsageError("Standard output takes csv or jsonl, and cannot be resumed: give `-o OUT`.")
-        return StreamWriter(options["stdout"], format or "csv", table, **shown)
-    if out.suffix and not (is_single_file(out) or out.is_dir() or options["out"].endswith("/")):
-        raise UsageError(
-            "OUT is a .csv, .jsonl or .parquet file, or a folder: one that is there, or a name without suffix, or with "
-            f"a slash at its end. Received: -o {options['out']}"
-        )
-    if is_single_file(out) and format not in (None, out.suffix[1:].lower()):
-        raise UsageError(f"`--format` must be that of OUT. Received: --format {format} -o {out}")
-    format = format or (out.suffix[1:].lower() if is_single_file(out) else "parquet")
-    return PartWriter(
-        out,
-        str(format),
-        table,
-        run=_run(predictor, options) | {"format": format, "columns": table},
-        versions=_versions() | {"engine": options["engine"], "session": predictor.describe_session()},
-        **{name: options[name] for name in ("resume", "overwrite", "part_rows")},
-        **shown,
-    )
+    with open_engine(model, model_options, engine_options) as engine:
+        if not model_options.draft and (differing := changed(engine.manifest)):
+            note(f"Warning: this machine reads {', '.join(differing)} otherwise than the one that exported the model.")
+        try:
+            with interruptible(), _progress(reader) as watch:
+                writer = open_writer(engine, engine_options.engine, output_options, reader)
+                return predict_to(engine, reader, writer, max_errors=max_errors, watch=watch)
+        except KeyboardInterrupt:
+            out = output_options.out
+            note("Interrupted." if out == "-" else f"Interrupted: what is done is in `{out}`; go on with `--resume`.")
+            raise typer.Exit(_INTERRUPTED) from None
 
 
-def _run(engine: "Engine", options: dict[str, Any]) -> dict[str, Any]:
-    """All that decides the rows, apart from the inputs. The engine is none of it: either may continue the other's."""
-    return engine.describe() | {
-        "root": str(options["root"]) if options["root"] else None,
-        "all_files": options["all_files"],
-    }
+def _open_reader(inputs: list[str], root: Path | None, all_files: bool) -> "Reader":
+    from kerasxfer_serving.inputs.reader import Reader
+
+    if "-" in inputs and sys.stdin is None:
+        raise UsageError("`-` reads a list from standard input, which is closed. Open it, or name the list.")
+    return Reader(inputs, root=root, all_files=all_files)
 
 
-def _versions() -> dict[str, Any]:
-    import numpy
-    import onnxruntime
-    import PIL
+def _batch_size(text: str, output_options: OutputOptions) -> int | None:
+    """The size asked for, or the one that the run was begun with; `None` where it is to be measured."""
+    if text == "auto":
+        return output_options.begun_batch_size()
+    if len(numbers := options.read_integers("--batch-size", text, least=1)) > 1:
+        raise UsageError(f"`--batch-size` is `auto` or one number. Received: {text!r}")
+    return numbers[0]
 
-    from kerasxfer_serving import __version__
 
-    modules = {"numpy": numpy, "onnxruntime": onnxruntime, "pillow": PIL}
-    return {"kerasxfer_serving": __version__, **{name: module.__version__ for name, module in modules.items()}}
+def _has_few(reader: "Reader") -> bool:
+    """Whether there are so few inputs that measuring is not worth the second it takes."""
+    return reader.repeatable and len(list(islice(reader, _FEW))) < _FEW
 
 
 @contextmanager
-def _progress(reader: "Reader") -> Iterator[Any]:
+def _progress(reader: "Reader") -> "Iterator[Callable[[Summary], None]]":
     """A progress bar on a terminal; yields what `predict_to` calls after every batch."""
-    from kerasxfer_serving.commands._output import console
     from kerasxfer_serving.commands._progress import watch_run
 
     stderr = console()
@@ -168,4 +203,4 @@ def _report(summary: "Summary") -> None:
     )
     if summary.skipped:
         skipped = ", ".join(f"{suffix} {count:,}" for suffix, count in summary.skipped.most_common(8))
-        note(f"Not taken for pictures, by suffix: {skipped}. `--all-files` takes them.")
+        note(f"Not taken for images, by suffix: {skipped}. `--all-files` takes them.")

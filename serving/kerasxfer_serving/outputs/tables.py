@@ -11,7 +11,9 @@ from kerasxfer_serving.errors import UsageError
 
 Row = Mapping[str, Any]
 _CSV_SPECIAL = re.compile('[",\r\n]')
+_FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _ROW_GROUP_VALUES = 1 << 20
+_LONGEST_HEADER = 1 << 16
 
 
 class Table(Protocol):
@@ -28,6 +30,10 @@ class Table(Protocol):
     @staticmethod
     def join(parts: Sequence[Path], file: IO[bytes], columns: Mapping[str, str]) -> None:
         """Write one table with the rows of all parts."""
+
+    @staticmethod
+    def is_of(file: IO[bytes], columns: Mapping[str, str]) -> bool:
+        """Whether a file begins as a table with these columns does."""
 
 
 class CsvTable:
@@ -46,8 +52,7 @@ class CsvTable:
         pass
 
     def _write_line(self, values: Iterable[Any]) -> None:
-        line = ",".join(map(_csv_cell, values)) + "\n"
-        self._file.write(line.encode("utf-8", "surrogateescape"))
+        self._file.write(_csv_line(values))
 
     @staticmethod
     def join(parts: Sequence[Path], file: IO[bytes], columns: Mapping[str, str]) -> None:
@@ -56,6 +61,10 @@ class CsvTable:
             with part.open("rb") as source:
                 source.readline()  # no column has a line break in its name
                 shutil.copyfileobj(source, file)
+
+    @staticmethod
+    def is_of(file: IO[bytes], columns: Mapping[str, str]) -> bool:
+        return file.readline(_LONGEST_HEADER) == _csv_line(columns)
 
 
 class JsonlTable:
@@ -77,6 +86,10 @@ class JsonlTable:
         for part in parts:
             with part.open("rb") as source:
                 shutil.copyfileobj(source, file)
+
+    @staticmethod
+    def is_of(file: IO[bytes], columns: Mapping[str, str]) -> bool:
+        return file.readline(_LONGEST_HEADER).startswith(f"{{{json.dumps(next(iter(columns)))}: ".encode())
 
 
 class ParquetTable:
@@ -117,8 +130,28 @@ class ParquetTable:
                 table._writer.write_batch(batch)
         table.close()
 
+    @staticmethod
+    def is_of(file: IO[bytes], columns: Mapping[str, str]) -> bool:
+        pa, pq = _pyarrow()
+        try:
+            return bool(pq.read_schema(file).names == list(columns))
+        except (pa.ArrowException, OSError):
+            return False
+
 
 TABLES: dict[str, type[Table]] = {"csv": CsvTable, "jsonl": JsonlTable, "parquet": ParquetTable}
+
+
+def without_formulas(row: Row) -> Row:
+    """A row whose text no spreadsheet takes for a formula: what begins like one begins with an apostrophe instead."""
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_BEGINNINGS) else value
+        for name, value in row.items()
+    }
+
+
+def _csv_line(values: Iterable[Any]) -> bytes:
+    return (",".join(map(_csv_cell, values)) + "\n").encode("utf-8", "surrogateescape")
 
 
 def _csv_cell(value: Any) -> str:

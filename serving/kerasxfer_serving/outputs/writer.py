@@ -4,23 +4,25 @@ Killed at any moment, a run leaves whole parts and a journal that names them. Wh
 """
 
 import hashlib
-import os
-import shutil
-import time
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import IO, Any, Protocol
 
-from kerasxfer_serving.errors import KerasxferError, UsageError
+from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.files import writing
 from kerasxfer_serving.inputs.input import Input
-from kerasxfer_serving.outputs.destination import is_single_file, journal_path, make_way
+from kerasxfer_serving.outputs.destination import Destination
 from kerasxfer_serving.outputs.journal import Journal, Part
+from kerasxfer_serving.outputs.parts import OpenPart, PartFiles, add_path, require_result
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.outputs.tables import TABLES, Table
+from kerasxfer_serving.outputs.tables import TABLES, Row
 
 _PART_SECONDS = 30.0
+
+ToRows = Callable[[Predictions], Iterable[Row]]
 
 
 class Writer(Protocol):
@@ -40,50 +42,67 @@ class Writer(Protocol):
 
 
 class StreamWriter:
-    """Writes rows to an open binary file, such as standard output, as they come."""
+    """Writes rows to an open binary file, such as standard output, as they come.
 
-    def __init__(self, file: IO[bytes], format: str, columns: Mapping[str, str], **row_options: Any) -> None:
+    Args:
+        file: The file.
+        format: `"csv"` or `"jsonl"`.
+        columns: Names and types, of `kerasxfer_serving.outputs.predictions.columns`.
+        to_rows: Makes rows of predictions. Defaults to `Predictions.rows`.
+    """
+
+    def __init__(
+        self, file: IO[bytes], format: str, columns: Mapping[str, str], *, to_rows: ToRows = Predictions.rows
+    ) -> None:
         self._file = file
-        self._table = TABLES[format](file, columns)
-        self._row_options = row_options
+        self._to_rows = to_rows
+        with _writing_stream():
+            self._table = TABLES[format](file, columns)
 
     def skip(self, inputs: Iterator[Input]) -> Counter[str]:
         return Counter()
 
     def write(self, predictions: Predictions) -> None:
-        self._table.write(predictions.rows(**self._row_options))
-        self._file.flush()
+        with _writing_stream():
+            self._table.write(self._to_rows(predictions))
+            self._file.flush()
 
     def stop(self) -> None:
-        self._file.flush()
+        with _writing_stream():
+            self._file.flush()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        self._table.close()
-        self._file.flush()
+        with _writing_stream():
+            self._table.close()
+            self._file.flush()
 
 
 class PartWriter:
     """Writes parts, each committed as a whole, and continues where a killed run stopped.
 
     Args:
-        out: a `.csv`, `.jsonl` or `.parquet` file, or a folder for the parts.
-        format: `"csv"`, `"jsonl"` or `"parquet"`.
-        columns: names and types, of `kerasxfer_serving.outputs.predictions.columns`.
-        run: all that decides the rows: model, options. Compared on resuming.
-        versions: of packages; recorded, not compared.
-        resume: continue what is there. Defaults to `False`.
-        overwrite: begin anew whatever is there. Defaults to `False`.
-        part_rows: rows in a part at most; also closed after 30 seconds. Defaults to 50,000.
-        row_options: arguments of `Predictions.rows`.
+        destination: Where they go.
+        columns: Names and types, of `kerasxfer_serving.outputs.predictions.columns`.
+        run: All that decides the rows: model, options. Compared on resuming.
+        versions: Of packages; recorded, not compared.
+        resume: Continue what is there. Defaults to `False`.
+        overwrite: Begin anew whatever is there; a file keeps its rows until the new ones are complete. Defaults to
+            `False`.
+        part_rows: Rows in a part at most; also closed after 30 seconds. Defaults to 50,000.
+        to_rows: Makes rows of predictions. Defaults to `Predictions.rows`.
+
+    Attributes:
+        damaged: Name of the first part that was missing or had changed, or `None`: it and all that came after it are
+            predicted again.
 
     Raises:
-        UsageError: there is something in the way, or `resume` meets another run.
+        UsageError: There is something in the way, another run is writing here, or `resume` meets another run.
+        WriteError: Nothing can be written here.
     """
 
     def __init__(
         self,
-        out: Path,
-        format: str,
+        destination: Destination,
         columns: Mapping[str, str],
         *,
         run: Mapping[str, Any],
@@ -91,25 +110,26 @@ class PartWriter:
         resume: bool = False,
         overwrite: bool = False,
         part_rows: int = 50_000,
-        **row_options: Any,
+        to_rows: ToRows = Predictions.rows,
     ) -> None:
-        self.out = out
-        self._format = format
-        self._columns = columns
+        self._destination = destination
+        self._files = PartFiles(destination, columns)
         self._part_rows = part_rows
-        self._row_options = row_options
-        self._single = is_single_file(out)
-        self._folder = out.with_name(f"{out.name}.parts") if self._single else out
-        make_way(out, self._folder, resume=resume, overwrite=overwrite)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._journal = Journal(journal_path(out))
-        if self._journal.run is None:
-            self._journal.begin(run, versions)
-        else:
-            self._journal.require_same(run)
-        self._remove_uncommitted()
-        self._file: IO[bytes] | None = None
-        self._table: Table | None = None
+        self._to_rows = to_rows
+        self._part: OpenPart | None = None
+        self.damaged: str | None = None
+        destination.require_free(resume=resume, overwrite=overwrite)
+        with writing(destination.out):
+            self._made_folder = not destination.folder.exists()
+            destination.folder.mkdir(parents=True, exist_ok=True)
+            made_journal = not destination.journal.exists()
+            self._journal = Journal(destination.journal)
+            try:
+                destination.require_free(resume=resume or self._journal.is_empty, overwrite=overwrite)
+                self._come_to(run, versions, anew=overwrite or self._journal.is_empty, leftovers=not made_journal)
+            except BaseException:
+                self._leave(made_journal)
+                raise
 
     @property
     def complete(self) -> bool:
@@ -120,133 +140,111 @@ class PartWriter:
         """Pass over the inputs of the parts that are done.
 
         Raises:
-            UsageError: these are not the inputs that the parts were made of.
+            UsageError: These are not the inputs that the parts were made of.
         """
         status: Counter[str] = Counter()
         for part in self._journal.parts:
             digest, rows = hashlib.sha256(), 0
             while rows < part.rows and (item := next(inputs, None)) is not None:
-                _add_path(digest, item.path)
+                add_path(digest, item.path)
                 rows += 1
             if digest.hexdigest() != part.paths_sha256:
-                raise self._changed(f"inputs {status.total():,} to {status.total() + part.rows:,}")
+                raise _changed(f"inputs {status.total():,} to {status.total() + part.rows:,}")
             status.update(part.status)
         if self.complete and (item := next(inputs, None)) is not None:
-            raise self._changed(f"there are more than {status.total():,} now, first {item.path!r}")
+            raise _changed(f"there are more than {status.total():,} now, first {item.path!r}")
         return status
 
     def write(self, predictions: Predictions) -> None:
         with self._part_at_stake():
-            table = self._table or self._open_part()
-            table.write(predictions.rows(**self._row_options))
-            self._rows += len(predictions)
-            self._status.update(predictions.status)
-            for path in predictions.paths:
-                _add_path(self._digest, path)
-        if self._rows >= self._part_rows or time.monotonic() - self._opened >= _PART_SECONDS:
+            if self._part is None:
+                self._part = self._files.open(len(self._journal.parts))
+            self._part.write(predictions, self._to_rows(predictions))
+        if self._part.rows >= self._part_rows or self._part.age >= _PART_SECONDS:
             self.commit()
 
     def commit(self) -> None:
         """Close the part being written, so that it counts."""
-        if self._table is None or self._file is None:
-            return
-        with self._part_at_stake():
-            self._table.close()
-            _sync(self._file)
-            self._file.close()
-            temporary = Path(self._file.name)
-            temporary.replace(temporary.with_suffix(""))
-            _sync_folder(self._folder)
-            self._journal.commit(Part(temporary.stem, self._rows, self._digest.hexdigest(), dict(self._status)))
-        self._file = self._table = None
+        if self._part is not None:
+            with self._part_at_stake():
+                self._journal.commit(self._part.close())
+            self._part = None
 
     def stop(self) -> None:
         self.commit()
-        self._journal.close()
-        if not self._journal.parts:
-            journal_path(self.out).unlink()
-            self._folder.rmdir()
+        self._leave(nothing_done=not self._journal.parts and not self.complete)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         self.commit()
-        if not self.complete:
-            try:
-                if self._single:
-                    self._join()
-                self._journal.complete(summary)
-            except OSError as error:
-                raise self._failed(error) from error
-        if self._single:
-            shutil.rmtree(self._folder)
+        with self._writing():
+            if not self.complete:
+                joined = self._files.join(self._journal.parts) if self._destination.single else {}
+                self._journal.complete(summary, joined)
+            if self._destination.single:
+                self._files.remove(self._journal.names)
+                self._files.remove_folder()
         self._journal.close()
+
+    def _come_to(self, run: Mapping[str, Any], versions: Mapping[str, Any], *, anew: bool, leftovers: bool) -> None:
+        """Come to a journal that has this run begun, and to exactly the parts that it names."""
+        journal = self._journal
+        kept: tuple[Part, ...] = ()
+        if not anew:
+            journal.require_same(run)
+            if self.complete and self._destination.single:
+                require_result(self._destination.out, journal.summary or {})
+                return
+            kept = tuple(itertools.takewhile(self._files.is_whole, journal.parts))
+            if len(kept) < len(journal.parts):
+                self.damaged = journal.parts[len(kept)].name
+        names = {part.name for part in kept}
+        if leftovers:
+            self._files.remove(journal.names - names)
+            self._files_of(journal.run or run).remove_uncommitted(len(kept))
+        self._files.require_no_others(names)
+        if anew:
+            journal.begin(run, versions)
+        else:
+            journal.keep(len(kept))
+
+    def _files_of(self, run: Mapping[str, Any]) -> PartFiles:
+        """The files that a run writes here, which may have another format and other columns."""
+        return PartFiles(replace(self._destination, format=run["format"]), run["columns"])
+
+    def _leave(self, nothing_done: bool) -> None:
+        if not nothing_done:
+            self._journal.close()
+            return
+        self._journal.remove()
+        if self._made_folder or self._destination.single:
+            self._files.remove_folder()
 
     @contextmanager
     def _part_at_stake(self) -> Iterator[None]:
         """Give up the part being written where anything, Ctrl-C too, comes between: it may hold half a batch."""
-        try:
-            yield
-        except BaseException as error:
-            if self._file is not None:
-                Path(self._file.name).unlink(missing_ok=True)
-            self._file = self._table = None
-            if isinstance(error, OSError):
-                raise self._failed(error) from error
-            raise
+        with self._writing():
+            try:
+                yield
+            except BaseException:
+                if self._part is not None:
+                    self._part.discard()
+                self._part = None
+                raise
 
-    def _open_part(self) -> Table:
-        name = f"part-{len(self._journal.parts):05d}.{self._format}"
-        self._file = (self._folder / f"{name}.tmp").open("wb")
-        self._table = TABLES[self._format](self._file, self._columns)
-        self._rows = 0
-        self._status: Counter[str] = Counter()
-        self._digest = hashlib.sha256()
-        self._opened = time.monotonic()
-        return self._table
-
-    def _join(self) -> None:
-        temporary = self.out.with_name(f"{self.out.name}.tmp")
-        with temporary.open("wb") as file:
-            parts = [self._folder / part.name for part in self._journal.parts]
-            TABLES[self._format].join(parts, file, self._columns)
-            _sync(file)
-        temporary.replace(self.out)
-        _sync_folder(self.out.parent)
-
-    def _remove_uncommitted(self) -> None:
-        committed = {part.name for part in self._journal.parts}
-        for path in self._folder.glob("part-*"):
-            if path.name not in committed:
-                path.unlink()
-
-    def _changed(self, what: str) -> UsageError:
-        return UsageError(
-            f"`--resume` needs the inputs that the run was begun with, and the list has changed: {what}. "
-            "Use the same again, or begin anew with `--overwrite`."
-        )
-
-    def _failed(self, error: OSError) -> KerasxferError:
-        done = sum(part.rows for part in self._journal.parts)
-        return KerasxferError(
-            f"`{self.out}` cannot be written: {error.strerror or error}. {done:,} rows in {len(self._journal.parts):,} "
-            "parts are safe: mend the cause, and go on with `--resume`."
-        )
+    def _writing(self) -> AbstractContextManager[None]:
+        parts = self._journal.parts
+        if not parts:
+            return writing(self._destination.out)
+        done = f"{sum(part.rows for part in parts):,} rows in {len(parts):,} parts are safe"
+        return writing(self._destination.out, f"{done}: mend the cause, and go on with `--resume`.")
 
 
-def _add_path(digest: Any, path: str) -> None:
-    digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
+def _writing_stream() -> AbstractContextManager[None]:
+    return writing("standard output", "Send it elsewhere, or name a file with `-o OUT`.")
 
 
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _changed(what: str) -> UsageError:
+    return UsageError(
+        f"`--resume` needs the inputs that the run was begun with, and the list has changed: {what}. "
+        "Use the same again, or begin anew with `--overwrite`."
+    )

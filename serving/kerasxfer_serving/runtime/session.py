@@ -5,7 +5,8 @@ ONNX Runtime itself falls back: a CUDA provider that does not load leaves a work
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,9 @@ from kerasxfer_serving.runtime.providers import DEVICES, PROVIDERS, provider_lis
 from kerasxfer_serving.runtime.threads import available_cores
 
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+_OUTPUT_TYPES = {"tensor(float)", "tensor(float16)", "tensor(double)"}
 _ERRORS_ONLY = 3
+_NOTHING = 5
 
 Outputs = list[NDArray[Any]]
 
@@ -38,13 +41,17 @@ class Session:
     """
 
     def __init__(self, raw: Any, device: str, reason: str, how: "_How") -> None:
+        import onnxruntime
+
         self.raw = raw
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.log_severity_level = _NOTHING  # what fails is raised, once
         self.device = device
         self.reason = reason
         self.gpu_id = how.gpu_id
         self.threads = how.threads
         self.tf32 = None if device == "cpu" else how.tf32
-        self.outputs = list(how.outputs or (output.name for output in raw.get_outputs()))
+        self.outputs = _checked_outputs(raw, how.outputs)
         self.placement = _placement(raw)
         (entry,) = raw.get_inputs()
         if entry.type not in _DTYPES or len(entry.shape) != 4:
@@ -88,8 +95,9 @@ class Session:
             binding.bind_output(name, *place)
 
         def run() -> None:
-            self.raw.run_with_iobinding(binding)
-            binding.synchronize_outputs()
+            with _errors_of_the_model(len(images)):
+                self.raw.run_with_iobinding(binding, self._run_options)
+                binding.synchronize_outputs()
 
         return run
 
@@ -107,15 +115,23 @@ class Session:
             "fixed_batch": self.fixed_batch,
         }
 
+    def close(self) -> None:
+        """End runs that are under way, and allow no more: they raise `ModelError`."""
+        self._run_options.terminate = True
+
     def _run(self, images: NDArray[Any]) -> Outputs:
         images = self._cast(images)
+        with _errors_of_the_model(len(images)):
+            return self._run_on_device(images)
+
+    def _run_on_device(self, images: NDArray[Any]) -> Outputs:
         if self.device == "cpu":
-            return list(self.raw.run(self.outputs, {self.input_name: images}))
+            return list(self.raw.run(self.outputs, {self.input_name: images}, self._run_options))
         binding = self.raw.io_binding()
         binding.bind_cpu_input(self.input_name, images)  # uploads the pixels as they are, a byte a sample
         for name in self.outputs:
             binding.bind_output(name, "cuda", self.gpu_id)
-        self.raw.run_with_iobinding(binding)
+        self.raw.run_with_iobinding(binding, self._run_options)
         return list(binding.copy_outputs_to_cpu())
 
     def _cast(self, images: NDArray[Any]) -> NDArray[Any]:
@@ -126,7 +142,7 @@ def open_session(
     model: str | Path | bytes,
     device: str = "auto",
     *,
-    gpu_id: int = 0,
+    gpu_id: int | None = None,
     threads: int | None = None,
     batch_size: int | None = None,
     outputs: Sequence[str] | None = None,
@@ -139,7 +155,7 @@ def open_session(
         model: an `.onnx` file, or the bytes of one that was checked already.
         device: `"cpu"`, `"cuda"`, `"tensorrt"`, or `"auto"`: CUDA where it starts, else the CPU, and `.reason` says
             why. Defaults to `"auto"`.
-        gpu_id: which GPU. Defaults to 0.
+        gpu_id: which GPU; naming one rules out the CPU where `device="auto"`. Defaults to `None`, the first.
         threads: threads of one run on the CPU. Defaults to the cores this process may use.
         batch_size: the one batch size a GPU is to see, since it searches its algorithms anew for every shape. Ignored
             on the CPU. Defaults to `None`, any size.
@@ -172,12 +188,14 @@ def open_session(
             "`tf32=False` is for `device='cuda'`: ONNX Runtime has no such switch for TensorRT. Set the environment "
             "variable `NVIDIA_TF32_OVERRIDE=0` instead."
         )
-    how = _How(gpu_id, threads or available_cores(), batch_size, outputs, tf32, cache_dir)
+    how = _How(gpu_id or 0, threads or available_cores(), batch_size, outputs, tf32, cache_dir)
     if device != "auto":
         return _open(model, device, how)
     try:
         return _open(model, "cuda", how, reason="a GPU is there")
     except DeviceError as error:
+        if gpu_id is not None:
+            raise
         reason = str(error).removeprefix(f"{wish('cuda')}: ").partition(". ")[0]
         return _open(model, "cpu", how, reason=f"no CUDA: {reason}")
 
@@ -247,6 +265,31 @@ def _create(model: bytes, options: Any, providers: list[Any]) -> Any:
         raise ModelError(f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {error}") from error
     raw.disable_fallback()  # else a provider that fails later would be replaced by the CPU in mid-run
     return raw
+
+
+@contextmanager
+def _errors_of_the_model(images: int) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's own errors have no common base below Exception
+        raise ModelError(f"The model fails on a batch of {images} images. ONNX Runtime: {error}") from None
+
+
+def _checked_outputs(raw: Any, wanted: Sequence[str] | None) -> list[str]:
+    """Names of the outputs to fetch: all of the graph's, or those wanted, which must hold floating-point numbers.
+
+    Raises:
+        ModelError: One that is wanted is not there, or holds something else.
+    """
+    types = {output.name: output.type for output in raw.get_outputs()}
+    for name in wanted or ():
+        if name not in types:
+            raise ModelError(f"The model must have the output `{name}`, which its manifest names. Received: {list(types)}")
+        if types[name] not in _OUTPUT_TYPES:
+            raise ModelError(
+                f"The model's output `{name}` must hold floating-point numbers. Received: {types[name]}"
+            )
+    return list(wanted or types)
 
 
 def _placement(raw: Any) -> dict[str, int]:

@@ -1,0 +1,145 @@
+"""Where the rows of `predict` go, as its options say."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, TYPE_CHECKING
+
+from kerasxfer_serving.commands.choices import EngineName, TableFormat
+from kerasxfer_serving.commands.output import note
+from kerasxfer_serving.errors import UsageError, WriteError
+
+if TYPE_CHECKING:
+    from kerasxfer_serving.inputs.reader import Reader
+    from kerasxfer_serving.outputs.destination import Destination
+    from kerasxfer_serving.outputs.predictions import Predictions
+    from kerasxfer_serving.outputs.tables import Row
+    from kerasxfer_serving.outputs.writer import Writer
+    from kerasxfer_serving.pipeline import Engine
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written, and where.
+
+    Args:
+        out: A file, a folder for parts, or `"-"` for standard output.
+        format: Format of the table; `None` for that of `out`.
+        top_k: Classes in each row.
+        all_probabilities: Whether rows have the probabilities of all classes.
+        features: Whether rows have the features.
+        csv_safe: Whether cells that a spreadsheet would take for formulas are written as text.
+        resume: Continue a run that was interrupted.
+        overwrite: Begin anew whatever `out` holds.
+        part_rows: Rows that are committed at once, at most.
+    """
+
+    out: str = "-"
+    format: TableFormat | None = None
+    top_k: int = 1
+    all_probabilities: bool = False
+    features: bool = False
+    csv_safe: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    part_rows: int = 50_000
+
+    def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            raise UsageError("`--resume` continues a run and `--overwrite` begins it anew: give one of them.")
+        if self.to_stdout and (self.format is TableFormat.parquet or self.resume):
+            raise UsageError("Standard output takes csv or jsonl, and cannot be resumed: give `-o OUT`.")
+        if self.csv_safe and (self.format or (TableFormat.csv if self.to_stdout else self.destination.format)) != "csv":
+            raise UsageError("`--csv-safe` is for CSV: a cell of another format is never a formula.")
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether rows go to standard output."""
+        return self.out == "-"
+
+    @property
+    def destination(self) -> "Destination":
+        """The file or folder."""
+        from kerasxfer_serving.outputs.destination import Destination
+
+        return Destination.of(self.out, self.format)
+
+    def begun_batch_size(self) -> int | None:
+        """The batch size of the run that is resumed; `None` where there is none."""
+        from kerasxfer_serving.outputs.journal import begun_run
+
+        size = begun_run(self.destination.journal).get("batch_size") if self.resume else None
+        return size if isinstance(size, int) else None
+
+
+def open_writer(engine: "Engine", name: EngineName, options: OutputOptions, reader: "Reader") -> "Writer":
+    """The writer that the options ask for.
+
+    Args:
+        engine: What predicts.
+        name: What it is called.
+        options: What is written, and where.
+        reader: The inputs.
+
+    Raises:
+        UsageError: Something is in the way.
+        WriteError: Nothing can be written there.
+    """
+    from kerasxfer_serving.outputs.predictions import columns
+    from kerasxfer_serving.outputs.writer import PartWriter, StreamWriter
+
+    table = columns(
+        engine.manifest.class_names,
+        options.top_k,
+        all_probabilities=options.all_probabilities,
+        features=options.features,
+    )
+    to_rows = partial(_rows, options=options)
+    if options.to_stdout:
+        return StreamWriter(_stdout(), options.format or "csv", table, to_rows=to_rows)
+    destination = options.destination
+    destination.require_apart(reader.sources, all_files=reader.all_files)
+    writer = PartWriter(
+        destination,
+        table,
+        run=engine.describe()  # the engine is none of it: either may continue the other's run
+        | {"root": str(reader.root) if reader.root else None, "all_files": reader.all_files}
+        | {"format": destination.format, "columns": table, "csv_safe": options.csv_safe},
+        versions=_versions() | {"engine": name, "session": engine.describe_session()},
+        resume=options.resume,
+        overwrite=options.overwrite,
+        part_rows=options.part_rows,
+        to_rows=to_rows,
+    )
+    if writer.damaged:
+        note(f"Warning: `{writer.damaged}` is missing or was changed: predicting again from there on.")
+    return writer
+
+
+def _rows(predictions: "Predictions", options: OutputOptions) -> "Iterable[Row]":
+    from kerasxfer_serving.outputs.tables import without_formulas
+
+    rows = predictions.rows(options.top_k, all_probabilities=options.all_probabilities)
+    return map(without_formulas, rows) if options.csv_safe else rows
+
+
+def _stdout() -> IO[bytes]:
+    if sys.stdout is None:
+        raise WriteError("Standard output is closed. Open it, or name a file with `-o OUT`.")
+    return sys.stdout.buffer
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+    import onnxruntime
+    import PIL
+
+    from kerasxfer_serving import __version__
+
+    return {
+        "kerasxfer_serving": __version__,
+        "numpy": numpy.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "pillow": PIL.__version__,
+    }

@@ -1,0 +1,67 @@
+"""The words that options of the commands take, in one place and without importing what they choose."""
+
+from enum import StrEnum
+
+
+class ResultFormat(StrEnum):
+    """How a command prints its result."""
+
+    text = "text"
+    json = "json"
+
+
+class Device(StrEnum):
+    """Where a model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    tensorrt = "tensorrt"
+
+
+class EngineName(StrEnum):
+    """What does the work: this process, or the workers of a Ray cluster."""
+
+    local = "local"
+    ray = "ray"
+
+
+class TableFormat(StrEnum):
+    """Formats of tables."""
+
+    csv = "csv"
+    jsonl = "jsonl"
+    parquet = "parquet"
+
+
+class Normalisation(StrEnum):
+    """What a model from elsewhere expects to have been done to pixels."""
+
+    imagenet = "imagenet"
+    tf = "tf"
+    caffe = "caffe"
+    rescale = "rescale"
+    none = "none"
+
+
+class Layout(StrEnum):
+    """Where the channels are."""
+
+    nhwc = "nhwc"
+    nchw = "nchw"
+
+
+class Activation(StrEnum):
+    """What a model's output holds."""
+
+    softmax = "softmax"
+    sigmoid = "sigmoid"
+    logits = "logits"
+
+
+class Resize(StrEnum):
+    """How an image comes to the model's shape."""
+
+    stretch = "stretch"
+    crop = "crop"
+    pad = "pad"

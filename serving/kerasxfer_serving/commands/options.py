@@ -1,0 +1,95 @@
+"""The options that several commands share, each declared and read once."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from kerasxfer_serving.commands import choices
+from kerasxfer_serving.errors import UsageError
+
+ON_RAY = "On a Ray cluster"
+"""Panel of `--help` with the options that need `--engine ray`."""
+
+FormatOption: TypeAlias = Annotated[choices.ResultFormat, typer.Option(help="How to print the result.")]
+DeviceOption: TypeAlias = Annotated[
+    choices.Device, typer.Option(help="Where the model runs. A device named here is used or refused, never replaced.")
+]
+Tf32Option: TypeAlias = Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")]
+CacheDirOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Folder in which TensorRT keeps its engines and timings.", show_default=False)
+]
+Sha256Option: TypeAlias = Annotated[
+    str | None, typer.Option(help="SHA-256 that the model file must have.", show_default=False)
+]
+EngineOption: TypeAlias = Annotated[
+    choices.EngineName, typer.Option(help="What does the work: this process, or a Ray cluster.", rich_help_panel=ON_RAY)
+]
+AddressOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the cluster; `auto` finds it. Default: Ray on this machine alone.",
+        rich_help_panel=ON_RAY,
+        show_default=False,
+    ),
+]
+NumWorkersOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of workers. Default: as many as the cluster has room for.",
+        rich_help_panel=ON_RAY,
+        show_default=False,
+    ),
+]
+
+
+def refuse_without_ray(engine: choices.EngineName, **options: object) -> None:
+    """Refuse options that only a cluster has where the engine is not Ray.
+
+    Args:
+        engine: The engine asked for.
+        **options: Values by the names of the parameters; `None` where not given.
+
+    Raises:
+        UsageError: One is given.
+    """
+    for name, value in options.items():
+        if engine is not choices.EngineName.ray and value is not None:
+            raise UsageError(f"`--{name.replace('_', '-')}` needs `--engine ray`. Received: --engine {engine}")
+
+
+def read_size(option: str, text: str) -> tuple[int, int]:
+    """Read `150` or `150x200` as (height, width) in pixels.
+
+    Args:
+        option: The option, for the message.
+        text: Its value.
+
+    Raises:
+        UsageError: It is not a size.
+    """
+    sides = text.lower().replace("×", "x").split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and 0 < len(side) < 7 for side in sides):
+        sides = ["0"]
+    height, width = int(sides[0]), int(sides[-1])
+    if not height or not width:
+        raise UsageError(f"`{option}` is HEIGHTxWIDTH in pixels, or one side, as in 150x200 or 150. Received: {text!r}")
+    return height, width
+
+
+def read_integers(option: str, text: str, *, least: int) -> tuple[int, ...]:
+    """Read `1,8,32`.
+
+    Args:
+        option: The option, for the message.
+        text: Its value.
+        least: The least number that is allowed.
+
+    Raises:
+        UsageError: One is not such a number.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 10 and int(part) >= least for part in parts):
+        raise UsageError(f"`{option}` takes integers of at least {least}, as in {least},{least + 1}. Received: {text!r}")
+    return tuple(map(int, parts))

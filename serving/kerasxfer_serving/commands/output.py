@@ -1,0 +1,94 @@
+"""What every command shares: data to stdout, the rest to stderr, and exit codes 0, 1 (known failure), 2 (usage)."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+def console() -> Any:
+    """Rich console on stderr, for progress and notes."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def note(message: str) -> None:
+    """Print one line for a person, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_json(data: Any) -> None:
+    """Print `data` as JSON on stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
+    """Print rows with equal keys as a table on stdout."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for key in rows[0] if rows else ():
+        table.add_column(escape(str(key)))
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    Console(highlight=False).print(table)
+
+
+def run(app: Callable[..., Any], name: str) -> None:
+    """Run a typer application; turn known errors into one message and an exit status."""
+    from kerasxfer_serving.errors import KerasxferError, UsageError
+
+    _occupy_closed_streams()
+    try:
+        try:
+            app(prog_name=name)
+        finally:
+            _flush()
+    except KerasxferError as error:
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except BrokenPipeError:  # the reader of our output has gone, `… | head`: not a failure of ours
+        _give_up_stdout()
+        sys.exit(1)
+    except OSError as error:
+        if _stdout_fails():
+            _give_up_stdout()
+            _fail(f"standard output cannot be written: {error.strerror}. Send it elsewhere.", 1)
+        where = "" if error.filename is None else f"`{os.fsdecode(error.filename)}`: "
+        _fail(f"{where}{error.strerror or error}", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    note(f"Error: {message}")
+    sys.exit(status)
+
+
+def _occupy_closed_streams() -> None:
+    """Keep the numbers of standard streams that are closed from files that are opened later."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115  # type: ignore[unreachable]
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _stdout_fails() -> bool:
+    try:
+        _flush()
+    except OSError:
+        return True
+    return False
+
+
+def _give_up_stdout() -> None:
+    """Have nothing that is still to be written fail once more at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
