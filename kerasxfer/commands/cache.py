@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from kerasxfer_serving.commands import _output
 from kerasxfer_serving.commands._choices import Engine
+from kerasxfer_serving.commands.options import refuse_without_ray
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from typer import Argument, Option
 
@@ -163,7 +164,7 @@ def _part(text: str | None) -> tuple[int, int] | None:
 
 def _check_engine(engine: Engine, shard: str | None, cluster: dict[str, Any]) -> None:
     """Refuse what another engine takes."""
-    engine.refuse_options_of_ray(**{name: value or None for name, value in cluster.items()})
+    refuse_without_ray(engine, **{name: value or None for name, value in cluster.items()})
     if engine is Engine.ray and shard is not None:
         raise UsageError(f"`--shard` is for builds without Ray, which divides the work itself. Received: {shard!r}")
 

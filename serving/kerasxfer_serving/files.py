@@ -6,12 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from kerasxfer_serving.errors import UsageError, WriteError
-
-if TYPE_CHECKING:
-    from collections.abc import Buffer
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space, or name another place.",
@@ -28,7 +25,7 @@ _REMEDIES = {
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-def write_atomically(path: str | Path, content: "str | bytes | Iterable[Buffer]") -> None:
+def write_atomically(path: str | Path, content: str | bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file so that it is there in full or not at all, on disk when this returns.
 
     Args:
@@ -48,7 +45,7 @@ def write_atomically(path: str | Path, content: "str | bytes | Iterable[Buffer]"
     if isinstance(content, str):
         content = content.encode("utf-8", "surrogateescape")
     with atomic_file(path) as file:
-        file.writelines([content] if isinstance(content, bytes) else content)
+        file.writelines((content,) if isinstance(content, bytes) else content)
 
 
 @contextmanager

@@ -21,11 +21,66 @@ class TooManyErrorsError(KerasxferError):
 class Engine(Protocol):
     """What predicts a stream of inputs: a `Predictor`, or many of them on a cluster."""
 
+    manifest: Manifest
+
     @property
     def workers(self) -> int:
         """Batches in work at once."""
 
-    def _timed(items: Iterable[T], summary: Summary, step: str) -> Iterator[T]:
+    def describe(self) -> dict[str, Any]:
+        """All that decides the answers, as plain values."""
+
+    def describe_session(self) -> dict[str, Any]:
+        """Where and how the model runs."""
+
+    def stream(self, inputs: Iterable[Input]) -> Iterator[Predictions]:
+        """Predictions in the order of `inputs`, which are taken only as fast as they are predicted."""
+
+
+def predict_to(
+    engine: Engine,
+    reader: Reader,
+    writer: Writer,
+    *,
+    max_errors: int | None = None,
+    watch: Callable[[Summary], None] = lambda summary: None,
+) -> Summary:
+    """Predict all inputs of a reader into a writer.
+
+    Args:
+        engine: What predicts.
+        reader: Where the inputs come from.
+        writer: Where the predictions go; what it has from an earlier run is passed over.
+        max_errors: Stop when more inputs than this have failed. Defaults to `None`, never.
+        watch: Called with the summary after every batch.
+
+    Returns:
+        The `Summary`.
+
+    Raises:
+        TooManyErrorsError: More than `max_errors` inputs have failed. Like `KeyboardInterrupt`, it comes after all
+            that was predicted is committed.
+    """
+    inputs = iter(reader)
+    done_before = writer.skip(inputs)
+    summary = Summary(engine.workers, done_before)
+    try:
+        for predictions in engine.stream(_timed(inputs, summary, "read")):
+            with summary.time("write"):
+                writer.write(predictions)
+            summary.add(predictions)
+            watch(summary)
+            if max_errors is not None and summary.errors > max_errors:
+                raise TooManyErrorsError(f"{summary.errors:,} inputs have failed, more than {max_errors:,}: stopped.")
+    except (KeyboardInterrupt, KerasxferError):
+        writer.stop()
+        raise
+    summary.skipped = reader.skipped
+    writer.finish(summary.to_dict())
+    return summary
+
+
+def _timed(items: Iterable[T], summary: Summary, step: str) -> Iterator[T]:
     iterator = iter(items)
     while True:
         with summary.time(step):

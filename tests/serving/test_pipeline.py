@@ -6,7 +6,8 @@ import pytest
 from kerasxfer_serving import Predictor
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.inputs.input import Input, given_input
-from kerasxfer_serving.pipeline import TooManyErrorsError, batched, predict_to, stream
+from kerasxfer_serving.pipeline import TooManyErrorsError, predict_to
+from kerasxfer_serving.runtime.concurrency import batched
 from kerasxfer_serving.runtime.tuning import best_batch_size
 
 
@@ -53,7 +54,7 @@ def items(pictures):
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
 def test_everything_comes_once_and_in_order(predictor, pictures, workers):
-    batches = list(stream(predictor, items(pictures), workers=workers))
+    batches = list(predictor.stream(items(pictures), workers=workers))
     assert [len(batch) for batch in batches] == [4] * 12 + [2]
     assert [path for batch in batches for path in batch.paths] == list(pictures)
     assert [label for batch in batches for label in batch.labels] == list(pictures.values())
@@ -66,7 +67,7 @@ def test_a_slow_picture_holds_up_nobodys_place(predictor, pictures):
 
     paths = list(pictures)
     slow = [Input(paths[0], lambda: slowly(paths[0])), *(given_input(path, path) for path in paths[1:])]
-    batches = list(stream(predictor, slow, workers=4))
+    batches = list(predictor.stream(slow, workers=4))
     assert [path for batch in batches for path in batch.paths] == paths
 
 
@@ -80,7 +81,7 @@ def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures
             taken += 1
             yield given_input(path, path)
 
-    batches = stream(predictor, endless(), workers=2)
+    batches = predictor.stream(endless(), workers=2)
     for _ in range(5):
         next(batches)
     assert taken <= (5 + 2 * 2 + 1) * predictor.batch_size
@@ -89,7 +90,7 @@ def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures
 
 def test_no_thread_outlives_a_run_that_is_given_up(predictor, pictures):
     before = threading.active_count()
-    batches = stream(predictor, items(pictures), workers=3)
+    batches = predictor.stream(items(pictures), workers=3)
     next(batches)
     batches.close()
     assert threading.active_count() == before

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kerasxfer_serving.errors import KerasxferError, UsageError
+from kerasxfer_serving.errors import UsageError, WriteError
 from kerasxfer_serving.inputs.input import given_input
-from kerasxfer_serving.outputs.destination import journal_path
+from kerasxfer_serving.outputs.destination import Destination, journal_path
 from kerasxfer_serving.outputs.predictions import Predictions, columns
 from kerasxfer_serving.outputs.writer import PartWriter
 
@@ -30,8 +30,10 @@ def batch(paths):
 
 
 def open_writer(out, *, run=RUN, **options):
-    options = {"part_rows": 4, **options}
-    return PartWriter(out, out.suffix[1:] or "csv", columns(NAMES), run=run, versions={}, **options)
+    destination = Destination(out, out.suffix[1:] or "csv")
+    table = columns(NAMES)
+    run = run | {"format": destination.format, "columns": table}
+    return PartWriter(destination, table, run=run, versions={}, **({"part_rows": 4} | options))
 
 
 def inputs(paths=PATHS):
@@ -59,9 +61,9 @@ def test_rows_in_order_and_nothing_left_over(tmp_path, name):
     assert left == ({"out.csv", "out.csv.run.jsonl"} if name == "out.csv" else {"folder"})
     assert not list(tmp_path.rglob("*.tmp"))
     entries = [json.loads(line) for line in journal_path(out).read_text().splitlines()]
-    assert entries[0]["run"] == RUN
+    assert entries[0]["run"].items() >= RUN.items()
     assert [entry["part"]["rows"] for entry in entries[1:-1]] == [4, 4, 2]
-    assert entries[-1] == {"summary": {"inputs": 10}}
+    assert entries[-1]["summary"]["inputs"] == 10
 
 
 @pytest.mark.parametrize("name", ["out.csv", "folder"])
@@ -90,7 +92,7 @@ def test_a_torn_last_line_of_the_journal_does_not_count(tmp_path):
         assert writer.skip(rest).total() == 4
         write(writer, [item.path for item in rest][:4])
         writer._journal.close()
-        assert journal.read_bytes() == whole
+        assert [*map(json.loads, journal.read_bytes().splitlines())] == [*map(json.loads, whole.splitlines())]
     writer = open_writer(out, resume=True)
     writer.skip(rest := inputs())
     write(writer, [item.path for item in rest])
@@ -252,8 +254,8 @@ def test_a_write_that_fails_in_a_part_keeps_the_parts_before(tmp_path):
         def write(self, rows):
             raise OSError(28, "No space left on device")
 
-    writer._table = Full()
-    with pytest.raises(KerasxferError, match=r"No space left on device. 4 rows in 1 parts are safe"):
+    writer._part._table = Full()
+    with pytest.raises(WriteError, match=r"No space left on device. 4 rows in 1 parts are safe"):
         writer.write(batch(PATHS[6:8]))
     writer.stop()
     assert written(out) == PATHS[:4]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from kerasxfer_serving.diagnostics.env import environment
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.image_io.golden import changed, golden_hashes
 from kerasxfer_serving.model.manifest import Manifest
-from kerasxfer_serving.predictor import Predictor
+from kerasxfer_serving.predictor import Predictor, PredictorArguments
 
 __all__ = ["Measurement", "Report", "Rules", "benchmark", "compare"]
 
@@ -34,7 +34,6 @@ def benchmark(
     model: str | Path,
     data: str | Path | None = None,
     *,
-    device: str = "auto",
     batch_sizes: Sequence[int] | None = None,
     scenarios: Sequence[str] = SCENARIOS,
     duration: float = 10.0,
@@ -42,7 +41,7 @@ def benchmark(
     limit: int = 2000,
     picture_size: tuple[int, int] = (375, 500),
     progress: Callable[[str], None] = lambda text: None,
-    **predictor: Any,
+    **predictor: Unpack[PredictorArguments],
 ) -> Report:
     """Measure a model on this machine.
 
@@ -50,7 +49,6 @@ def benchmark(
         model: an `.onnx` file.
         data: folder of pictures; where its folders bear the names of the classes, the accuracy is reported too.
             Defaults to `None`: pictures are drawn.
-        device: see `Predictor`. Defaults to `"auto"`.
         batch_sizes: the sweep. Defaults to 1, 8 and 32, and 128 on a GPU; a model with a fixed batch has only that.
         scenarios: `"offline"`, `"single-stream"` or both, MLPerf's names. Defaults to both.
         duration: seconds of every figure, three repeats together. Defaults to 10.
@@ -58,7 +56,7 @@ def benchmark(
         limit: how many pictures of `data` are used, taken by lot. Defaults to 2000.
         picture_size: `(height, width)` of drawn pictures. Defaults to `(375, 500)`.
         progress: called with a line before each step.
-        **predictor: further arguments of `Predictor`.
+        **predictor: Arguments of `Predictor`, such as `device`. Its `batch_size` is left to `batch_sizes`.
 
     Returns:
         A `Report`.
@@ -88,23 +86,27 @@ def benchmark(
             measurements.append(measurement)
             progress(f"{measurement.label}: {measurement.rate:,.1f} images/s")
 
-    single = _open(model, 1, sessions, device=device, **predictor)
+    single = _open(model, sessions, predictor | {"batch_size": 1})
     with open_pictures(data, limit, picture_size) as pictures:
         add(*decode_rates(pictures, single, duration, rules))
         if "single-stream" in scenarios:
             add(single_stream(single, pictures, duration, rules))
         if "offline" in scenarios:
             for size in _sweep(single, batch_sizes):
-                batched = (
-                    single if size == single.batch_size else _open(model, size, sessions, device=device, **predictor)
-                )
+                same = size == single.batch_size
+                batched = single if same else _open(model, sessions, predictor | {"batch_size": size})
                 add(*device_rates(batched, duration, rules), offline(batched, pictures, duration, rules))
         return Report(
             model=_describe_model(model, single),
             preprocessing=_describe_preprocessing(single.manifest),
             data=pictures.describe(),
             device=single.session.describe() | {"stream_threads": single.stream_threads, "workers": single.workers},
-            settings={"device": device, "scenarios": list(scenarios), "duration": duration, "rules": asdict(rules)},
+            settings={
+                "device": predictor.get("device", "auto"),
+                "scenarios": list(scenarios),
+                "duration": duration,
+                "rules": asdict(rules),
+            },
             sessions=sessions,
             measurements=measurements,
             accuracy=pictures.accuracy(single.manifest.class_names),
@@ -119,16 +121,16 @@ def _sweep(predictor: Predictor, batch_sizes: Sequence[int] | None) -> Sequence[
     return (predictor.batch_size,) if fixed else batch_sizes or BATCH_SIZES[predictor.device]
 
 
-def _open(model: str | Path, batch_size: int, sessions: list[dict[str, Any]], **arguments: Any) -> Predictor:
+def _open(model: str | Path, sessions: list[dict[str, Any]], arguments: PredictorArguments) -> Predictor:
     """A predictor, with the seconds of making it and of its first run."""
     start = time.perf_counter()
-    predictor = Predictor(model, batch_size=batch_size, **arguments)
+    predictor = Predictor(model, **arguments)
     ready = time.perf_counter()
     predictor.run(np.zeros((predictor.batch_size, *predictor.manifest.image_size, 3), np.uint8))
     ran = time.perf_counter()
     timing = {"batch_size": predictor.batch_size, "session_seconds": ready - start, "first_run_seconds": ran - ready}
     if predictor.device == "tensorrt" and arguments.get("cache_dir"):  # a second session takes the engine from there
-        Predictor(model, batch_size=batch_size, **arguments).close()
+        Predictor(model, **arguments).close()
         timing["engine_build_seconds"] = max(0.0, (ready - start) - (time.perf_counter() - ran))
     sessions.append(timing)
     return predictor

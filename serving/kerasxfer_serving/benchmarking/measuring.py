@@ -8,12 +8,12 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from kerasxfer_serving.benchmarking.percentiles import latency
+from kerasxfer_serving.runtime.concurrency import map_in_order
 
 LATENCIES = ("latency", "single_stream")
 """Measurements whose steps are single runs, one after the other: only those have a latency."""
@@ -162,16 +162,7 @@ def measure(
 
 def concurrently(work: Callable[[int], int], workers: int) -> Iterator[int]:
     """Endless work, `workers` calls at once: the results of `work(0)`, `work(1)`, … in order."""
-    pending: deque[Future[int]] = deque()
-    with ThreadPoolExecutor(workers, "kerasxfer-benchmark") as pool:
-        try:
-            for number in count():
-                pending.append(pool.submit(work, number))
-                if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    return map_in_order(work, count(), workers)
 
 
 def _warm_up(work: Iterator[int], longest: float, rules: Rules) -> tuple[float, bool]:

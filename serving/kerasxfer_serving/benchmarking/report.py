@@ -1,7 +1,6 @@
 """The report of a benchmark: figures, what they were made of, and whether they count."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from kerasxfer_serving.benchmarking.measuring import Measurement, Rules
 from kerasxfer_serving.errors import KerasxferError
+from kerasxfer_serving.files import write_atomically, writing
 
 FORMAT_VERSION = 1
 _BUSY = 0.1
@@ -130,9 +130,8 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """Write the report as JSON, whole or not at all."""
-        partial = Path(f"{path}.partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False, default=str) + "\n", "utf-8")
-        os.replace(partial, path)  # noqa: PTH105  (atomic on every system)
+        with writing(path):
+            write_atomically(path, json.dumps(self.to_dict(), indent=1, ensure_ascii=False, default=str) + "\n")
 
     @classmethod
     def read(cls, path: str | Path) -> "Report":

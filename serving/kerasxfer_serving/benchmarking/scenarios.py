@@ -11,7 +11,6 @@ import numpy as np
 from kerasxfer_serving.benchmarking.data import Pictures
 from kerasxfer_serving.benchmarking.measuring import Measurement, Rules, concurrently, measure
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.pipeline import stream
 from kerasxfer_serving.predictor import Predictor
 from kerasxfer_serving.runtime.threads import available_cores
 
@@ -50,7 +49,7 @@ def device_rates(predictor: Predictor, duration: float, rules: Rules) -> Iterato
 
 def offline(predictor: Predictor, pictures: Pictures, duration: float, rules: Rules) -> Measurement:
     """Files in, answers out, through the whole pipeline; pictures that cannot be read do not count."""
-    work = (pictures.note(predictions) for predictions in stream(predictor, pictures.endless()))
+    work = (pictures.note(predictions) for predictions in predictor.stream(pictures.endless()))
     return measure(work, "end_to_end", predictor.batch_size, duration=duration, rules=rules)
 
 

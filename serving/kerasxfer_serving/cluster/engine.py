@@ -9,10 +9,11 @@ whose process dies is repeated for ever or, with a limit, takes all of its rows 
 was. Here the driver holds every piece of work until it is answered, and cuts in two the one that kills.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from kerasxfer_serving.cluster.chunks import Chunk, Piece, divide, is_here
 from kerasxfer_serving.cluster.pool import DECODING_SHARE, Pool, Worker
@@ -22,6 +23,7 @@ from kerasxfer_serving.inputs.input import Input
 from kerasxfer_serving.model.foreign import adapt
 from kerasxfer_serving.model.model_file import load_model_file
 from kerasxfer_serving.outputs.predictions import Predictions
+from kerasxfer_serving.predictor import PredictorArguments
 
 _DEATHS = 3  # of a single picture, two of them alone: a machine that goes away takes innocent ones along
 _FAILURES = 5
@@ -37,7 +39,7 @@ class RayPredictor:
         num_workers: predictors. Defaults to as many as the cluster has room for, also when it grows or shrinks.
         gpus_per_worker: GPUs of each. Defaults to 1 where the cluster has any and `device` is not `"cpu"`, else to 0.
         tune: measure the best batch size, where none is given. Defaults to `False`.
-        predictor_options: arguments of `Predictor`.
+        **predictor: Arguments of `Predictor`; `threads` defaults to 1, and Ray gives out `gpu_ids`.
 
     Attributes:
         manifest: of the model.
@@ -67,21 +69,25 @@ class RayPredictor:
         num_workers: int | None = None,
         gpus_per_worker: float | None = None,
         tune: bool = False,
-        **predictor_options: Any,
+        **predictor: Unpack[PredictorArguments],
     ) -> None:
-        options: dict[str, Any] = {"device": "auto", "threads": 1} | predictor_options
-        file = load_model_file(model, sha256=options.pop("sha256", None))
-        options["manifest"] = self.manifest = adapt(file, options.get("manifest") or file.manifest).manifest
+        file = load_model_file(model, sha256=predictor.pop("sha256", None))
+        self.manifest = adapt(file, predictor.get("manifest") or file.manifest).manifest
         if gpus_per_worker is None:
-            gpus_per_worker = float(options["device"] != "cpu" and ray.cluster_resources().get("GPU", 0) > 0)
-        options["gpu_ids"] = tuple(range(max(1, int(gpus_per_worker))))
+            on_gpus = predictor.get("device") != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+            gpus_per_worker = float(on_gpus)
+        threads = predictor.get("threads") or 1
+        gpu_ids = tuple(range(math.ceil(gpus_per_worker))) or None  # as Ray numbers them for each worker
+        predictor |= {"manifest": self.manifest, "gpu_ids": gpu_ids, "threads": threads}
         self._ray = ray
         self._pool = Pool(
             ray,
-            (file.path.name, ray.put(file.data), options),
+            file.path.name,
+            ray.put(file.data),
+            predictor,
             limit=num_workers,
             gpus=gpus_per_worker,
-            threads=options["threads"] or 1,
+            threads=threads,
         )
         self._decode = ray.remote(decode).options(
             num_cpus=1 if gpus_per_worker else DECODING_SHARE,
@@ -98,7 +104,7 @@ class RayPredictor:
         self.sha256: str = first.description["model"]
         self.device: str = first.description["device"]
         self.batch_size: int = first.description["batch_size"]
-        self._pool.fix(first.description, {"device": self.device, "batch_size": self.batch_size})
+        self._pool.fix(first.description, device=self.device, batch_size=self.batch_size)
 
     @property
     def workers(self) -> int:
@@ -209,14 +215,14 @@ class _Run:
             receipt: Receipt = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             self._raise_if_ours(error)
-            self._bury(chunk, piece)
+            self._retry_or_split(chunk, piece)
         else:
             self._check(receipt, piece)
             piece.pictures, piece.seconds, piece.node = pictures, receipt.seconds, receipt.node
         if chunk.decoded:
             self._to_predict.append(chunk)
 
-    def _bury(self, chunk: Chunk, piece: Piece) -> None:
+    def _retry_or_split(self, chunk: Chunk, piece: Piece) -> None:
         """A worker died over a piece: try again, then halves of it; a single picture is given up in the end."""
         piece.deaths += 1
         if piece.deaths > 1 and len(piece.items) > 1:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kerasxfer_serving.cluster.workers import Opened, PredictorWorker
 from kerasxfer_serving.errors import KerasxferError
+from kerasxfer_serving.predictor import PredictorArguments
 
 # Of each core a predictor on the CPU takes three quarters and decoding takes the rest. These are shares that Ray counts
 # with; how the core's time is really divided is decided by the operating system, as the work demands.
@@ -30,17 +31,28 @@ class Pool:
 
     Args:
         ray: the module.
-        open_arguments: of `PredictorWorker.open`, but for the batch size to be tuned.
+        name: Of the model file.
+        model: Ray's reference to its bytes.
+        arguments: Of each `Predictor`.
         limit: predictors, also where the cluster must grow for them. Defaults to as many as there is room for.
         gpus: of each.
         threads: CPU threads of each, where there are no GPUs.
     """
 
     def __init__(
-        self, ray: Any, open_arguments: tuple[Any, ...], *, limit: int | None, gpus: float, threads: int
+        self,
+        ray: Any,
+        name: str,
+        model: Any,
+        arguments: PredictorArguments,
+        *,
+        limit: int | None,
+        gpus: float,
+        threads: int,
     ) -> None:
         self._ray = ray
-        self._open_arguments = open_arguments
+        self._name, self._model, self._arguments = name, model, arguments
+        self._description: dict[str, Any] | None = None
         self._limit = limit
         self._needs = {"GPU": gpus} if gpus else {"CPU": threads - DECODING_SHARE}
         self._room_for_one = {"GPU": gpus} if gpus else {"CPU": threads}
@@ -82,10 +94,9 @@ class Pool:
         assert opened is not None
         return opened
 
-    def fix(self, description: dict[str, Any], arguments: dict[str, Any]) -> None:
+    def fix(self, description: dict[str, Any], *, device: str, batch_size: int) -> None:
         """Demand of every further predictor what the first one is."""
-        name, model, before = self._open_arguments
-        self._open_arguments = (name, model, before | arguments)
+        self._arguments = self._arguments | {"device": device, "batch_size": batch_size}
         self._description = description
 
     def room(self) -> int:
@@ -144,10 +155,10 @@ class Pool:
 
     def _open(self, *, tune: bool) -> None:
         worker = Worker(self._actor.remote())
-        self.opening[worker.actor.open.remote(*self._open_arguments, tune)] = worker
+        self.opening[worker.actor.open.remote(self._name, self._model, self._arguments, tune)] = worker
 
     def _require_same(self, opened: Opened) -> None:
-        expected = getattr(self, "_description", opened.description)
+        expected = self._description or opened.description
         for name, value in opened.description.items():
             if value != expected[name]:
                 raise KerasxferError(

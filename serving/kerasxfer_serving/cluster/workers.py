@@ -18,7 +18,7 @@ from kerasxfer_serving.images import DecodedImage, ImagePolicy
 from kerasxfer_serving.inputs.input import Input
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.predictor import Predictor, decode_input
+from kerasxfer_serving.predictor import Predictor, PredictorArguments, decode_input
 
 Picture = DecodedImage | ImageError
 
@@ -80,7 +80,7 @@ def decode(items: list[Input], manifest: Manifest, folder: str) -> tuple[list[Pi
 class PredictorWorker:
     """A predictor in a process of its own."""
 
-    def open(self, name: str, model: bytes, arguments: dict[str, Any], tune: bool) -> Opened:
+    def open(self, name: str, model: bytes, arguments: PredictorArguments, tune: bool) -> Opened:
         """Make the predictor.
 
         Args:

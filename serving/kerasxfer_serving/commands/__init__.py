@@ -1,13 +1,17 @@
 """The `kerasxfer-serving` command: one file per command, imported by `main` only."""
 
-_HELP = "Batch prediction with image classifiers in ONNX Runtime: one row per picture."
+from typing import TYPE_CHECKING
 
-
-def main() -> None:
-    """Entry point of `kerasxfer-serving`."""
+if TYPE_CHECKING:
     import typer
 
-    from kerasxfer_serving.commands import _output
+_HELP = "Batch prediction with image classifiers in ONNX Runtime: one row per image."
+
+
+def application() -> "typer.Typer":
+    """All commands, in the order of `--help`."""
+    import typer
+
     from kerasxfer_serving.commands.benchmark import benchmark
     from kerasxfer_serving.commands.compare import compare
     from kerasxfer_serving.commands.env import env
@@ -15,6 +19,13 @@ def main() -> None:
     from kerasxfer_serving.commands.predict import predict
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
-    for command in (predict, benchmark, compare, inspect, env):  # in the order of --help
+    for command in (predict, benchmark, compare, inspect, env):
         app.command()(command)
-    _output.run(app, "kerasxfer-serving")
+    return app
+
+
+def main() -> None:
+    """Entry point of `kerasxfer-serving`."""
+    from kerasxfer_serving.commands import output
+
+    output.run(application(), "kerasxfer-serving")

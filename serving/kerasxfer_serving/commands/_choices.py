@@ -1,4 +1,12 @@
-from kerasxfer_serving.commands.choices import Activation, Device, EngineName, Layout, Normalisation, Resize, TableFormat
+from kerasxfer_serving.commands.choices import (
+    Activation,
+    Device,
+    EngineName,
+    Layout,
+    Normalisation,
+    Resize,
+    TableFormat,
+)
 from kerasxfer_serving.commands.choices import EngineName as Engine
 
 __all__ = ["Activation", "Device", "Engine", "EngineName", "Layout", "Normalisation", "Resize", "TableFormat"]

@@ -73,7 +73,22 @@ class OutputOptions:
         return size if isinstance(size, int) else None
 
 
-def open_writer(engine: "Engine", name: EngineName, options: OutputOptions, reader: "Reader") -> "Writer":
+def stdout_for(options: OutputOptions) -> IO[bytes] | None:
+    """Standard output where rows go there, else `None`. To be asked before an engine turns off what Ray prints.
+
+    Raises:
+        WriteError: It is closed.
+    """
+    if not options.to_stdout:
+        return None
+    if sys.stdout is None:
+        raise WriteError("Standard output is closed. Open it, or name a file with `-o OUT`.")
+    return sys.stdout.buffer
+
+
+def open_writer(
+    engine: "Engine", name: EngineName, options: OutputOptions, reader: "Reader", stdout: IO[bytes] | None
+) -> "Writer":
     """The writer that the options ask for.
 
     Args:
@@ -81,6 +96,7 @@ def open_writer(engine: "Engine", name: EngineName, options: OutputOptions, read
         name: What it is called.
         options: What is written, and where.
         reader: The inputs.
+        stdout: The file in place of one that is named.
 
     Raises:
         UsageError: Something is in the way.
@@ -96,8 +112,8 @@ def open_writer(engine: "Engine", name: EngineName, options: OutputOptions, read
         features=options.features,
     )
     to_rows = partial(_rows, options=options)
-    if options.to_stdout:
-        return StreamWriter(_stdout(), options.format or "csv", table, to_rows=to_rows)
+    if stdout is not None:
+        return StreamWriter(stdout, options.format or "csv", table, to_rows=to_rows)
     destination = options.destination
     destination.require_apart(reader.sources, all_files=reader.all_files)
     writer = PartWriter(
@@ -122,12 +138,6 @@ def _rows(predictions: "Predictions", options: OutputOptions) -> "Iterable[Row]"
 
     rows = predictions.rows(options.top_k, all_probabilities=options.all_probabilities)
     return map(without_formulas, rows) if options.csv_safe else rows
-
-
-def _stdout() -> IO[bytes]:
-    if sys.stdout is None:
-        raise WriteError("Standard output is closed. Open it, or name a file with `-o OUT`.")
-    return sys.stdout.buffer
 
 
 def _versions() -> dict[str, str]:

@@ -68,7 +68,7 @@ def open_engine(
         from kerasxfer_serving.predictor import Predictor
         from kerasxfer_serving.runtime.tuning import best_batch_size
 
-        with Predictor(model, gpu_ids=options.gpu_ids, **arguments) as predictor:
+        with Predictor(model, **arguments) as predictor:
             if options.tune:
                 best_batch_size(predictor)
             note(_describe(predictor))
@@ -96,6 +96,7 @@ def _arguments(model: Path, model_options: ModelOptions, options: EngineOptions)
     """The arguments that a predictor has on any engine."""
     return {
         "device": options.device.value,
+        "gpu_ids": options.gpu_ids,
         "batch_size": options.batch_size,
         "threads": options.threads,
         "tf32": options.tf32,

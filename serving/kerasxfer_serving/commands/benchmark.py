@@ -3,112 +3,102 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerasxfer_serving.commands import _choices as choices
-from kerasxfer_serving.commands import _model as foreign
-from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands import _model, choices, options
+from kerasxfer_serving.commands.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from kerasxfer_serving.benchmarking import Report
 
 
 def benchmark(
-    model: Annotated[Path, typer.Argument(help="Model file, .onnx.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of pictures. Without it, pictures are drawn.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Report as JSON, raw samples included.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Picture of throughput and latency over batch size.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Report as one page.")] = None,
-    device: Annotated[choices.Device, typer.Option(help="Never another one than asked for.")] = choices.Device.auto,
-    batch_sizes: Annotated[str, typer.Option(help="As in 1,8,32,128. [default: 1,8,32, on a GPU also 128]")] = "",
+    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images. Without it, images are drawn.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the report as JSON, with raw samples.", show_default=False)
+    ] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Plot throughput and latency over the batch size.", show_default=False)
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one page.", show_default=False)] = None,
+    device: options.DeviceOption = choices.Device.auto,
+    batch_sizes: Annotated[
+        str | None, typer.Option(help="As in 1,8. Default: 1,8,32, on a GPU also 128.", show_default=False)
+    ] = None,
     scenario: Annotated[str, typer.Option(help="offline, single-stream, or both.")] = "offline,single-stream",
-    duration: Annotated[float, typer.Option(min=0.01, help="Seconds of every figure.")] = 10.0,
-    limit: Annotated[int, typer.Option(min=1, help="Pictures of --data to use, taken by lot.")] = 2000,
-    picture_size: Annotated[str, typer.Option(help="Height×width of drawn pictures.")] = "375x500",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of one run.")] = None,
-    gpu_id: Annotated[int, typer.Option(min=0, help="Which GPU.")] = 0,
-    tf32: Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")] = True,
-    cache_dir: Annotated[Path | None, typer.Option(help="Where TensorRT keeps its engines.")] = None,
-    preprocess: foreign.Preprocess = None,
-    image_size: foreign.ImageSize = None,
-    layout: foreign.Layout = None,
-    labels: foreign.Labels = None,
-    activation: foreign.Activation = None,
-    resize: foreign.Resize = None,
-    draft: foreign.Draft = False,
-    format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text,
+    duration: Annotated[float, typer.Option(min=0.01, help="Seconds that each figure is measured for.")] = 10.0,
+    limit: Annotated[int, typer.Option(min=1, help="Number of images of --data to use, drawn by lot.")] = 2000,
+    picture_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of drawn images.")] = "375x500",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of one run of the model.", show_default=False)
+    ] = None,
+    gpu_id: Annotated[
+        int | None, typer.Option(min=0, help="GPU to use. Default: the first.", show_default=False)
+    ] = None,
+    tf32: options.Tf32Option = True,
+    cache_dir: options.CacheDirOption = None,
+    preprocess: _model.PreprocessOption = None,
+    image_size: _model.ImageSizeOption = None,
+    layout: _model.LayoutOption = None,
+    labels: _model.LabelsOption = None,
+    activation: _model.ActivationOption = None,
+    resize: _model.ResizeOption = None,
+    draft: _model.DraftOption = False,
+    format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
-    """Measure a model on this machine: decode, model alone, end to end; VALID or INVALID with the reasons."""
+    """Measure a model on this machine: decoding, the model alone, end to end; VALID or INVALID with the reasons."""
     from kerasxfer_serving.benchmarking import benchmark as run
 
-    manifest = foreign.described_manifest(
-        model,
+    model_options = _model.ModelOptions(
+        draft=draft,
         preprocess=preprocess,
         image_size=image_size,
         layout=layout,
         labels=labels,
         activation=activation,
         resize=resize,
-        draft=draft,
     )
     report = run(
         model,
         data,
-        device=device.value,
-        batch_sizes=_integers("--batch-sizes", batch_sizes, ",") or None,
+        batch_sizes=options.read_integers("--batch-sizes", batch_sizes, least=1) if batch_sizes else None,
         scenarios=[name.strip() for name in scenario.split(",")],
         duration=duration,
         limit=limit,
-        picture_size=_size(picture_size),
+        picture_size=options.read_size("--picture-size", picture_size),
+        progress=note,
+        device=device.value,
         threads=threads,
-        gpu_ids=(gpu_id,),
+        gpu_ids=None if gpu_id is None else (gpu_id,),
         tf32=tf32,
         cache_dir=cache_dir,
-        manifest=manifest,
-        progress=_output.note,
+        manifest=model_options.manifest(model),
     )
-    if out:
-        report.save(out)
-    if png or html:
-        from kerasxfer_serving.benchmarking import picture
-
-        for path, save in ((png, picture.save_png), (html, picture.save_html)):
-            if path:
-                save(report, path)
-    if format is _output.Format.json:
-        _output.print_json(report.to_dict())
+    _save(report, out, png, html)
+    if format is choices.ResultFormat.json:
+        print_json(report.to_dict())
     else:
         _print(report)
+
+
+def _save(report: "Report", out: Path | None, png: Path | None, html: Path | None) -> None:
+    from kerasxfer_serving.benchmarking import pages
+
+    if out:
+        report.save(out)
+    if png:
+        pages.save_png(report, png)
+    if html:
+        pages.save_html(report, html)
 
 
 def _print(report: "Report") -> None:
     from kerasxfer_serving.benchmarking.tables import figures, headlines
 
-    _output.print_table(figures(report))
+    print_table(figures(report))
     for name, text in headlines(report).items():
         print(f"{name:<20} {text}")
     print("VALID" if report.valid else "INVALID")
     for reason in report.reasons:
         print(f"  {reason}")
-
-
-def _integers(option: str, text: str, separator: str) -> list[int]:
-    from kerasxfer_serving.errors import UsageError
-
-    try:
-        numbers = [int(part) for part in text.split(separator)] if text else []
-    except ValueError:
-        numbers = [0]
-    if any(number < 1 for number in numbers):
-        raise UsageError(f"`{option}` must be positive integers, as in 1{separator}8. Received: {option} {text}")
-    return numbers
-
-
-def _size(text: str) -> tuple[int, int]:
-    from kerasxfer_serving.errors import UsageError
-
-    match _integers("--picture-size", text, "x"):
-        case [height, width]:
-            return height, width
-        case [side]:
-            return side, side
-        case _:
-            raise UsageError(f"`--picture-size` must be height×width, as in 375x500. Received: --picture-size {text}")

@@ -3,13 +3,13 @@ from typing import Annotated
 
 import typer
 
-from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands import choices, options, output
 
 
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A.json", help="Report of `benchmark`.")],
     after: Annotated[Path, typer.Argument(metavar="B.json", help="Another.")],
-    format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text,
+    format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
     """Say what differs between two benchmark reports, and whether by more than their own repeats do."""
     from dataclasses import asdict
@@ -18,9 +18,9 @@ def compare(
     from kerasxfer_serving.benchmarking import compare as run
 
     comparison = run(Report.read(before), Report.read(after))
-    if format is _output.Format.json:
+    if format is choices.ResultFormat.json:
         changes = [asdict(change) | {"ratio": change.ratio, "verdict": change.verdict} for change in comparison.changes]
-        _output.print_json(asdict(comparison) | {"changes": changes})
+        output.print_json(asdict(comparison) | {"changes": changes})
         return
     rows = [
         {
@@ -32,10 +32,10 @@ def compare(
         }
         for change in comparison.changes
     ]
-    _output.print_table(rows)
+    output.print_table(rows)
     for label in comparison.only:
         print(f"only in one of the two: {label}")
     for name, first, second in comparison.differences:
         print(f"{name}: {first} → {second}")
     for name in comparison.invalid:
-        _output.note(f"{name} is INVALID: its figures are not to be quoted")
+        output.note(f"{name} is INVALID: its figures are not to be quoted")

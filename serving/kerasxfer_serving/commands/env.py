@@ -1,22 +1,20 @@
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands import choices, options, output
 
 
-def env(format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text) -> None:
+def env(format: options.FormatOption = choices.ResultFormat.text) -> None:
     """Versions, devices that really start, and what is wrong with the command that mends it."""
     from kerasxfer_serving.diagnostics.doctor import diagnose
 
     show(diagnose(), format)
 
 
-def show(found: Mapping[str, Any], format: _output.Format) -> None:
+def show(found: Mapping[str, Any], format: choices.ResultFormat) -> None:
     """Print a diagnosis; as text, one block to paste into a bug report."""
-    if format is _output.Format.json:
-        _output.print_json(found)
+    if format is choices.ResultFormat.json:
+        output.print_json(found)
         return
     for name, text in _lines(found):
         print(f"{name:<26} {text}")

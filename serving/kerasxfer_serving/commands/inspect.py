@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands import choices, options, output
 
 if TYPE_CHECKING:
     from kerasxfer_serving.model.manifest import Manifest
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Model file; only its bytes are read.")],
-    sha256: Annotated[str | None, typer.Option(help="Hash that the file must have.", show_default=False)] = None,
-    format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text,
+    sha256: options.Sha256Option = None,
+    format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
     """Check a model file and print its manifest and graph statistics, without running it."""
     from kerasxfer_serving.image_io.golden import changed
@@ -21,17 +21,17 @@ def inspect(
 
     file = load_model_file(model, sha256=sha256)
     differing = changed(file.manifest) if file.manifest else []
-    if format is _output.Format.json:
-        _output.print_json({**file.to_dict(), "golden_differs": differing})
+    if format is choices.ResultFormat.json:
+        output.print_json({**file.to_dict(), "golden_differs": differing})
         return
     _print(_about_file(file))
     if file.manifest is None:
-        _output.note("No manifest: not written by kerasxfer. `predict` needs its flags or a sidecar, docs/manifest.md.")
+        output.note("No manifest: not written by kerasxfer. `predict` needs its flags or a sidecar, docs/manifest.md.")
         return
     _print(_about_model(file.manifest))
     _print({f"parity, {name}": _figures(figures) for name, figures in file.manifest.parity.items()})
     if differing:
-        _output.note(f"This machine decodes pictures otherwise than the exporting one did: {', '.join(differing)}")
+        output.note(f"This machine decodes images otherwise than the exporting one did: {', '.join(differing)}")
 
 
 def _about_file(file: "ModelFile") -> dict[str, Any]:

@@ -91,5 +91,6 @@ def read_integers(option: str, text: str, *, least: int) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and len(part) < 10 and int(part) >= least for part in parts):
-        raise UsageError(f"`{option}` takes integers of at least {least}, as in {least},{least + 1}. Received: {text!r}")
+        example = f"{least},{least + 1}"
+        raise UsageError(f"`{option}` takes integers of at least {least}, as in {example}. Received: {text!r}")
     return tuple(map(int, parts))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+
 def console() -> Any:
     """Rich console on stderr, for progress and notes."""
     from rich.console import Console

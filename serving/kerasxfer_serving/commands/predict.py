@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kerasxfer_serving.commands import _model, choices, options
-from kerasxfer_serving.commands._destination import OutputOptions, open_writer
+from kerasxfer_serving.commands._destination import OutputOptions, open_writer, stdout_for
 from kerasxfer_serving.commands._engine import EngineOptions, open_engine
 from kerasxfer_serving.commands._interrupts import interruptible
 from kerasxfer_serving.commands.output import console, note
@@ -146,12 +146,13 @@ def _run(
     from kerasxfer_serving.image_io.golden import changed
     from kerasxfer_serving.pipeline import predict_to
 
+    stdout = stdout_for(output_options)
     with open_engine(model, model_options, engine_options) as engine:
         if not model_options.draft and (differing := changed(engine.manifest)):
             note(f"Warning: this machine reads {', '.join(differing)} otherwise than the one that exported the model.")
         try:
             with interruptible(), _progress(reader) as watch:
-                writer = open_writer(engine, engine_options.engine, output_options, reader)
+                writer = open_writer(engine, engine_options.engine, output_options, reader, stdout)
                 return predict_to(engine, reader, writer, max_errors=max_errors, watch=watch)
         except KeyboardInterrupt:
             out = output_options.out

@@ -1,7 +1,7 @@
 """The journal of a run: what was asked for and which parts are done, a JSON line each, so that a killed run goes on.
 
-A part counts once its line is here, complete and on disk. Every line ends in a checksum of itself: from the first one on
-that a crash tore off, or that was damaged since, nothing counts.
+A part counts once its line is here, complete and on disk. Every line ends in a checksum of itself: nothing counts
+from the first one on that a crash tore off, or that was damaged since.
 """
 
 import json

@@ -159,7 +159,7 @@ def _has_content(path: Path, size: Any, sha256: Any) -> bool:
     if not path.is_file() or path.stat().st_size != size:
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        return bool(hashlib.file_digest(file, "sha256").hexdigest() == sha256)
 
 
 def _unfinished(path: Path) -> Path:

@@ -20,7 +20,7 @@ from kerasxfer_serving.runtime.threads import available_cores
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 _OUTPUT_TYPES = {"tensor(float)", "tensor(float16)", "tensor(double)"}
 _ERRORS_ONLY = 3
-_NOTHING = 5
+_FATAL_ONLY = 4
 
 Outputs = list[NDArray[Any]]
 
@@ -45,7 +45,7 @@ class Session:
 
         self.raw = raw
         self._run_options = onnxruntime.RunOptions()
-        self._run_options.log_severity_level = _NOTHING  # what fails is raised, once
+        self._run_options.log_severity_level = _FATAL_ONLY  # what fails is raised, once
         self.device = device
         self.reason = reason
         self.gpu_id = how.gpu_id
@@ -284,11 +284,9 @@ def _checked_outputs(raw: Any, wanted: Sequence[str] | None) -> list[str]:
     types = {output.name: output.type for output in raw.get_outputs()}
     for name in wanted or ():
         if name not in types:
-            raise ModelError(f"The model must have the output `{name}`, which its manifest names. Received: {list(types)}")
+            raise ModelError(f"The model must have the output `{name}` that is asked for. Received: {list(types)}")
         if types[name] not in _OUTPUT_TYPES:
-            raise ModelError(
-                f"The model's output `{name}` must hold floating-point numbers. Received: {types[name]}"
-            )
+            raise ModelError(f"The model's output `{name}` must hold floating-point numbers. Received: {types[name]}")
     return list(wanted or types)
 
 

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 from kerasxfer_serving.benchmarking import Rules, benchmark
-from kerasxfer_serving.benchmarking.picture import save_html, save_png
+from kerasxfer_serving.benchmarking.pages import save_html, save_png
 from kerasxfer_serving.errors import UsageError
 from PIL import Image
 
