@@ -14,7 +14,7 @@ from kerasxfer.bottleneck import maintenance
 from kerasxfer.bottleneck.arguments import listed, schedule_of, split, validation_source
 from kerasxfer.bottleneck.builder import items_of
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, Place
+from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, Place, own_errors
 from kerasxfer.bottleneck.job import Job, Settings
 from kerasxfer.bottleneck.measure import faster_with_jit, seconds_per_picture
 from kerasxfer.bottleneck.planner import Plan, parse_bytes, storage_dtype
@@ -141,7 +141,7 @@ class BottleneckCache:
         places = self._places(job, plan, feeds, epochs * len(feeds[0]))
         router = Router(job.graph, places, feeds, job.fetch, augmentation=bool(feeds[0].copies))
         router.enter(next(place for place in places if place.position == plan.first_position))
-        with router.routed(model):
+        with router.routed(model), own_errors(feeds):
             return model.fit(
                 feeds[0], epochs=epochs, verbose=verbose, callbacks=[*callbacks, router],
                 validation_data=feeds[1] if validation is not None else None,
@@ -183,7 +183,7 @@ class BottleneckCache:
         place = self._place(job, stage.boundary.position)
         router = Router(job.graph, [place], [feed], job.fetch)
         router.enter(place)
-        with router.routed(model):
+        with router.routed(model), own_errors([feed]):
             return model.evaluate(feed, **arguments)
 
     def plan(self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None) -> Plan:

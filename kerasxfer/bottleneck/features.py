@@ -3,13 +3,14 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
+from kerasxfer.bottleneck.hashing import open_file_hash
+from kerasxfer.bottleneck.shards import Shard
 
 MAX_OPEN_FILES = 256
 
@@ -18,18 +19,17 @@ class Features:
     """Rows of a shelf, read from their files one by one: only what is asked for comes into memory.
 
     Plain reads, not memory maps: the pages of a map count as memory of the process until all of the set has been read,
-    and a file that is cut short while it is mapped kills the process.
+    and a file that is cut short while it is mapped kills the process. A file that has changed since its hash was last
+    compared is compared again before a row of it is read.
 
     Args:
-        shards: `.npy` files, and where in each the rows begin.
-        table: for every row the number of its shard and its place there.
-        shape: of all rows together.
-        dtype: theirs.
+        shards: The sound shards that the rows lie in.
+        table: For every row the number of its shard and its place there, `[rows, 2]`.
+        shape: Shape of all rows together.
+        dtype: Name of their dtype.
     """
 
-    def __init__(
-        self, shards: Sequence[tuple[Path, int]], table: NDArray[np.int64], shape: tuple[int, ...], dtype: str
-    ) -> None:
+    def __init__(self, shards: Sequence[Shard], table: NDArray[np.int64], shape: tuple[int, ...], dtype: str) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
         self._shards = list(shards)
@@ -60,23 +60,25 @@ class Features:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    def _read_into(self, buffer: memoryview, shard: int, row: int) -> None:
-        path, header_bytes = self._shards[shard]
+    def _read_into(self, buffer: memoryview, number: int, row: int) -> None:
+        shard = self._shards[number]
         try:
-            file = self._file(shard)
-            file.seek(header_bytes + row * len(buffer))
+            file = self._file(number)
+            if open_file_hash(file) != shard.sha256:
+                raise OSError("it does not match its hash")
+            file.seek(shard.offset + row * len(buffer))
             if file.readinto(buffer) != len(buffer):
                 raise OSError("it ends before the row")
         except OSError as error:
             raise CacheError(
-                f"'{path}' has gone or changed while it was in use: {error}. Run again; what is missing is built."
+                f"'{shard.path}' has gone or changed while it was in use: {error}. Run again; what is missing is built."
             ) from error
 
-    def _file(self, shard: int) -> Any:
+    def _file(self, number: int) -> Any:
         """The shard's file; the ones used last stay open, fewer than a process may have."""
-        if shard not in self._open:
+        if number not in self._open:
             if len(self._open) >= MAX_OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            self._open[shard] = self._shards[shard][0].open("rb", buffering=0)
-        self._open.move_to_end(shard)
-        return self._open[shard]
+            self._open[number] = self._shards[number].path.open("rb", buffering=0)
+        self._open.move_to_end(number)
+        return self._open[number]

@@ -1,10 +1,12 @@
 """Data sets of features: for a fit of the whole model, and for loops of one's own."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from kerasxfer_serving.errors import KerasxferError
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.builder import copy_key
@@ -24,6 +26,7 @@ class Feed(keras.utils.PyDataset):
     def __init__(self, source: Source) -> None:
         super().__init__()
         self.source = source
+        self.failure: KerasxferError | None = None
         self._served = 0
 
     def __len__(self) -> int:
@@ -32,7 +35,11 @@ class Feed(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         rows = self.source.batch_rows(index)
         self._served += 1
-        return self.inputs(rows), *self.source.targets(rows)
+        try:
+            return self.inputs(rows), *self.source.targets(rows)
+        except KerasxferError as error:
+            self.failure = error
+            raise
 
     def inputs(self, rows: Rows) -> Any:
         """What stands in for the pictures of these rows."""
@@ -45,6 +52,18 @@ class Feed(keras.utils.PyDataset):
         if self._served >= len(self.source):
             self.source.end_epoch()
         self._served = 0
+
+
+@contextlib.contextmanager
+def own_errors(feeds: Sequence[Feed]) -> Iterator[None]:
+    """Raise what a feed has raised. TensorFlow makes an error of its own of it, without its kind and full of frames."""
+    try:
+        yield
+    except Exception as error:
+        failure = next((feed.failure for feed in feeds if feed.failure is not None), None)
+        if failure is None or failure is error:
+            raise
+        raise failure from None
 
 
 class FeatureDataset(Feed):

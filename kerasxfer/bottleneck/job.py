@@ -1,5 +1,6 @@
 """One model, one data set, one schedule: what is cached for them, and getting it."""
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,23 +124,25 @@ class Job:
         wanted = {item.key for item in items_of(source, copies)}
         if not any(wanted - tap.shelf.keys() for tap in taps):
             return taps
-        for tap in taps:
-            tap.shelf.describe(
-                {
-                    "model": self.model.name,
-                    "boundary": tap.name,
-                    "shape": tap.shape,
-                    "dtype": tap.dtype.name,
-                    "platform": platform(),
-                    "pictures": source.conditions,
-                }
-            )
         builder = Builder(
             self.graph, taps, augmented=self.augmented if copies else 0, jit_compile=bool(self.model.jit_compile),
             seed=self.settings.seed, shard_bytes=self.settings.shard_bytes, verbose=self.settings.verbose,
         )  # fmt: skip
-        builder.run(source, copies, shard)
+        with contextlib.ExitStack() as building:
+            for tap in taps:
+                building.enter_context(tap.shelf.building(self._manifest(tap, source)))
+            builder.run(source, copies, shard)
         return taps
+
+    def _manifest(self, tap: Tap, source: Source) -> dict[str, Any]:
+        return {
+            "model": self.model.name,
+            "boundary": tap.name,
+            "shape": tap.shape,
+            "dtype": tap.dtype.name,
+            "platform": platform(),
+            "pictures": source.conditions,
+        }
 
     def suffix(self, position: int) -> keras.Model:
         """The model from a boundary on; always the same one."""
@@ -152,11 +155,7 @@ class Job:
         (tap,) = self.build([position], feed.source, feed.copies)
         if feed.features and feed.features[0] == tap.shelf.fingerprint:
             return feed.features
-        try:
-            features = tap.shelf.open(feed.keys)
-        except CacheError:
-            self.build([position], feed.source, feed.copies)
-            features = tap.shelf.open(feed.keys)
+        features = tap.shelf.open(feed.keys)
         if not self.augmented:  # random layers in front would differ, as they should
             rows = np.arange(min(_CHECKED, len(feed.source.keys)))
             images = feed.source.images(rows, 0 if feed.copies else None)

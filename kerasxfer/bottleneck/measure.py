@@ -10,9 +10,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from kerasxfer_serving.files import write_atomically
 from numpy.typing import NDArray
 
-from kerasxfer.bottleneck.store import LAYOUT, write_atomically
+from kerasxfer.bottleneck.store import LAYOUT
 
 # A compilation takes as long as some hundred steps of a small suffix: measuring would cost more than it gains.
 LEAST_STEPS = 100
@@ -62,7 +63,7 @@ def faster_with_jit(
     with contextlib.suppress(OSError):
         known = json.loads(path.read_text()) if path.exists() else {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, [json.dumps({**known, key: faster}).encode()])
+        write_atomically(path, json.dumps({**known, key: faster}))
     return faster
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
+from kerasxfer.bottleneck.hashing import file_hash
 
 Rows = NDArray[np.intp]
 
@@ -255,18 +256,6 @@ def hash_pixels(image: NDArray[Any]) -> str:
     return hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).hexdigest()[:32]
 
 
-_FILE_HASHES: dict[tuple[Any, ...], str] = {}  # by path and everything that changes when a file's content does
-
-
 def _hash_files(paths: Sequence[Path], threads: int) -> list[str]:
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(_hash_file, paths))
-
-
-def _hash_file(path: Path) -> str:
-    status = path.stat()
-    # Size and modification time are no proof: both can be kept over a change. The inode's time of change cannot.
-    seen = (str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    if seen not in _FILE_HASHES:
-        _FILE_HASHES[seen] = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    return _FILE_HASHES[seen]
+        return [digest[:32] for digest in pool.map(file_hash, paths)]

@@ -1,5 +1,6 @@
 """What features depend on: never stale, never built without need; copies; features for loops of one's own; builders."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -141,16 +142,74 @@ def test_float16_overflow_names_the_way_out(make_model, make_folder, tmp_path):
     kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0).build(model, make_folder())
 
 
-def test_damage_is_mended_by_the_next_fit(make_model, make_folder, run_fit, tmp_path):
-    cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
-    expected, _ = run_fit(cache.fit, make_model(), make_folder(), shuffle=False)
-    (shard,) = (tmp_path / "cache").rglob("*.npy")
+def cut(shard, tenth):
+    os.truncate(shard, shard.stat().st_size * tenth // 10)
+
+
+def flip(shard, tenth):
     data = bytearray(shard.read_bytes())
-    data[-9] ^= 64
+    data[len(data) * tenth // 10] ^= 64
     shard.write_bytes(data)
+
+
+def change_places(shard, tenth):
+    first, second, *_ = sorted(shard.parent.glob("*.npy"))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+
+
+DAMAGES = {
+    "cut": cut,
+    "flipped": flip,
+    "removed": lambda shard, tenth: shard.unlink(),
+    "changed places": change_places,
+    "sidecar cut": lambda shard, tenth: cut(shard.with_suffix(".json"), tenth),
+    "sidecar garbage": lambda shard, tenth: shard.with_suffix(".json").write_text("garbage"),
+    "sidecar removed": lambda shard, tenth: shard.with_suffix(".json").unlink(),
+}
+
+
+@pytest.fixture
+def small_shards(tmp_path):
+    """A cache of shards of eight rows."""
+    cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
+    cache.settings = replace(cache.settings, shard_bytes=8 * 512)
+    return cache
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_mended_by_the_next_fit(small_shards, make_model, make_folder, run_fit, damage):
+    cache = small_shards
+    expected, _ = run_fit(cache.fit, make_model(), make_folder(), shuffle=False)
+    DAMAGES[damage](sorted(cache.directory.rglob("*.npy"))[0], 6)
     mended, _ = run_fit(cache.fit, make_model(), make_folder(), shuffle=False)
     assert mended == expected
     assert cache.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "step"), [("cut", 0), ("flipped", 3), ("removed", 7), ("changed places", 6), ("sidecar garbage", 0)]
+)
+def test_damage_during_a_fit_ends_in_the_right_features_or_in_a_remedy_that_helps(
+    small_shards, make_model, make_folder, run_fit, damage, step
+):
+    class Damage(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if next(steps) == step:
+                for shard in sorted(small_shards.directory.rglob("*.npy")):
+                    DAMAGES[damage](shard, 6)
+
+    steps = itertools.count()
+    expected, _ = run_fit(small_shards.fit, make_model(), make_folder(), epochs=2, shuffle=False)
+    try:
+        losses, _ = run_fit(
+            small_shards.fit, make_model(), make_folder(), epochs=2, shuffle=False, callbacks=[Damage()]
+        )
+    except CacheError as error:
+        assert "Run again" in str(error)  # noqa: PT017
+        losses, _ = run_fit(small_shards.fit, make_model(), make_folder(), epochs=2, shuffle=False)
+    assert losses == expected
 
 
 def test_as_many_copies_as_epochs_are_fit_with_augmentation(make_model, make_folder, run_fit, assert_same, tmp_path):
