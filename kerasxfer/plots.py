@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasxfer_serving.files import atomic_file, writing
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -169,8 +170,6 @@ def _is_numeric(values: Sequence[Any]) -> bool:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Save in one step: a viewer that watches the file never sees half a picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    figure.savefig(part, format=path.suffix.lstrip(".") or "png", facecolor="white")
-    part.replace(path)
+    with writing(path), atomic_file(path) as file:  # a viewer that watches the file never sees half an image
+        figure.savefig(file, format=path.suffix.lstrip(".") or "png", facecolor="white")

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 
 from kerasxfer.callbacks import SmoothedMetricsLogger
+from kerasxfer.runs.config import TrainConfig
+from kerasxfer.runs.run_folder import RunRecord
 
 
 def draw_class_folders(root, class_names, per_class=8, size=24, seed=0):
@@ -52,35 +54,25 @@ def make_run(run, class_names, *, per_class=8, epochs=6, size=24, **config):
         logger.on_epoch_end(epoch, logs)
         logs |= {"stage": 1 + (2 * epoch >= epochs), "trainable_params": 40, "learning_rate": 1e-3}
     logger.on_train_end()
-    known = {
-        "data": str(data),
-        "validation": str(data),
-        "validation_split": None,
-        "backbone": "DemoVGG",
-        "backbone_output": None,
-        "backbone_args": {},
-        "weights": "demo",
-        "image_size": [size, size],
-        "policy": {"interpolation": "bilinear", "resize": "stretch", "exif": "apply", "draft": False},
-        "head": "average",
-        "dropout": 0.5,
-        "output": "softmax",
-        "optimizer": "rmsprop",
-        "learning_rate": 1e-3,
-        "epochs": epochs,
-        "batch_size": 32,
-        "augment": {},
-        "schedule": [{"epochs": epochs // 2}, {"unfreeze": "block5", "epochs": epochs // 2}],
-        "cache": None,
-        "seed": 0,
-        "class_names": sorted(class_names),
-        "images": {"training": 2 * per_class, "validation": len(class_names) * per_class},
-        "weights_sha256": None,
-        "backend": keras.backend.backend(),
-        "versions": {"keras": keras.__version__},
-        "seconds": 75.0,
-        "result": {},
-        "command": ["kerasxfer", "train", str(data)],
-    }
-    (run / "config.json").write_text(json.dumps({**known, **config}), encoding="utf-8")
+    record = RunRecord(
+        TrainConfig(
+            data=str(data),
+            validation=str(data),
+            backbone="DemoVGG",
+            weights="demo",
+            image_size=(size, size),
+            dropout=0.5,
+            activation="softmax" if len(class_names) > 2 else "sigmoid",
+            optimizer="rmsprop",
+            epochs=epochs,
+            schedule=[{"epochs": epochs // 2}, {"unfreeze": "block5", "epochs": epochs // 2}],
+        ),
+        class_names=tuple(sorted(class_names)),
+        images={"training": 2 * per_class, "validation": len(class_names) * per_class},
+        backend=keras.backend.backend(),
+        versions={"keras": keras.__version__},
+        command=("kerasxfer", "train", str(data)),
+        seconds=75.0,
+    )
+    (run / "config.json").write_text(json.dumps({**record.to_dict(), **config}), encoding="utf-8")
     return run

@@ -129,7 +129,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._batches = []
         if self._begun:
-            self._collect_late_logs()
+            self.collect_late_logs()
         else:
             self._begun = True
             self._continue_from(epoch)
@@ -159,7 +159,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
             _print(f"Epoch {epoch + 1}: smoothed {', '.join(shown)}")
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        self._collect_late_logs()
+        self.collect_late_logs()
 
     def _continue_from(self, epoch: int) -> None:
         """Forget `epoch` and what comes after it; know what came before."""
@@ -240,7 +240,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
                     callback.mode = direction(name.removeprefix(self.prefix), self.model.metrics) or "auto"
         self._followers = []  # once is enough, and on JAX each look at `self.model` costs a synchronisation
 
-    def _collect_late_logs(self) -> None:
+    def collect_late_logs(self) -> None:
         """Complete the last row by what callbacks further down have added to the same logs since."""
         if self._live_logs is None:
             return

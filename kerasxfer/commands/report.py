@@ -42,7 +42,7 @@ def report(
 
 def _figures(result: Any) -> dict[str, Any]:
     evaluation = result.evaluation
-    figures: dict[str, Any] = {"run": str(result.run.folder)}
+    figures: dict[str, Any] = {"run": str(result.run.folder.path)}
     if evaluation is not None:
         figures |= {
             "pictures": len(evaluation.predicted),

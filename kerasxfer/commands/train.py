@@ -1,5 +1,6 @@
 import contextlib
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,18 @@ from typer import Argument, Option
 from kerasxfer.commands import _options
 
 if TYPE_CHECKING:
-    from kerasxfer.runs.training import TrainConfig
+    from kerasxfer.runs.config import TrainConfig
 
 _EPOCHS = 30
+
+
+class OnError(StrEnum):
+    """What to do about images that cannot be read."""
+
+    stop = "raise"
+    skip = "skip"
+
+
 _MODEL, _DATA, _TUNE = "Model", "Pictures", "Fine-tuning"
 
 
@@ -40,6 +50,14 @@ def train(
     ] = None,
     backbone_args: Annotated[
         str | None, Option(help="Further arguments, e.g. alpha=0.75.", rich_help_panel=_MODEL, show_default=False)
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        Option(
+            help="What is done to pixels first: vgg16, rescale, none. Defaults to the backbone's own.",
+            rich_help_panel=_MODEL,
+            show_default=False,
+        ),
     ] = None,
     weights: Annotated[str, Option(help="`imagenet`, a weights file, or `none`.", rich_help_panel=_MODEL)] = "imagenet",
     head: Annotated[
@@ -72,16 +90,21 @@ def train(
         Path | None, Option(help="Folder of cached activations. Defaults to OUT/cache.", show_default=False)
     ] = None,
     no_cache: Annotated[bool, Option("--no-cache", help="Run every layer in every epoch.")] = False,
+    on_error: Annotated[OnError, Option(help="Stop at images that cannot be read, or leave them out.")] = OnError(
+        "raise"
+    ),
     seed: Annotated[int, Option(help="Of weights, split, order and augmentation.")] = 0,
     resume: Annotated[bool, Option("--resume", help="Go on after the last finished epoch of OUT.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Discard the run in OUT.")] = False,
     format: Annotated[_output.Format, Option(help="How the result is printed.")] = _output.Format.text,
 ) -> None:
     """Train a classifier on class folders; write a run folder."""
-    from kerasxfer.runs.training import TrainConfig
+    from kerasxfer.runs.config import TrainConfig
 
     if out is None and not plan:
         raise UsageError("`--out` names the run folder to write; only `--plan` does without.")
+    if resume and overwrite:
+        raise UsageError("`--resume` and `--overwrite` exclude each other; give one.")
     if cache and no_cache:
         raise UsageError("`--cache` and `--no-cache` exclude each other; give one.")
     if schedule and unfreeze:
@@ -99,6 +122,7 @@ def train(
         backbone_output=backbone_output,
         backbone_args=_options.assignments("--backbone-args", backbone_args),
         weights=None if weights == "none" else weights,
+        preprocess=preprocess,
         image_size=_options.image_size(image_size),
         policy={"interpolation": interpolation, "resize": resize, "exif": exif, "draft": False},
         head=head,
@@ -113,6 +137,7 @@ def train(
         # Fresh random pictures in every epoch cannot come from a cache.
         cache=None if no_cache or augmentation else str(cache or (out or Path()) / "cache"),
         seed=seed,
+        on_error=on_error.value,
     )
     if plan:
         _show_plan(config, format)
@@ -151,7 +176,7 @@ def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, f
 
     with contextlib.redirect_stdout(sys.stderr):  # Keras's progress; the result alone is data
         record = train(config, out, resume=resume, overwrite=overwrite)
-    result = {"run": str(out), **record["result"], "seconds": round(record["seconds"], 1)}
+    result = {"run": str(out), **record.result, "seconds": round(record.seconds or 0, 1)}
     if format is _output.Format.json:
         _output.print_json(result)
     else:

@@ -33,9 +33,9 @@ class UnreadableImagesError(KerasxferError):
 
     def __init__(self, root: Path, bad_images: Sequence[BadImage]) -> None:
         super().__init__(
-            f"{len(bad_images)} picture(s) in '{root}' cannot be read:\n"
+            f"{len(bad_images)} image(s) in '{root}' cannot be read:\n"
             + "".join(f"  {bad}\n" for bad in bad_images)
-            + "Remove or repair them, or leave them out with `on_error='skip'`."
+            + "Remove or repair them, or leave them out with `on_error='skip'` (`--on-error skip` on the command line)."
         )
         self.bad_images = list(bad_images)
 

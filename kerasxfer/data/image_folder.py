@@ -70,6 +70,8 @@ class ImageFolder(keras.utils.PyDataset):
         labels: int32 class index per row.
         class_names: Names of the classes, by index; a class without pictures keeps its place.
         skipped: A `BadImage` (path, code, message) for each picture left out.
+        failure: The `UnreadableImagesError` that a batch ended with, which TensorFlow's `fit` replaces by an error of
+            its own.
         epoch: The epoch whose order is in force: 0 at first, one more after each pass through all batches, or as
             `set_epoch` says.
 
@@ -125,6 +127,7 @@ class ImageFolder(keras.utils.PyDataset):
         self.class_names = choose_class_names(self.root, class_names)
         self.paths, self.labels = find_labelled_images(self.root, self.class_names)
         self.skipped: list[BadImage] = []
+        self.failure: UnreadableImagesError | None = None
         self._epoch = 0
         self._served = 0
         self._last_index = -1
@@ -257,7 +260,8 @@ class ImageFolder(keras.utils.PyDataset):
             bad_images = self.check()
             if not bad_images:  # readable again: a failing disk or network, not a bad picture
                 raise
-            raise UnreadableImagesError(self.root, bad_images) from error
+            self.failure = UnreadableImagesError(self.root, bad_images)
+            raise self.failure from error
 
     def _keep(self, mask: NDArray[np.bool_]) -> None:
         self.paths = [path for path, kept in zip(self.paths, mask, strict=True) if kept]

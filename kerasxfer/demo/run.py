@@ -16,6 +16,7 @@ from kerasxfer.demo.pictures import TASK_CLASSES, draw_folder
 from kerasxfer.demo.steps import Steps
 from kerasxfer.demo.summary import VALIDATION_SPLIT, Result, Task, Trained, leave_run_folder, write_summary
 from kerasxfer.report import build_report
+from kerasxfer.runs.run_folder import RunFolder
 
 STAGES = (
     Stage(epochs=10, learning_rate=1e-2, name="head"),
@@ -53,12 +54,12 @@ def run_demo(
 
     with steps(f"Transfer {backbone}: cache features, train a head, unfreeze block5") as note:
         transferred = transfer(model, task, out / "transfer", out / "cache")
-        leave_run_folder(out / "transfer", transferred, task, backbone, seed)
+        leave_run_folder(RunFolder(out / "transfer"), transferred, task, backbone, seed)
         note(str(transferred))
 
     with steps("From scratch: the same network, pictures and time") as note:
         scratch = from_scratch(backbone, task, transferred.seconds, out / "scratch")
-        leave_run_folder(out / "scratch", scratch, task, backbone, seed)
+        leave_run_folder(RunFolder(out / "scratch"), scratch, task, backbone, seed)
         accuracy_from_scratch = float(scratch.model.evaluate(task.held_out, return_dict=True, verbose=0)["accuracy"])
         note(str(scratch))
 
@@ -116,7 +117,7 @@ def transfer(model: keras.Model, task: Task, run: Path, cache: Path) -> Trained:
         shuffle=False,  # an ImageFolder shuffles by its own seed
         verbose=0,
     )
-    return Trained(model, history, STAGES, time.perf_counter() - start)
+    return Trained(model, history, STAGES, time.perf_counter() - start, pretrained=True)
 
 
 def from_scratch(backbone: str, task: Task, seconds: float, run: Path) -> Trained:
@@ -130,7 +131,8 @@ def from_scratch(backbone: str, task: Task, seconds: float, run: Path) -> Traine
     history = model.fit(
         task.train, validation_data=task.validation, epochs=1000, callbacks=callbacks, shuffle=False, verbose=0
     )
-    return Trained(model, history, (Stage("all", batch_norm="train"),), time.perf_counter() - start)
+    stages = (Stage("all", batch_norm="train"),)
+    return Trained(model, history, stages, time.perf_counter() - start, pretrained=False)
 
 
 def predict(onnx: Path, folder: ImageFolder) -> list[Answer]:

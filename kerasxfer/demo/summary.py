@@ -11,6 +11,8 @@ from kerasxfer_serving import __version__
 
 import kerasxfer
 from kerasxfer import ImageFolder, Stage
+from kerasxfer.runs.config import TrainConfig
+from kerasxfer.runs.run_folder import RunFolder, RunRecord, replacing
 
 VALIDATION_SPLIT = 0.2
 SHOWN = {
@@ -46,12 +48,14 @@ class Trained:
         history: Its curves.
         stages: What was trained, one after the other.
         seconds: How long it took, with everything that it took.
+        pretrained: Whether the backbone's weights were.
     """
 
     model: keras.Model
     history: keras.callbacks.History
     stages: Sequence[Stage]
     seconds: float
+    pretrained: bool
 
     def __str__(self) -> str:
         accuracy = self.history.history["val_accuracy"][-1]
@@ -81,33 +85,33 @@ class Result:
     seconds: dict[str, float]
 
 
-def leave_run_folder(run: Path, trained: Trained, task: Task, backbone: str, seed: int) -> None:
+def leave_run_folder(folder: RunFolder, trained: Trained, task: Task, backbone: str, seed: int) -> None:
     """Complete a run folder as `kerasxfer train` leaves it, for `kerasxfer report` and `export` to read."""
-    trained.model.save(run / "model.keras")
-    kerasxfer.plot_history(run, run / "curves.png", title=f"{backbone}, {run.name}")
-    config = {
-        "data": str(task.train.root),
-        "validation_split": VALIDATION_SPLIT,
-        "class_names": list(task.train.class_names),
-        "images": {"training": len(task.train.paths), "validation": len(task.validation.paths)},
-        "image_size": list(task.train.image_size),
-        "policy": task.train.policy.to_dict(),
-        "backbone": backbone,
-        "weights": None if run.name == "scratch" else "pretrained",
-        "head": "average",
-        "dropout": 0.2,
-        "activation": "softmax",
-        "optimizer": "adam",
-        "learning_rate": 1e-3,
-        "batch_size": task.train.batch_size,
-        "epochs": len(trained.history.epoch),
-        "schedule": [stage.to_dict() for stage in trained.stages],
-        "seed": seed,
-        "seconds": trained.seconds,
-        "backend": keras.backend.backend(),
-        "versions": {"kerasxfer": __version__, "keras": keras.__version__, "python": sys.version.split()[0]},
-    }
-    (run / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    train = task.train
+    with replacing(folder.model) as path:
+        trained.model.save(path)
+    kerasxfer.plot_history(folder.history, folder.curves, title=f"{backbone}, {folder.path.name}")
+    config = TrainConfig(
+        data=str(train.root),
+        validation_split=VALIDATION_SPLIT,
+        backbone=backbone,
+        weights="imagenet" if trained.pretrained else None,
+        image_size=train.image_size,
+        policy=train.policy.to_dict(),
+        epochs=len(trained.history.epoch),
+        batch_size=train.batch_size,
+        schedule=[stage.to_dict() for stage in trained.stages],
+        seed=seed,
+    )
+    record = RunRecord(
+        config,
+        class_names=tuple(train.class_names),
+        images={"training": len(train.paths), "validation": len(task.validation.paths)},
+        backend=keras.backend.backend(),
+        versions={"kerasxfer": __version__, "keras": keras.__version__, "python": sys.version.split()[0]},
+        seconds=trained.seconds,
+    )
+    record.write(folder.record)
 
 
 def write_summary(out: Path, result: Result) -> None:

@@ -94,7 +94,7 @@ def describe(
         output_name=OUTPUT,
         features_name=FEATURES if features else None,
         opset=opset,
-        backbone=source.config.get("backbone"),
+        backbone=source.record.config.backbone if source.record else None,
         preprocessing=entry.preprocessing,
         source_sha256=source.sha256,
         source_backend=keras.backend.backend(),

@@ -1,14 +1,14 @@
 """The model that is exported: opened from wherever it is, and asked for its own answers."""
 
 import hashlib
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 
@@ -16,6 +16,7 @@ from kerasxfer.export.custom_modules import Module, import_modules, module_of, m
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.served import input_dtype, is_channels_first, needs_preparation, prepare
 from kerasxfer.layers.preprocess import Preprocess
+from kerasxfer.runs.run_folder import RunFolder, RunRecord
 
 BATCH = 16
 
@@ -28,20 +29,20 @@ class Source:
         model: as it was trained.
         file: the file or SavedModel folder it came from, or `None` for a model in memory.
         sha256: of the file; of a model in memory, of its architecture and weights.
-        config: `config.json` of the run folder, or `{}`.
+        record: What the run folder says about it, or `None`.
         modules: modules with custom layers.
     """
 
     model: keras.Model
     file: Path | None
     sha256: str
-    config: dict[str, Any] = field(default_factory=dict)
+    record: RunRecord | None = None
     modules: tuple[Module, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The run's classes, or `None`."""
-        return tuple(self.config["class_names"]) if "class_names" in self.config else None
+        return self.record.class_names or None if self.record else None
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:
@@ -53,15 +54,12 @@ class Source:
     @property
     def image_size(self) -> tuple[int, int] | None:
         """`(height, width)` of the model's input, else of the run, else `None`."""
-        if self.fixed_size is None and "image_size" in self.config:
-            height, width = self.config["image_size"]
-            return height, width
-        return self.fixed_size
+        return self.fixed_size or (self.record.config.image_size if self.record else None)
 
     @property
     def policy(self) -> ImagePolicy:
         """How the run decoded its images."""
-        return ImagePolicy.from_dict(self.config.get("policy", {}))
+        return ImagePolicy.from_dict(self.record.config.policy) if self.record else ImagePolicy()
 
 
 def open_source(
@@ -88,16 +86,16 @@ def open_source(
         found = dict([*named, *modules_of(model)])
         return Source(model, None, _digest(model), modules=tuple(found.items()))
     file = Path(model_or_path)
-    if (file / "model.keras").is_file():
-        file = file / "model.keras"
+    run = RunFolder(file if file.is_dir() else file.parent)
+    if file.is_dir() and run.model.is_file():
+        file = run.model
     model = read_model(file, safe_mode=safe_mode)
     _refuse_other_shapes(model)
-    config = file.with_name("config.json")
     return Source(
         model,
         file,
         hashlib.sha256(_bytes(file)).hexdigest(),
-        config=json.loads(config.read_text()) if file.name == "model.keras" and config.is_file() else {},
+        record=_record_of(run) if file == run.model else None,
         modules=tuple(dict([*named, *modules_of(model)]).items()),
     )
 
@@ -179,6 +177,13 @@ def reference_model(source: Source, folder: Path) -> tuple[keras.Model, Path]:
     if not needs_preparation(source.model):
         return source.model, file
     return prepare(read_model(file, safe_mode=False)), file
+
+
+def _record_of(run: RunFolder) -> RunRecord | None:
+    try:
+        return run.read()
+    except KerasxferError:  # none, or the `config.json` of another tool
+        return None
 
 
 def _refuse_other_shapes(model: keras.Model) -> None:

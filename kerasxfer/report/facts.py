@@ -5,7 +5,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from kerasxfer_serving.images import ImagePolicy
+
 from kerasxfer.report.runs import Run
+from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.histories import stage_starts
 
 Facts = dict[str, list[tuple[str, str]]]
@@ -13,41 +16,41 @@ Facts = dict[str, list[tuple[str, str]]]
 
 def facts(run: Run, parameters: int | None) -> Facts:
     """What the run was made of, in groups of name and value."""
-    config = run.config
-    images = config.get("images", {})
-    policy = {"resize": "stretch", "interpolation": "bilinear"} | config.get("policy", {})
-    height, width = config["image_size"]
+    record, config = run.record, run.record.config
+    policy = ImagePolicy.from_dict(config.policy)
+    height, width = config.image_size
     groups: dict[str, list[tuple[str, Any]]] = {
         "Data": [
-            ("Training", _with_count(config["data"], images.get("training"))),
-            ("Validation", _with_count(_validation(config), images.get("validation"))),
-            ("Classes", _listed(run.config.get("class_names", []))),
-            ("Size", f"{height} × {width} pixels, {policy['resize']}, {policy['interpolation']}"),
-            ("Augmentation", _settings(config.get("augment")) or "none"),
+            ("Training", _with_count(config.data, record.images.get("training"))),
+            ("Validation", _with_count(_validation(config), record.images.get("validation"))),
+            ("Classes", _listed(run.class_names)),
+            ("Size", f"{height} × {width} pixels, {policy.resize}, {policy.interpolation}"),
+            ("Augmentation", _settings(config.augment) or "none"),
         ],
         "Model": [
-            ("Backbone", " ".join(filter(None, (config.get("backbone"), _settings(config.get("backbone_args")))))),
-            ("Features from", config.get("backbone_output")),
-            ("Weights", config.get("weights") or "random"),
-            ("Weights SHA-256", (config.get("weights_sha256") or "")[:16]),
-            ("Head", config.get("head")),
-            ("Dropout", config.get("dropout")),
-            ("Output", config.get("output")),
+            ("Backbone", " ".join(filter(None, (config.backbone, _settings(config.backbone_args))))),
+            ("Features from", config.backbone_output),
+            ("Preprocessing", config.preprocess),
+            ("Weights", config.weights or "random"),
+            ("Weights SHA-256", (record.weights_sha256 or "")[:16]),
+            ("Head", config.head),
+            ("Dropout", config.dropout),
+            ("Output", config.activation),
             ("Parameters", f"{parameters:,}" if parameters else None),
         ],
         "Training": [
-            ("Optimizer", config.get("optimizer")),
-            ("Learning rate", number(config.get("learning_rate"))),
-            ("Batch size", config.get("batch_size")),
-            ("Epochs", f"{len(run.history['epoch'])} of {config.get('epochs')}"),
-            ("Schedule", " → ".join(_stage_text(stage) for stage in config.get("schedule") or ()) or "head only"),
-            ("Seed", config.get("seed")),
-            ("Time", duration(config.get("seconds"))),
+            ("Optimizer", config.optimizer),
+            ("Learning rate", number(config.learning_rate)),
+            ("Batch size", config.batch_size),
+            ("Epochs", f"{len(run.history['epoch'])} of {config.epochs}"),
+            ("Schedule", " → ".join(_stage_text(stage) for stage in config.schedule) or "head only"),
+            ("Seed", config.seed),
+            ("Time", duration(record.seconds)),
         ],
         "Made with": [
-            ("Backend", config.get("backend")),
-            *((name, version) for name, version in config.get("versions", {}).items()),
-            ("Command", " ".join(config.get("command", []))),
+            ("Backend", record.backend),
+            *record.versions.items(),
+            ("Command", " ".join(record.command)),
         ],
     }
     return {
@@ -57,19 +60,19 @@ def facts(run: Run, parameters: int | None) -> Facts:
 
 def sentence(run: Run) -> str:
     """The run in one line."""
-    config, images = run.config, run.config.get("images", {})
-    classes = config.get("class_names", [])
+    config, classes = run.record.config, run.class_names
+    training = run.record.images.get("training")
     parts = [
-        config.get("backbone"),
-        f"weights: {Path(config.get('weights') or 'random').name}",
+        config.backbone,
+        f"weights: {Path(config.weights or 'random').name}",
         f"{len(classes)} classes"
         if len(classes) > 4
         else " and ".join(classes)
         if len(classes) == 2
         else ", ".join(classes),
-        f"{images['training']:,} training pictures" if images.get("training") else None,
-        " → ".join(_stage_name(stage) for stage in config.get("schedule") or ()) or "head only",
-        config.get("backend"),
+        f"{training:,} training images" if training else None,
+        " → ".join(_stage_name(stage) for stage in config.schedule) or "head only",
+        run.record.backend,
     ]
     return " · ".join(filter(None, parts))
 
@@ -78,7 +81,7 @@ def stage_rows(run: Run) -> list[dict[str, str]]:
     """A row for each stage of the schedule that was reached."""
     history = run.history
     starts = stage_starts(history)
-    schedule = run.config.get("schedule") or []
+    schedule = run.record.config.schedule
     rows = []
     for place, ((first, label), (end, _)) in enumerate(pairwise([*starts, (len(history["epoch"]), "")])):
         trained = {"Unfrozen": _stage_name(schedule[place])} if place < len(schedule) else {}
@@ -117,15 +120,13 @@ def duration(seconds: float | None) -> str | None:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _validation(config: Mapping[str, Any]) -> str:
-    if config.get("validation"):
-        return str(config["validation"])
-    split = config.get("validation_split")
-    return f"{split:.0%} of {config['data']}" if split else "none"
+def _validation(config: TrainConfig) -> str:
+    split = config.validation_split
+    return config.validation or (f"{split:.0%} of {config.data}" if split else "none")
 
 
 def _with_count(text: str, count: int | None) -> str:
-    return f"{text} ({count:,} pictures)" if count else text
+    return f"{text} ({count:,} images)" if count else text
 
 
 def _stage_name(stage: Mapping[str, Any]) -> str:

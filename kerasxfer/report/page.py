@@ -22,6 +22,7 @@ from kerasxfer.report import charts, facts, thumbnails
 from kerasxfer.report.metrics import Evaluation, Share, chance_of_difference
 from kerasxfer.report.predictions import Predictions
 from kerasxfer.report.runs import Run
+from kerasxfer.runs.run_folder import RunState
 
 GALLERY = 18
 TABLE_CLASSES = 20  # of a confusion matrix that still reads as a table
@@ -124,13 +125,13 @@ def _cards(result: Result) -> list[dict[str, str]]:
             {"label": "Macro F1", "value": f"{evaluation.macro_f1:.3f}", "note": "mean over classes"},
             {"label": "Log loss", "value": f"{evaluation.log_loss:.3f}", "note": "on the same pictures"},
         ]
-    time = facts.duration(run.config.get("seconds")) or "–"
+    time = facts.duration(run.record.seconds) or "–"
     return [*cards, {"label": "Training time", "value": time, "note": f"{len(run.history['epoch'])} epochs"}]
 
 
 def _notes(result: Result) -> list[str]:
     notes = []
-    if not (result.run.folder / "model.keras").is_file():
+    if result.run.folder.state is RunState.begun:
         notes.append("This run was not finished: it has no model.keras. Only its curves are shown.")
     elif result.predictions is None:
         notes.append(
@@ -166,7 +167,7 @@ def _confused(run: Run, evaluation: Evaluation, most: int = 10) -> list[dict[str
 
 
 def _gallery(run: Run, predictions: Predictions, evaluation: Evaluation, rows: Any) -> list[dict[str, Any]]:
-    policy = ImagePolicy.from_dict(run.config.get("policy", {}))
+    policy = ImagePolicy.from_dict(run.record.config.policy)
     pictures = []
     for row in rows:
         try:
@@ -186,16 +187,16 @@ def _gallery(run: Run, predictions: Predictions, evaluation: Evaluation, rows: A
 
 
 def _augmented(run: Run) -> list[dict[str, Any]]:
-    data = Path(run.config["data"])
-    if not run.config.get("augment") or not data.is_dir():
+    config = run.record.config
+    data = Path(config.data)
+    if not config.augment or not data.is_dir():
         return []
     from kerasxfer.layers import Augmentation
 
     paths = thumbnails.sample_pictures(data, AUGMENTED_PICTURES)
-    policy = ImagePolicy.from_dict(run.config.get("policy", {}))
-    height, width = run.config["image_size"]
-    augmentation = Augmentation(**run.config["augment"])
-    rows = thumbnails.augmented(paths, augmentation, (height, width), policy, AUGMENTED_COPIES, seed=0)
+    policy = ImagePolicy.from_dict(config.policy)
+    augmentation = Augmentation(**config.augment)
+    rows = thumbnails.augmented(paths, augmentation, config.image_size, policy, AUGMENTED_COPIES, seed=0)
     return [
         {"path": str(path.relative_to(data)), "images": [thumbnails.data_uri(image) for image in images]}
         for path, images in rows
@@ -219,9 +220,9 @@ def _comparison(results: Sequence[Result]) -> dict[str, Any]:
             "Macro F1": f"{result.evaluation.macro_f1:.3f}" if result.evaluation else "–",
             "Log loss": f"{result.evaluation.log_loss:.3f}" if result.evaluation else "–",
             "Epochs": len(result.run.history["epoch"]),
-            "Time": facts.duration(result.run.config.get("seconds")) or "–",
+            "Time": facts.duration(result.run.record.seconds) or "–",
             "Parameters": f"{result.predictions.parameters:,}" if result.predictions else "–",
-            "Backbone": result.run.config.get("backbone", "–"),
+            "Backbone": result.run.record.config.backbone,
         }
         for result in results
     ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import kerasxfer.layers  # noqa: F401  registers the layers that the model is loaded with
 from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.report.runs import Run
+from kerasxfer.runs.run_folder import RunState
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ def predict(
     Returns:
         `Predictions`; `None` where the run was not finished, had no validation pictures, or they are not there now.
     """
-    if not (run.folder / "model.keras").is_file():
+    if run.folder.state is RunState.begun or not run.class_names:
         return None
     folder = _pictures(run, data)
     if folder is None:
         return None
-    model = keras.saving.load_model(run.folder / "model.keras", compile=False)
+    model = keras.saving.load_model(run.folder.model, compile=False)
     batches = [np.asarray(model.predict_on_batch(folder[i][0])) for i in progress(range(len(folder)))]
     probabilities = np.concatenate(batches).astype("float64")
     if probabilities.shape[1] == 1:  # one sigmoid unit: the probability of the second class
@@ -72,13 +73,13 @@ def predict(
 
 def _pictures(run: Run, data: Path | None) -> ImageFolder | None:
     """The folder to predict: `data`, or what the run was validated on."""
-    config = run.config
+    config = run.record.config
     split: dict[str, Any] = {}
-    if data is None and config.get("validation"):
-        data, required = Path(config["validation"]), False
-    elif data is None and config.get("validation_split"):
-        data, required = Path(config["data"]), False
-        split = {"validation_split": config["validation_split"], "subset": "validation", "seed": config["seed"]}
+    if data is None and config.validation:
+        data, required = Path(config.validation), False
+    elif data is None and config.validation_split:
+        data, required = Path(config.data), False
+        split = {"validation_split": config.validation_split, "subset": "validation", "seed": config.seed}
     else:
         required = data is not None
     if data is None or (not required and not data.is_dir()):
@@ -86,12 +87,12 @@ def _pictures(run: Run, data: Path | None) -> ImageFolder | None:
     try:
         return ImageFolder(
             data,
-            tuple(config["image_size"]),
+            config.image_size,
             class_names=run.class_names,
-            policy=ImagePolicy.from_dict(config.get("policy", {})),
+            policy=ImagePolicy.from_dict(config.policy),
             shuffle=False,
             on_error="skip",
             **split,
         )
     except ValueError as error:
-        raise KerasxferError(f"`--data` must hold the class folders of `{run.folder}`: {error}") from None
+        raise KerasxferError(f"`--data` must hold the class folders of `{run.folder.path}`: {error}") from None

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from kerasxfer_serving.benchmarking.report import Report
-from kerasxfer_serving.errors import KerasxferError, ModelError
+from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.model.manifest import Manifest
 
 from kerasxfer.runs.histories import read_history
+from kerasxfer.runs.run_folder import RunFolder, RunRecord
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,15 @@ class Run:
     Args:
         name: what the report calls it.
         folder: where it is.
-        config: contents of `config.json`.
+        record: what it says of itself.
         history: columns of `history.csv`.
         manifest: of `model.onnx`, as a dictionary; `None` where nothing was exported.
         benchmark: the report in `bench.json`; `None` where nothing was benchmarked.
     """
 
     name: str
-    folder: Path
-    config: dict[str, Any]
+    folder: RunFolder
+    record: RunRecord
     history: dict[str, list[Any]]
     manifest: dict[str, Any] | None
     benchmark: Report | None
@@ -35,7 +36,7 @@ class Run:
     @property
     def class_names(self) -> list[str]:
         """The classes in the order of the model's outputs."""
-        return list(self.config["class_names"])
+        return list(self.record.class_names)
 
 
 def load_runs(folders: list[Path]) -> list[Run]:
@@ -45,18 +46,15 @@ def load_runs(folders: list[Path]) -> list[Run]:
     return [_load(folder, name) for folder, name in zip(folders, shown, strict=True)]
 
 
-def _load(folder: Path, name: str) -> Run:
-    if not (folder / "config.json").is_file():
-        raise KerasxferError(
-            f"`{folder}` must be a run folder of `kerasxfer train`. Received: a folder without config.json"
-        )
+def _load(path: Path, name: str) -> Run:
+    folder = RunFolder(path)
     return Run(
         name=name,
         folder=folder,
-        config=json.loads((folder / "config.json").read_text(encoding="utf-8")),
-        history=read_history(folder),
-        manifest=_manifest(folder / "model.onnx"),
-        benchmark=Report.read(folder / "bench.json") if (folder / "bench.json").is_file() else None,
+        record=folder.read(),
+        history=read_history(folder.history),
+        manifest=_manifest(folder.exported),
+        benchmark=Report.read(folder.benchmark) if folder.benchmark.is_file() else None,
     )
 
 

@@ -1,6 +1,7 @@
 """The history of a run as a table: one row an epoch, in CSV or JSON Lines, and back."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasxfer_serving.errors import KerasxferError
+from kerasxfer_serving.files import write_atomically, writing
 
 Row = dict[str, Any]
 
@@ -73,12 +75,12 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 def write_csv(path: Path, rows: Iterable[Row]) -> None:
     """Replace a CSV file in one step: columns may appear in any epoch, and a reader never sees half a table."""
     columns = to_columns(rows)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-    part.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    with writing(path):
+        write_atomically(path, text.getvalue())
 
 
 class HistoryFiles:

@@ -1,15 +1,10 @@
-"""`kerasxfer train` as a function: class folders in, a run folder out.
+"""`kerasxfer train` as a function: class folders in, a run folder out."""
 
-A run folder holds `model.keras`, `history.csv` (one row an epoch), `curves.png` and `config.json`: what is needed to
-repeat the run, and what came of it.
-"""
-
-import dataclasses
 import hashlib
-import json
-import shutil
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,110 +18,149 @@ from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch, SmoothedMetrics
 from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.layers import Augmentation, ClassifierHead
 from kerasxfer.models import image_classifier
+from kerasxfer.runs.checkpoint import Checkpoint, read_progress, restore
+from kerasxfer.runs.config import TrainConfig
+from kerasxfer.runs.run_folder import RunFolder, RunRecord, RunState, replacing
 from kerasxfer.unfreezing import resolve
 from kerasxfer.unfreezing.plan import plan as plan_stages
 from kerasxfer.unfreezing.stages import Stage
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """What a run is made of; its fields are the options of `kerasxfer train` and the keys of `config.json`.
-
-    Args:
-        data: folder of class folders to train on.
-        validation: folder of class folders to validate on, or `None`.
-        validation_split: fraction of `data` held out for validation where `validation` is `None`.
-        backbone: name in `keras.applications`, or `"DemoVGG"`.
-        backbone_output: name of the layer whose output is used instead of the backbone's own.
-        backbone_args: further arguments of the application, e.g. `{"alpha": 0.75}`.
-        weights: `"imagenet"`, a weights file, or `None` for random ones.
-        image_size: (height, width) in pixels.
-        policy: fields of `kerasxfer_serving.ImagePolicy`.
-        head: pooling and hidden units, e.g. `"average"` or `"flatten-256"`.
-        dropout: fraction dropped before the output.
-        activation: `"softmax"`, or `"sigmoid"` for one unit and two classes.
-        optimizer: name in `keras.optimizers`.
-        learning_rate: of the head.
-        epochs: of the head's training where `schedule` is empty, of the whole run otherwise.
-        batch_size: pictures in a batch.
-        augment: arguments of `kerasxfer.layers.Augmentation`; empty for none.
-        schedule: stages of `kerasxfer.callbacks.ProgressiveUnfreezing` as plain dictionaries; empty for the head only.
-        cache: folder of the `BottleneckCache`, or `None` to run every layer in every epoch.
-        seed: of the weights, the split, the order and the augmentation.
-    """
-
-    data: str
-    validation: str | None = None
-    validation_split: float | None = None
-    backbone: str = "VGG16"
-    backbone_output: str | None = None
-    backbone_args: dict[str, Any] = dataclasses.field(default_factory=dict)
-    weights: str | None = "imagenet"
-    image_size: tuple[int, int] = (150, 150)
-    policy: dict[str, Any] = dataclasses.field(default_factory=lambda: ImagePolicy().to_dict())
-    head: str = "average"
-    dropout: float = 0.2
-    activation: str = "softmax"
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    epochs: int = 30
-    batch_size: int = 32
-    augment: dict[str, Any] = dataclasses.field(default_factory=dict)
-    schedule: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    cache: str | None = None
-    seed: int = 0
-
-
-def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
+def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwrite: bool = False) -> RunRecord:
     """Train a classifier on class folders and leave a run folder.
 
     Args:
-        config: a `TrainConfig`.
-        run: folder to write; must be empty or missing unless `resume` or `overwrite` is set.
-        resume: go on after the last finished epoch of an interrupted run with the same configuration.
-        overwrite: discard what `run` holds.
+        config: A `TrainConfig`.
+        run: Folder to write; must be empty or missing unless `resume` or `overwrite` is set.
+        resume: Go on where an interrupted run with the same configuration was stopped.
+        overwrite: Discard the run that `run` holds. Files that no run has written stay.
 
     Returns:
-        The contents of `config.json`: the configuration, what it ran on, and under `"result"` the metrics on the
-        validation pictures.
+        What `config.json` says: the configuration, what it ran on, and as `result` the metrics on the validation
+        images.
 
     Raises:
-        KerasxferError: `run` is not empty, or holds a run with another configuration.
+        KerasxferError: `run` holds other files, a run with another configuration, or images of this one.
     """
-    run = Path(run)
-    _check_run_folder(run, config, resume=resume, overwrite=overwrite)
+    folder = RunFolder(Path(run))
+    _check_destination(folder, config, resume=resume, overwrite=overwrite)
     keras.utils.set_random_seed(config.seed)
     training, validation = datasets(config)
     model, stages = compiled_model(config, training.class_names), schedule(config)
     if stages:
         resolve(stages, model)  # what is wrong with a schedule shows before a run folder is made or discarded
-    if overwrite and run.is_dir():
-        shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
-    _write_json(run / "config.json", _plain(config))
+    record = _record(config, training, validation)
+    with folder.locked():
+        _check_destination(folder, config, resume=resume, overwrite=overwrite)  # another process may have come first
+        state = _begin(folder, record, resume=resume)
+        with _nothing_left_of_a_false_start(folder), _own_errors(training, validation):
+            # What fits and evaluates: `keras.Model` itself, or the cache in its place.
+            runner: Any = BottleneckCache(config.cache) if config.cache else keras.Model
+            if state is RunState.trained:
+                model.set_weights(keras.saving.load_model(folder.model, compile=False).get_weights())
+                seconds = read_progress(folder).seconds
+            else:
+                seconds = _fit(runner, model, config.epochs, stages, training, validation, folder)
+                with replacing(folder.model) as path:
+                    model.save(path)
+            result = runner.evaluate(model, validation, return_dict=True) if validation else {}
+        record = replace(record, seconds=seconds, result=result)
+        record.write(folder.record)
+        folder.checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def _fit(
+    runner: Any,
+    model: keras.Model,
+    epochs: int,
+    stages: list[Stage],
+    training: ImageFolder,
+    validation: ImageFolder | None,
+    folder: RunFolder,
+) -> float:
+    """Train from the run's checkpoint, or the beginning, to the end; return the seconds of all processes."""
+    progress = read_progress(folder)
+    unfreezing = [ProgressiveUnfreezing(stages)] if stages else []
+    if progress.done:
+        engines = [each.attach(model) for each in unfreezing]
+        restore(folder, model)
+        for engine in engines:
+            engine.start(progress.epoch)
+            engine.restore_best()
+        return progress.seconds
+    logger = SmoothedMetricsLogger(csv=folder.history, plot=folder.curves)
+    checkpoint = Checkpoint(folder, progress)
     callbacks = [
         keras.callbacks.ProgbarLogger(),  # first, so that it shows the metrics without their smoothed doubles
         SetEpoch(training),
-        SmoothedMetricsLogger(csv=run / "history.csv", plot=run / "curves.png"),
-        *([ProgressiveUnfreezing(stages)] if stages else []),
-        keras.callbacks.BackupAndRestore(run / "backup"),
+        logger,
+        *unfreezing,
+        # The history of an epoch is complete before its checkpoint is: nobody writes it a second time.
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logger.collect_late_logs()),
+        checkpoint,
     ]
-    # What fits and evaluates: `keras.Model` itself, or the cache in its place.
-    runner: Any = BottleneckCache(config.cache) if config.cache else keras.Model
-    start = time.perf_counter()
     # `shuffle=False`: the folder has its own order per epoch; Keras would shuffle the batches once more, unseeded.
-    runner.fit(model, training, validation_data=validation, epochs=config.epochs, callbacks=callbacks, shuffle=False)
-    seconds = time.perf_counter() - start
-    model.save(run / "model.keras")
-    result = runner.evaluate(model, validation, return_dict=True) if validation else {}
-    return _record(run, config, training, validation, seconds=seconds, result=result)
+    runner.fit(
+        model,
+        training,
+        validation_data=validation,
+        epochs=epochs,
+        initial_epoch=progress.epoch,
+        callbacks=callbacks,
+        shuffle=False,
+    )
+    return checkpoint.seconds
+
+
+def _begin(folder: RunFolder, record: RunRecord, *, resume: bool) -> RunState:
+    """Write the record of a run, in place of one that is discarded or goes on; return its state."""
+    state = folder.state if resume else None
+    if state is None:
+        folder.discard()
+        state = RunState.begun
+    else:
+        before = folder.read()
+        if before.class_names and (before.class_names, before.images) != (record.class_names, record.images):
+            raise KerasxferError(
+                f"`--resume` takes the images that `{folder.path}` was begun with. Received: {dict(record.images)} of "
+                f"{', '.join(record.class_names)}, then {dict(before.images)} of {', '.join(before.class_names)}"
+            )
+        folder.sweep()
+    record.write(folder.record)
+    return state
+
+
+@contextmanager
+def _own_errors(*datasets: ImageFolder | None) -> Iterator[None]:
+    """Raise what a data set has raised: TensorFlow puts an error of its own in its place."""
+    try:
+        yield
+    except Exception:
+        for dataset in datasets:
+            if dataset is not None and dataset.failure is not None:
+                raise dataset.failure from None
+        raise
+
+
+@contextmanager
+def _nothing_left_of_a_false_start(folder: RunFolder) -> Iterator[None]:
+    """Remove a run that ends by a mistake of the user's before its first epoch is over."""
+    try:
+        yield
+    except KerasxferError:
+        if not folder.checkpoint.is_file() and folder.state is RunState.begun:
+            if folder.cache.is_dir():  # features that were computed stay, for the next try
+                BottleneckCache(folder.cache, verbose=0).gc()
+            folder.discard()
+        raise
 
 
 def plan(config: TrainConfig) -> dict[str, Any]:
     """Return what a run would do, stage by stage, without training.
 
     Args:
-        config: a `TrainConfig`.
+        config: A `TrainConfig`.
 
     Returns:
         Plans by title, each with `rows` and a table as `str()`: the stages, and where the cache would cut each.
@@ -141,14 +175,13 @@ def plan(config: TrainConfig) -> dict[str, Any]:
 
 def datasets(config: TrainConfig) -> tuple[ImageFolder, ImageFolder | None]:
     """Open the training and the validation pictures of a run."""
-    if config.validation and config.validation_split:
-        raise UsageError("`--validation` and `--validation-split` exclude each other; give one.")
     common: dict[str, Any] = {
         "image_size": config.image_size,
         "batch_size": config.batch_size,
         "label_mode": "binary" if config.activation == "sigmoid" else "int",
         "seed": config.seed,
-        "policy": ImagePolicy(**config.policy),
+        "policy": ImagePolicy.from_dict(config.policy),
+        "on_error": config.on_error,
     }
     split = config.validation_split
     training = ImageFolder(
@@ -182,14 +215,25 @@ def compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
         weights=config.weights,
         backbone_output=config.backbone_output,
         backbone_kwargs=config.backbone_args,
+        preprocess=config.preprocess,
         head=ClassifierHead.from_spec(config.head, len(class_names), name="head", **options),
     )
-    optimizer = keras.optimizers.get(
-        {"class_name": config.optimizer, "config": {"learning_rate": config.learning_rate}}
-    )
     loss = "binary_crossentropy" if config.activation == "sigmoid" else "sparse_categorical_crossentropy"
-    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+    model.compile(optimizer=_optimizer(config), loss=loss, metrics=["accuracy"])
     return model
+
+
+def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
+    wrappers = (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)
+    known = {
+        name.lower(): value
+        for name, value in vars(keras.optimizers).items()
+        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer) and value not in wrappers
+    }
+    if config.optimizer.lower() not in known:
+        names = ", ".join(sorted(known))
+        raise UsageError(f"`optimizer` must be one of {names}. Received: optimizer={config.optimizer!r}")
+    return known[config.optimizer.lower()](learning_rate=config.learning_rate)
 
 
 def schedule(config: TrainConfig) -> list[Stage]:
@@ -201,63 +245,59 @@ def _augmentation(config: TrainConfig) -> Augmentation | None:
     return Augmentation(**config.augment, seed=config.seed) if config.augment else None
 
 
-def _check_run_folder(run: Path, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
-    """Refuse what would lose another run or mix it into this one."""
-    occupied = run.is_dir() and any(run.iterdir())
-    is_run = (run / "config.json").is_file()
-    if occupied and not is_run:
+def _check_destination(folder: RunFolder, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
+    """Refuse what would lose another run, or files that are no run's, or mix anything into this one."""
+    if resume and overwrite:
+        raise UsageError("`--resume` and `--overwrite` exclude each other: the one goes on, the other begins anew.")
+    _refuse_overlap(folder.path, config)
+    state = folder.state
+    if state is None:
+        if not folder.vacant:
+            raise KerasxferError(
+                f"`{folder.path}` must be empty, missing or a run folder: it holds no config.json of a run. Choose "
+                "another `--out`."
+            )
+    elif resume:
+        _check_same_run(folder, state, config)
+    elif not overwrite:
         raise KerasxferError(
-            f"`{run}` must be empty, missing or a run folder: it holds no config.json. Choose another `--out`."
-        )
-    if occupied and resume and not overwrite:
-        _check_same_run(run, _plain(config))
-    elif occupied and not overwrite:
-        raise KerasxferError(
-            f"`{run}` holds a run. Go on with `--resume`, discard it with `--overwrite`, or choose another `--out`."
+            f"`{folder.path}` holds a run. Go on with `--resume`, discard it with `--overwrite`, or choose another "
+            "`--out`."
         )
 
 
-def _check_same_run(run: Path, wanted: dict[str, Any]) -> None:
-    if (run / "model.keras").is_file():
-        raise KerasxferError(
-            f"`{run}` is finished: model.keras is there. Discard it with `--overwrite` to train again."
-        )
-    before = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    changed = [f"{key} {before.get(key)!r} → {value!r}" for key, value in wanted.items() if before.get(key) != value]
+def _refuse_overlap(run: Path, config: TrainConfig) -> None:
+    out = run.resolve()
+    for option, value in (("DATA", config.data), ("--validation", config.validation), ("--weights", config.weights)):
+        path = Path(value or "").resolve()
+        if value and path.exists() and path.is_relative_to(out):
+            raise UsageError(f"`--out` must not hold what a run is made from. Received: {option} '{value}' in '{run}'")
+    for value in filter(None, (config.data, config.validation)):
+        if out.is_relative_to(Path(value).resolve()):
+            raise UsageError(f"`--out` must lie outside of the images. Received: '{run}', which is in '{value}'")
+
+
+def _check_same_run(folder: RunFolder, state: RunState, wanted: TrainConfig) -> None:
+    if state is RunState.finished:
+        raise KerasxferError(f"`{folder.path}` is finished. Discard it with `--overwrite` to train again.")
+    before = asdict(folder.read().config)
+    changed = [f"{key} {before[key]!r} → {value!r}" for key, value in asdict(wanted).items() if before[key] != value]
     if changed:
         raise KerasxferError(
-            f"`--resume` takes the options that `{run}` was started with. Received: {', '.join(changed)}"
+            f"`--resume` takes the options that `{folder.path}` was started with. Received: {', '.join(changed)}"
         )
 
 
-def _record(
-    run: Path, config: TrainConfig, training: ImageFolder, validation: ImageFolder | None, **outcome: Any
-) -> dict[str, Any]:
-    """Write `config.json`: the configuration, what it ran on, and what came of it."""
-    record = {
-        **_plain(config),
-        "class_names": list(training.class_names),
-        "images": {"training": len(training.paths), "validation": len(validation.paths) if validation else 0},
-        "weights_sha256": _sha256(config.weights) if config.weights and Path(config.weights).is_file() else None,
-        "backend": keras.backend.backend(),
-        "versions": {"kerasxfer": __version__, "keras": keras.__version__, "python": sys.version.split()[0]},
-        "command": sys.argv,
-        **outcome,
-    }
-    _write_json(run / "config.json", record)
-    return record
-
-
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    """Return the configuration as JSON gives it back: lists for tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return plain
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+def _record(config: TrainConfig, training: ImageFolder, validation: ImageFolder | None) -> RunRecord:
+    return RunRecord(
+        config,
+        class_names=tuple(training.class_names),
+        images={"training": len(training.paths), "validation": len(validation.paths) if validation else 0},
+        weights_sha256=_sha256(config.weights) if config.weights and Path(config.weights).is_file() else None,
+        backend=keras.backend.backend(),
+        versions={"kerasxfer": __version__, "keras": keras.__version__, "python": sys.version.split()[0]},
+        command=tuple(sys.argv),
+    )
 
 
 def _sha256(path: str) -> str:

@@ -205,7 +205,7 @@ def test_unreadable_pictures_are_all_named_at_once(spoilt):
         data[0]
 
     assert {bad.path: bad.code for bad in caught.value.bad_images} == codes
-    assert f"{len(codes)} picture(s)" in str(caught.value)
+    assert f"{len(codes)} image(s)" in str(caught.value)
     assert all(f"  {path} ({code})" in str(caught.value) for path, code in codes.items())
     assert "on_error='skip'" in str(caught.value)
 

@@ -36,7 +36,7 @@ def test_a_run_folder_brings_what_is_known(run, name):
     assert source.class_names == ("cats", "dogs", "newts")
     assert source.image_size == (32, 40)
     assert source.policy == ImagePolicy(resize="pad")
-    assert source.config["backbone"] == "VGG16"
+    assert source.record.config.backbone == "VGG16"
     assert source.sha256 == hashlib.sha256((run / "model.keras").read_bytes()).hexdigest()
 
 
@@ -131,7 +131,7 @@ def test_a_run_says_the_size_of_a_model_that_takes_any(tmp_path):
     model = keras.Sequential([keras.Input((None, None, 3)), layers.GlobalAveragePooling2D(), layers.Dense(2)])
     model.save(tmp_path / "model.keras")
     assert open_source(tmp_path).image_size is None
-    (tmp_path / "config.json").write_text('{"image_size": [20, 30]}')
+    (tmp_path / "config.json").write_text('{"image_size": [20, 30], "policy": {}, "backbone": null}')
     source = open_source(tmp_path)
     assert (source.image_size, source.fixed_size) == ((20, 30), None)
 

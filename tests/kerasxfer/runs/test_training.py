@@ -12,7 +12,9 @@ from kerasxfer_serving.errors import KerasxferError, UsageError
 from PIL import Image
 
 from kerasxfer.data import ImageFolder
-from kerasxfer.runs.training import TrainConfig, compiled_model, datasets, plan, train
+from kerasxfer.runs.config import TrainConfig
+from kerasxfer.runs.run_folder import RunFolder, RunRecord
+from kerasxfer.runs.training import compiled_model, datasets, plan, train
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,10 @@ def run(config, tmp_path_factory):
     return folder
 
 
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def history(run):
     with (run / "history.csv").open() as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
@@ -68,7 +74,7 @@ def test_a_run_leaves_model_history_curves_and_configuration(run, config):
     assert saved["class_names"] == ["lying", "standing"]
     assert saved["images"] == {"training": 32, "validation": 12}
     assert (run / "curves.png").stat().st_size > 1000
-    assert not (run / "backup").exists()
+    assert sorted(path.name for path in run.iterdir()) == ["config.json", "curves.png", "history.csv", "model.keras"]
     model = keras.saving.load_model(run / "model.keras")
     _, validation = datasets(config)
     assert model.evaluate(validation, verbose=0, return_dict=True) == pytest.approx(saved["result"], rel=1e-3)
@@ -113,25 +119,87 @@ def test_an_interrupted_run_resumes_to_the_same_history(run, config, tmp_path, m
     assert_same_history(tmp_path / "run", run, 1e-5)
 
 
+def a_run_of(config, folder, **changes):
+    """A run folder as `train` leaves it when it has just begun."""
+    folder.mkdir()
+    RunRecord(dataclasses.replace(config, **changes)).write(folder / "config.json")
+    return folder
+
+
 def test_a_run_is_never_overwritten_by_accident(config, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/thesis.txt").write_text("years of work")
-    for flags in ({}, {"resume": True}, {"overwrite": True}):
-        with pytest.raises(KerasxferError, match=r"holds no config\.json"):
-            train(config, tmp_path / "mine", **flags)
-    assert (tmp_path / "mine/thesis.txt").read_text() == "years of work"
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/config.json").write_text(json.dumps({"epochs": 7}))
+    run = a_run_of(config, tmp_path / "run", epochs=7)
     with pytest.raises(KerasxferError, match="--overwrite"):
-        train(config, tmp_path / "run")
+        train(config, run)
     with pytest.raises(KerasxferError, match="epochs 7 → 6"):
-        train(config, tmp_path / "run", resume=True)
-    (tmp_path / "run/model.keras").touch()
-    with pytest.raises(KerasxferError, match="is finished"):
-        train(config, tmp_path / "run", resume=True)
+        train(config, run, resume=True)
+    with pytest.raises(UsageError, match="exclude each other"):
+        train(config, run, resume=True, overwrite=True)
 
 
-def test_validation_pictures_must_have_the_same_classes(config, folders, tmp_path):
+@pytest.mark.parametrize(
+    "config_json", [None, "{}", "[]", "no JSON", '{"architectures": ["ViT"], "image_size": 224}', '{"epochs": 7}']
+)
+def test_a_folder_of_somebody_else_is_left_alone(config, tmp_path, config_json):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    if config_json is not None:
+        (mine / "config.json").write_text(config_json)
+    before = contents(mine)
+    for flags in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(KerasxferError, match=r"holds no config\.json of a run"):
+            train(config, mine, **flags)
+    assert contents(mine) == before
+
+
+def test_overwriting_discards_what_a_run_wrote_and_nothing_else(config, run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    others = ("notes.md", "images/cat.jpg", "model.onnx", "bench.json", "cache/v1/key")
+    for name in others:
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text("mine")
+    RunFolder(tmp_path / "run").discard()
+    assert contents(tmp_path / "run") == dict.fromkeys(others, b"mine")
+
+
+def test_a_run_is_not_written_over_or_into_its_own_images(config, folders, tmp_path):
+    outer = a_run_of(config, tmp_path / "outer")
+    shutil.copytree(folders / "train", outer / "data")
+    inside = dataclasses.replace(config, data=str(outer / "data"))
+    before = contents(outer)
+    for flags in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(UsageError, match=r"`--out` must not hold.*DATA"):
+            train(inside, outer, **flags)
+        with pytest.raises(UsageError, match="`--out` must lie outside"):
+            train(inside, outer / "data" / "run", **flags)
+    (tmp_path / "link").symlink_to(outer / "data")
+    with pytest.raises(UsageError, match=r"`--out` must not hold.*--validation"):
+        train(dataclasses.replace(config, validation=str(tmp_path / "link")), outer, overwrite=True)
+    assert contents(outer) == before
+
+
+def test_two_processes_do_not_train_in_one_folder(config, tmp_path):
+    run = a_run_of(config, tmp_path / "run")
+    before = contents(run)
+    with RunFolder(run).locked(), pytest.raises(KerasxferError, match="Another process is training"):
+        train(config, run, overwrite=True)
+    assert contents(run) == before
+
+
+def test_a_run_that_fails_at_once_leaves_nothing(config, folders, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(folders / "train", data)
+    (data / "lying" / "empty.png").touch()
+    spoilt = dataclasses.replace(config, data=str(data))
+    for cache in (None, str(tmp_path / "run" / "cache")):
+        with pytest.raises(KerasxferError, match=r"lying/empty\.png \(empty\)(.|\n)*--on-error skip"):
+            train(dataclasses.replace(spoilt, cache=cache), tmp_path / "run")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+    skipping = dataclasses.replace(spoilt, on_error="skip", epochs=1, schedule=[])
+    assert train(skipping, tmp_path / "run").images["training"] == 32
+
+
+def test_validation_images_must_have_the_same_classes(config, folders, tmp_path):
     shutil.copytree(folders / "validation/lying", tmp_path / "other/lying")
     with pytest.raises(KerasxferError, match="same class folders"):
         datasets(dataclasses.replace(config, validation=str(tmp_path / "other")))
@@ -142,11 +210,10 @@ def test_a_schedule_that_does_not_fit_neither_leaves_nor_discards_a_run(config, 
     with pytest.raises(UsageError, match="block7"):
         train(wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/config.json").write_text("{}")
+    before = contents(a_run_of(config, tmp_path / "run"))
     with pytest.raises(UsageError, match="block7"):
         train(wrong, tmp_path / "run", overwrite=True)
-    assert (tmp_path / "run/config.json").read_text() == "{}"
+    assert contents(tmp_path / "run") == before
 
 
 def test_two_sources_of_validation_are_refused(config):
@@ -154,7 +221,7 @@ def test_two_sources_of_validation_are_refused(config):
         datasets(dataclasses.replace(config, validation_split=0.2))
 
 
-def test_augmentation_changes_the_pictures_of_every_epoch(config):
+def test_augmentation_changes_the_images_of_every_epoch(config):
     training, validation = datasets(dataclasses.replace(config, augment={"rotation_range": 40}))
     row = [0]
     training.set_epoch(0)

@@ -1,0 +1,77 @@
+"""What a run is made of: the options of `kerasxfer train`, checked."""
+
+import dataclasses
+from typing import Any
+
+from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.images import ImagePolicy
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """What a run is made of.
+
+    Args:
+        data: Folder of class folders to train on.
+        validation: Folder of class folders to validate on, or `None`.
+        validation_split: Fraction of `data` held out for validation where `validation` is `None`.
+        backbone: Name in `keras.applications`, or `"DemoVGG"`.
+        backbone_output: Name of the layer whose output is used instead of the backbone's own.
+        backbone_args: Further arguments of the application, e.g. `{"alpha": 0.75}`.
+        weights: `"imagenet"`, a weights file, or `None` for random ones.
+        preprocess: Mode of `kerasxfer.layers.Preprocess`, or `None` for the backbone's own.
+        image_size: `(height, width)` in pixels.
+        policy: Fields of `kerasxfer_serving.ImagePolicy`.
+        head: Pooling and hidden units, e.g. `"average"` or `"flatten-256"`.
+        dropout: Fraction dropped before the output.
+        activation: `"softmax"`, or `"sigmoid"` for one unit and two classes.
+        optimizer: Name in `keras.optimizers`.
+        learning_rate: Learning rate of the head.
+        epochs: Epochs of the head's training where `schedule` is empty, of the whole run otherwise.
+        batch_size: Images in a batch.
+        augment: Arguments of `kerasxfer.layers.Augmentation`; empty for none.
+        schedule: Stages of `kerasxfer.callbacks.ProgressiveUnfreezing` as plain dictionaries; empty for the head only.
+        cache: Folder of the `BottleneckCache`, or `None` to run every layer in every epoch.
+        seed: Seed of the weights, the split, the order and the augmentation.
+        on_error: `"raise"` or `"skip"`: what to do about images that cannot be read.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    data: str
+    validation: str | None = None
+    validation_split: float | None = None
+    backbone: str = "VGG16"
+    backbone_output: str | None = None
+    backbone_args: dict[str, Any] = dataclasses.field(default_factory=dict)
+    weights: str | None = "imagenet"
+    preprocess: str | None = None
+    image_size: tuple[int, int] = (150, 150)
+    policy: dict[str, Any] = dataclasses.field(default_factory=lambda: ImagePolicy().to_dict())
+    head: str = "average"
+    dropout: float = 0.2
+    activation: str = "softmax"
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    epochs: int = 30
+    batch_size: int = 32
+    augment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    schedule: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    cache: str | None = None
+    seed: int = 0
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        if self.validation and self.validation_split:
+            raise UsageError("`--validation` and `--validation-split` exclude each other; give one.")
+        for name, choices in (("activation", ("softmax", "sigmoid")), ("on_error", ("raise", "skip"))):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"`{name}` must be one of {choices}. Received: {name}={getattr(self, name)!r}")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"`{name}` must be at least {least}. Received: {name}={getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"`dropout` must be from 0 to below 1. Received: dropout={self.dropout}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise UsageError(f"`learning_rate` must be above 0. Received: learning_rate={self.learning_rate}")
