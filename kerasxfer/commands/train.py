@@ -90,9 +90,7 @@ def train(
         Path | None, Option(help="Folder of cached activations. Defaults to OUT/cache.", show_default=False)
     ] = None,
     no_cache: Annotated[bool, Option("--no-cache", help="Run every layer in every epoch.")] = False,
-    on_error: Annotated[OnError, Option(help="Stop at images that cannot be read, or leave them out.")] = OnError(
-        "raise"
-    ),
+    on_error: Annotated[OnError, Option(help="Stop at images that cannot be read, or leave them out.")] = OnError.stop,
     seed: Annotated[int, Option(help="Of weights, split, order and augmentation.")] = 0,
     resume: Annotated[bool, Option("--resume", help="Go on after the last finished epoch of OUT.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Discard the run in OUT.")] = False,
