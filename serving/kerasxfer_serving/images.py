@@ -18,12 +18,13 @@ from kerasxfer_serving.image_io.formats import FORMAT_OF_SUFFIX
 from kerasxfer_serving.image_io.resizing import Interpolation, Resize, draft, pad, shrink
 
 Exif: TypeAlias = Literal["apply", "ignore"]
+Decoder: TypeAlias = Literal["pillow", "gpu"]
 
 IMAGE_SUFFIXES = frozenset(suffix for suffix, name in FORMAT_OF_SUFFIX.items() if name != "HEIF")
 """Suffixes, in lower case, of the files that a folder of images is taken to hold; HEIF needs a plugin besides."""
 
 _ORIENTATION = 0x0112
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -32,8 +33,12 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_UNTURNS = _TURNS | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-_SWAPS_SIDES = frozenset({5, 6, 7, 8})
+_UNTURNS = TURNS | {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+
+
+def swaps_sides(orientation: int) -> bool:
+    """Whether an image with this EXIF orientation is as wide as its stored form is high."""
+    return 5 <= orientation <= 8
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,9 @@ class ImagePolicy:
             away from the full decode. Defaults to `False`.
         max_pixels: Pixels, width times height, that a file's image may have; what has more is refused unread.
             Defaults to `None`: as many as fit into this machine's memory, 50 to 120 million.
+        decoder: `"gpu"` lets a `Predictor` decode and resize JPEG files in batches on an NVIDIA GPU, within a stated
+            distance of Pillow's pixels; single images, and all that a GPU decodes otherwise, stay with Pillow.
+            Defaults to `"pillow"`.
 
     Raises:
         ValueError: If an argument is none of its choices.
@@ -91,12 +99,15 @@ class ImagePolicy:
     exif: Exif = "apply"
     draft: bool = False
     max_pixels: int | None = None
+    decoder: Decoder = "pillow"
 
     def __post_init__(self) -> None:
-        choices = {"interpolation": Interpolation, "resize": Resize, "exif": Exif}
+        choices = {"interpolation": Interpolation, "resize": Resize, "exif": Exif, "decoder": Decoder}
         for name, type_ in choices.items():
             if getattr(self, name) not in get_args(type_):
                 raise ValueError(f"`{name}` must be one of {get_args(type_)}. Received: {name}={getattr(self, name)!r}")
+        if self.decoder == "gpu" and self.draft:
+            raise ValueError("`draft` is for Pillow's JPEG decoder. Received: draft=True, decoder='gpu'")
         if not isinstance(self.draft, bool):
             raise ValueError(f"`draft` must be `True` or `False`. Received: draft={self.draft!r}")
         if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
@@ -114,8 +125,11 @@ class ImagePolicy:
             return _decode(image, size, self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; what is left to the machine is not among them."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Plain values, for JSON; without what is left to the machine, and without Pillow, which older versions imply."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.decoder == "pillow":
+            del values["decoder"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ImagePolicy":
@@ -174,17 +188,17 @@ def _decode(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolic
     mode, (width, height) = image.mode, image.size
     drafted = policy.draft and size is not None and image.format in ("JPEG", "MPO")
     if drafted and size is not None:
-        turned = policy.exif == "apply" and _orientation(image) in _SWAPS_SIDES
+        turned = policy.exif == "apply" and swaps_sides(_orientation(image))
         draft(image, size[::-1] if turned else size, policy.resize)
     loaded, orientation = _load(image, policy)
     if not drafted:
         width, height = loaded.size
-    swap = orientation in _SWAPS_SIDES
+    swap = swaps_sides(orientation)
     pixels = _to_rgb(loaded)
     if size is not None:
         pixels = shrink(pixels, size[::-1] if swap else size, policy.resize, policy.interpolation)
-    if orientation in _TURNS:
-        pixels = pixels.transpose(_TURNS[orientation])
+    if orientation in TURNS:
+        pixels = pixels.transpose(TURNS[orientation])
     if size is not None and pixels.size != (size[1], size[0]):
         pixels = pad(pixels, size)
     return DecodedImage(

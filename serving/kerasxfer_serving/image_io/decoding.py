@@ -93,7 +93,7 @@ def _open_binary(
     elif isinstance(source, str | os.PathLike):
         name = repr(os.fspath(source))
         try:
-            file = _open_regular(source, name)
+            file = open_regular(source, name)
         except OSError as error:
             raise ImageError("unreadable", f"{name} cannot be read: {error.strerror or error}") from error
         with file:
@@ -108,7 +108,8 @@ def _open_binary(
         )
 
 
-def _open_regular(path: str | os.PathLike[str], name: str) -> IO[bytes]:
+def open_regular(path: str | os.PathLike[str], name: str) -> IO[bytes]:
+    """Open a regular file; an `ImageError` for what is not there, or is none."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  (a third of the time of Path.stat, and this runs per image)
     except FileNotFoundError as error:

@@ -6,9 +6,15 @@ library, another Pillow), the model is served other pixels than it learnt from, 
 
 from hashlib import sha256
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.model.manifest import Manifest
+
+
+def golden_files() -> list[Traversable]:
+    """The golden images, by name."""
+    return sorted((files(__package__) / "golden_images").iterdir(), key=lambda image: image.name)
 
 
 def golden_hashes(size: tuple[int, int], policy: ImagePolicy | None = None) -> dict[str, str]:
@@ -22,8 +28,7 @@ def golden_hashes(size: tuple[int, int], policy: ImagePolicy | None = None) -> d
         Hash in hexadecimal by file name.
     """
     policy = policy or ImagePolicy()
-    images = sorted((files(__package__) / "golden_images").iterdir(), key=lambda image: image.name)
-    return {image.name: sha256(policy.load(image.read_bytes(), size).tobytes()).hexdigest() for image in images}
+    return {file.name: sha256(policy.load(file.read_bytes(), size).tobytes()).hexdigest() for file in golden_files()}
 
 
 def changed(manifest: Manifest) -> list[str]:

@@ -11,7 +11,7 @@ Resize: TypeAlias = Literal["stretch", "crop", "pad"]
 
 def shrink(image: Image.Image, size: tuple[int, int], resize: Resize, interpolation: Interpolation) -> Image.Image:
     """The image at `size`, (height, width); with `"pad"` inside it, still without its borders."""
-    box, inner = _geometry(image.size, size, resize)
+    box, inner = geometry(image.size, size, resize)
     return image.resize(inner, Image.Resampling[interpolation.upper()], box)
 
 
@@ -25,12 +25,12 @@ def pad(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def draft(image: Image.Image, size: tuple[int, int], resize: Resize) -> None:
     """Ask the JPEG decoder for its smallest size from which nothing has to be enlarged that was not before."""
-    box, inner = _geometry(image.size, size, resize)
+    box, inner = geometry(image.size, size, resize)
     scale = max(1.0, min((box[2] - box[0]) / inner[0], (box[3] - box[1]) / inner[1]))
     image.draft(None, (math.ceil(image.width / scale), math.ceil(image.height / scale)))
 
 
-def _geometry(
+def geometry(
     stored: tuple[int, int], size: tuple[int, int], resize: Resize
 ) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
     """The part (left, top, right, bottom) of the stored image that is used, and the (width, height) it gets."""
