@@ -4,16 +4,17 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasxfer_serving.errors import ImageError, ModelError, UsageError
-from kerasxfer_serving.images import DecodedImage
+from kerasxfer_serving.errors import DeviceError, ImageError, ModelError, UsageError
+from kerasxfer_serving.images import DecodedImage, Decoder
 from kerasxfer_serving.inputs.input import Input, as_inputs
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.outputs.predictions import Predictions
@@ -21,10 +22,14 @@ from kerasxfer_serving.runtime.concurrency import batched, map_in_order
 from kerasxfer_serving.runtime.session import Session, open_session
 from kerasxfer_serving.runtime.threads import available_cores
 
+if TYPE_CHECKING:
+    from kerasxfer_serving.image_io.gpu import GpuDecoder
+
 # A larger batch is no faster on a CPU, where each core runs a batch of its own, and takes more memory.
 _CPU_BATCH = 8
 _GPU_BATCH = 128
 _RUNS_AT_ONCE = 2  # per GPU: one uploads while the other computes
+_DECODING_TOLERANCE = 0.02  # largest difference of a probability that another decoder may make
 
 
 class PredictorArguments(TypedDict, total=False):
@@ -36,6 +41,7 @@ class PredictorArguments(TypedDict, total=False):
     threads: int | None
     tf32: bool
     cache_dir: str | Path | None
+    decode: Decoder | None
     features: bool
     manifest: Manifest | None
     sha256: str | None
@@ -57,6 +63,8 @@ class Predictor:
             one a run, with as many runs at once, beyond.
         tf32: See `open_session`.
         cache_dir: See `open_session`.
+        decode: `"gpu"` decodes and resizes JPEG files on the GPU, `"pillow"` on the CPU (see `ImagePolicy.decoder`).
+            Defaults to what the manifest says.
         features: Also return the pooled features, the input of the model's last dense layer. Defaults to `False`.
         manifest: What the model does not say itself, for a model from elsewhere
             (`kerasxfer_serving.model.foreign.describe`). Defaults to the model's own manifest, or the one in
@@ -87,6 +95,7 @@ class Predictor:
         threads: int | None = None,
         tf32: bool = True,
         cache_dir: str | Path | None = None,
+        decode: Decoder | None = None,
         features: bool = False,
         manifest: Manifest | None = None,
         sha256: str | None = None,
@@ -105,6 +114,7 @@ class Predictor:
             threads=threads,
             tf32=tf32,
             cache_dir=cache_dir,
+            decode=decode,
             features=features,
             manifest=manifest,
             sha256=sha256,
@@ -113,6 +123,8 @@ class Predictor:
         self.sha256 = file.sha256
         adapted = adapt(file, manifest, features=features)
         self.manifest = adapted.manifest
+        if decode is not None:
+            self.manifest = replace(self.manifest, policy=replace(self.manifest.policy, decoder=decode))
         self._lock = threading.Lock()
         self._threads = threads
         self._open = partial(
@@ -132,6 +144,7 @@ class Predictor:
         self._slots = [threading.Semaphore(_RUNS_AT_ONCE) for _ in self.gpu_ids]
         self._turn = 0
         self.stream_threads = threads or 1
+        self._gpu_decoder = self._open_gpu_decoder() if self.manifest.policy.decoder == "gpu" else None
 
     @property
     def session(self) -> Session:
@@ -173,7 +186,7 @@ class Predictor:
             `Predictions` in the order of `items`; never an error for a single image.
         """
         started = time.perf_counter()
-        images = [self.decode(item) for item in items]
+        images = self.decode_batch(items)
         seconds = time.perf_counter() - started
         predictions = self.predict_decoded([item.path for item in items], images, threads=threads)
         predictions.seconds = {"decode": seconds} | predictions.seconds
@@ -209,6 +222,12 @@ class Predictor:
         """Pixels of one input at the model's size, or what is wrong with it."""
         return decode_input(item, self.manifest)
 
+    def decode_batch(self, items: Sequence[Input]) -> list[DecodedImage | ImageError]:
+        """What `decode` gives for each input, with the decoder that the predictor was opened with."""
+        if self._gpu_decoder is None:
+            return [self.decode(item) for item in items]
+        return self._gpu_decoder.decode(items, self.decode)
+
     def run(self, images: NDArray[Any], *, threads: int | None = None) -> list[NDArray[Any]]:
         """Probabilities `[n, classes]`, and features where asked for, of pixels `[n, h, w, 3]` at the model's size."""
         with self._lock:
@@ -231,8 +250,16 @@ class Predictor:
         }
 
     def describe_session(self) -> dict[str, Any]:
-        """Where and how the model runs: proof of the device."""
-        return self.session.describe()
+        """Where and how images are decoded and the model runs: proof of the device."""
+        return self.session.describe() | {"decoding": self.describe_decoding()}
+
+    def describe_decoding(self) -> dict[str, Any]:
+        """Which decoder is used; of the GPU's, its distance from Pillow and how many images it left to Pillow."""
+        policy = self.manifest.policy
+        if self._gpu_decoder is None:
+            return {"decoder": policy.decoder}
+        distance = {"difference": self._decoding_difference, "decoded_by_pillow": self._gpu_decoder.fallbacks}
+        return {"decoder": policy.decoder} | distance
 
     def close(self) -> None:
         """Let go of the sessions and their memory. What still runs is ended, and raises `ModelError`."""
@@ -250,6 +277,23 @@ class Predictor:
 
     def __reduce__(self) -> tuple["partial[Predictor]", tuple[()]]:
         return self._remake, ()
+
+    def _open_gpu_decoder(self) -> "GpuDecoder":
+        """The decoder on the first GPU, if its pixels and the model's answers to them are close enough to Pillow's."""
+        from kerasxfer_serving.image_io.gpu import checked_decoder
+
+        if self.device == "cpu":
+            raise DeviceError("`decode='gpu'` needs the model on a GPU too. Received: device='cpu'")
+        decoder, pairs = checked_decoder(self.manifest.image_size, self.manifest.policy, self.gpu_ids[0])
+        ours, pillow = (self.run(np.stack(images))[0] for images in zip(*pairs, strict=True))
+        apart = float(np.abs(ours - pillow).max())
+        if not apart <= _DECODING_TOLERANCE:
+            raise DeviceError(
+                f"`decode='gpu'` is refused: on the golden images the model's probabilities differ by {apart:.3g} from "
+                f"those with Pillow's pixels, more than {_DECODING_TOLERANCE}. Leave `decode` at 'pillow'."
+            )
+        self._decoding_difference = decoder.difference | {"probability": apart}
+        return decoder
 
     def _classify(
         self, paths: list[str], images: Sequence[DecodedImage | ImageError], threads: int | None

@@ -1,7 +1,7 @@
 """JPEG files decoded and resized on an NVIDIA GPU: nvImageCodec decodes, a kernel of our own resizes as Pillow does.
 
 What a GPU decodes otherwise than Pillow, or not at all (other formats, CMYK, broken files), Pillow decodes, image by
-image. `GpuDecoder.difference` says how far the rest is from Pillow's pixels on the golden images.
+image. `checked_decoder` refuses a GPU whose pixels of the golden images are too far from Pillow's.
 """
 
 import os
@@ -22,7 +22,7 @@ from kerasxfer_serving.image_io.golden import golden_files
 from kerasxfer_serving.image_io.jpeg import Frame, read_frame
 from kerasxfer_serving.image_io.resizing import geometry
 from kerasxfer_serving.images import TURNS, DecodedImage, ImagePolicy, swaps_sides
-from kerasxfer_serving.inputs.input import MAX_BYTES, Input
+from kerasxfer_serving.inputs.input import MAX_BYTES, Input, given_input
 
 TOLERANCE = 1.5
 """Largest mean difference from Pillow, of 255, that a golden image may have."""
@@ -54,6 +54,8 @@ class GpuDecoder:
 
     Attributes:
         fallbacks: Number of images that Pillow decoded, since the decoder was made.
+        difference: `mean` and `max` of the absolute differences from Pillow's pixels on the golden images, of 255; the
+            mean is that of the worst image. Set by `checked_decoder`.
 
     Raises:
         DeviceError: nvImageCodec or CuPy is not installed, or does not start on the GPU.
@@ -73,6 +75,7 @@ class GpuDecoder:
         self.size = size
         self.policy = policy
         self.fallbacks = 0
+        self.difference: dict[str, float] = {}
         self._gpu_id = gpu_id
         self._filter = np.int32(Image.Resampling[policy.interpolation.upper()].value)
         self._lock = threading.Lock()
@@ -101,24 +104,6 @@ class GpuDecoder:
         with self._lock:
             self.fallbacks += len(items) - len(done)
         return [done[index] if index in done else pillow(known.item) for index, known in enumerate(opened)]
-
-    def difference(self) -> dict[str, float]:
-        """How far the pixels are from Pillow's on the golden images that the GPU decodes.
-
-        Returns:
-            `mean` and `max` of the absolute differences, of 255; the mean is that of the worst image.
-        """
-        worst = {"mean": 0.0, "max": 0.0}
-        for data in (file.read_bytes() for file in golden_files()):
-            frame = read_frame(data)
-            if frame is None:
-                continue
-            ours = self._decode([(0, data, frame)])
-            if not ours:
-                continue
-            apart = np.abs(ours[0].pixels.astype(int) - self.policy.load(data, self.size))
-            worst = {"mean": max(worst["mean"], float(apart.mean())), "max": max(worst["max"], float(apart.max()))}
-        return worst
 
     def _start(self) -> None:
         import cupy
@@ -215,6 +200,44 @@ class GpuDecoder:
         return DecodedImage(
             pixels=pixels, width=seen[0], height=seen[1], format="JPEG", mode=frame.mode, animated=False
         )
+
+
+def checked_decoder(
+    size: tuple[int, int], policy: ImagePolicy, gpu_id: int = 0
+) -> tuple[GpuDecoder, list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]:
+    """A decoder whose pixels are close to Pillow's on this machine.
+
+    Args:
+        size: As for `GpuDecoder`, and so the rest.
+        policy: See `GpuDecoder`.
+        gpu_id: See `GpuDecoder`.
+
+    Returns:
+        The decoder, and the golden images that it decodes: its pixels and Pillow's, in pairs.
+
+    Raises:
+        DeviceError: The decoder is not available, or too far from Pillow.
+    """
+    decoder = GpuDecoder(size, policy, gpu_id)
+    items = [given_input(file.name, file.read_bytes()) for file in golden_files()]
+    ours = decoder.decode(items, lambda item: ImageError("unsupported", "left to Pillow"))
+    pairs = [
+        (image.pixels, policy.load(item.open(), size))
+        for item, image in zip(items, ours, strict=True)
+        if isinstance(image, DecodedImage)
+    ]
+    apart = [np.abs(one.astype(int) - other) for one, other in pairs]
+    decoder.difference = {
+        "mean": max(float(differences.mean()) for differences in apart),
+        "max": max(float(differences.max()) for differences in apart),
+    }
+    decoder.fallbacks = 0
+    if decoder.difference["mean"] > TOLERANCE:
+        raise DeviceError(
+            f"`decoder='gpu'` is refused: on a golden image its pixels differ from Pillow's by "
+            f"{decoder.difference['mean']:.2f} of 255 on average, more than {TOLERANCE}. Leave `decoder` at 'pillow'."
+        )
+    return decoder, pairs
 
 
 class _Opened(NamedTuple):
