@@ -14,6 +14,9 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 
+# The batch has one fixed size, so the exhaustive search for the fastest algorithms is paid once.
+CUDA_OPTIONS: dict[str, str | int] = {"cudnn_conv_algo_search": "EXHAUSTIVE"}
+
 
 def cuda_devices() -> int:
     """Number of GPUs that the NVIDIA driver shows to this process; 0 without a driver."""
@@ -70,11 +73,7 @@ def provider_list(device: str, *, gpu_id: int = 0, tf32: bool = True, cache_dir:
     cpu = PROVIDERS["cpu"]
     if device == "cpu":
         return [cpu]
-    # The batch has one fixed size, so the exhaustive search for the fastest algorithms is paid once.
-    cuda = (
-        PROVIDERS["cuda"],
-        {"device_id": gpu_id, "use_tf32": int(tf32), "cudnn_conv_algo_search": "EXHAUSTIVE"},
-    )
+    cuda = (PROVIDERS["cuda"], {"device_id": gpu_id, "use_tf32": int(tf32), **CUDA_OPTIONS})
     if device == "cuda":
         return [cuda, cpu]
     tensorrt: dict[str, Any] = {"device_id": gpu_id}
