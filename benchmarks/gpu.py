@@ -10,6 +10,7 @@ Steps, each in a process of its own with a limit of its own, so that one that ha
     device    images a second with the pixels on the card: provider options and changes to the graph, by batch size
     decode    Pillow, `--draft`, simplejpeg and nvImageCodec on the same files; their pixels' distance from Pillow's
     whole     from JPEG files to a CSV file, with Pillow and with the GPU's decoder; a trained model's answers with both
+    profile   where the card's time goes, by kernel (PyTorch's profiler sees every kernel of the process)
     training  `bottleneck_cache.py` with JAX and PyTorch
     tests     the tests marked `gpu`
 
@@ -33,9 +34,18 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-LIMITS = {  # seconds
-    "prepare": 90, "peers": 240, "proof": 60, "device": 200, "decode": 60, "whole": 120, "training": 150, "tests": 90,
-}  # fmt: skip
+# In seconds.
+LIMITS = {
+    "prepare": 90,
+    "peers": 240,
+    "proof": 60,
+    "device": 200,
+    "decode": 60,
+    "whole": 120,
+    "profile": 40,
+    "training": 150,
+    "tests": 90,
+}
 MODELS = {"VGG16@224": ("vgg16", 224, 30.9, 13_000), "InceptionV3@299": ("inception_v3", 299, 11.5, 21_000)}
 OPTIONS = {
     "as ONNX Runtime": {},
@@ -104,7 +114,7 @@ def prepare(arguments: argparse.Namespace) -> dict:
     folder = arguments.work / "images"
     if not folder.exists():
         draw(folder, arguments.images, arguments.files)
-    return {"machine": machine(), "images": sizes_of(folder)}
+    return {"images": sizes_of(folder)}
 
 
 def peers(arguments: argparse.Namespace) -> dict:
@@ -120,7 +130,7 @@ def peers(arguments: argparse.Namespace) -> dict:
 def proof(arguments: argparse.Namespace) -> dict:
     from kerasxfer_serving.predictor import Predictor
 
-    result = {}
+    result: dict[str, object] = {"machine": machine()}
     for name, (build, _, _, _) in MODELS.items():
         cases = {"fp32, TF32 on": ("float32", True), "fp32, TF32 off": ("float32", False), "fp16": ("float16", True)}
         reference = None
@@ -179,6 +189,27 @@ def device(arguments: argparse.Namespace) -> dict:
         note(f"fp32, TF32 off, {best}, batch 128", single, {**values, "use_tf32": 0}, 128)
         result[name]["best"] = {"option": best, "values": values}
         (arguments.work / "device.json").write_text(json.dumps(result, indent=1))
+    return result
+
+
+def profile(arguments: argparse.Namespace) -> dict:
+    """Where the card's time goes: microseconds an image by kernel, with the options that were fastest."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    result = {}
+    for name, (build, size, _, _) in MODELS.items():
+        best = json.loads((arguments.work / "device.json").read_text())[name]["best"]["values"]
+        for changed in (False, True):
+            model = model_path(arguments, build, "float16").read_bytes()
+            session, (binding,) = bound_session(arguments, pooled_first(model) if changed else model, best, 128, size)
+            with profiled(activities=[ProfilerActivity.CUDA]) as seen:
+                for _ in range(5):
+                    session.run_with_iobinding(binding)
+            kernels = sorted(seen.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
+            rows = {kernel.key[:110]: round(kernel.self_device_time_total / 5 / 128, 3) for kernel in kernels[:14]}
+            total = sum(kernel.self_device_time_total for kernel in kernels) / 5 / 128
+            result[f"{name}{', pool before ReLU' * changed}"] = {"total": total} | rows
     return result
 
 
@@ -332,28 +363,7 @@ def tests(arguments: argparse.Namespace) -> dict:
 
 def device_rate(arguments, model: bytes, options: dict, batch: int, *, size: int, lanes: int = 1) -> float:
     """Images a second of a bare session with pixels and answers on the card; `lanes` batches at once."""
-    import onnxruntime
-
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
-    settings = onnxruntime.SessionOptions()
-    settings.add_free_dimension_override_by_name("batch", batch)
-    providers = [("CUDAExecutionProvider", options)] if arguments.device == "cuda" else ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(model, settings, providers=providers)
-    place = ("cuda", 0) if arguments.device == "cuda" else ("cpu", 0)
-    images = random_images((size, size), batch)
-
-    def lane():
-        binding = session.io_binding()
-        pixels = onnxruntime.OrtValue.ortvalue_from_numpy(images, *place)
-        answers = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((batch, 1000), np.float32), *place)
-        binding.bind_ortvalue_input(session.get_inputs()[0].name, pixels)
-        binding.bind_ortvalue_output(session.get_outputs()[0].name, answers)
-        return binding
-
-    bindings = [lane() for _ in range(lanes)]
-    for binding in bindings * 3:
-        session.run_with_iobinding(binding)
+    session, bindings = bound_session(arguments, model, options, batch, size, lanes)
 
     def work(binding, end, counts):
         while time.perf_counter() < end:
@@ -373,6 +383,35 @@ def device_rate(arguments, model: bytes, options: dict, batch: int, *, size: int
             thread.join()
         rates.append(sum(counts) / (time.perf_counter() - started))
     return statistics.median(rates)
+
+
+def bound_session(arguments, model: bytes, options: dict, batch: int, size: int, lanes: int = 1):
+    """A bare session, warm, and for each lane its pixels and answers on the card."""
+    import onnxruntime
+
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    settings = onnxruntime.SessionOptions()
+    settings.add_free_dimension_override_by_name("batch", batch)
+    on_card = arguments.device == "cuda"
+    provider = ("CUDAExecutionProvider", options) if on_card else "CPUExecutionProvider"
+    session = onnxruntime.InferenceSession(model, settings, providers=[provider])
+    if on_card and session.get_providers()[0] != "CUDAExecutionProvider":
+        raise RuntimeError("CUDA does not start")
+    place = (arguments.device, 0)
+
+    def lane():
+        binding = session.io_binding()
+        pixels = onnxruntime.OrtValue.ortvalue_from_numpy(random_images((size, size), batch), *place)
+        answers = onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((batch, 1000), np.float32), *place)
+        binding.bind_ortvalue_input(session.get_inputs()[0].name, pixels)
+        binding.bind_ortvalue_output(session.get_outputs()[0].name, answers)
+        return binding
+
+    bindings = [lane() for _ in range(lanes)]
+    for binding in bindings * 3:
+        session.run_with_iobinding(binding)
+    return session, bindings
 
 
 def pooled_first(model: bytes) -> bytes:
@@ -522,6 +561,7 @@ def table(result: dict) -> str:
     lines += [f"decode: {key}: {value}" for key, value in result.get("decode", {}).items()]
     for key, value in result.get("whole", {}).items():
         lines.append(f"end to end: {key}: { {k: v for k, v in value.items() if k not in ('session', 'samples')} }")
+    lines += [f"profile: {key}: {value}" for key, value in result.get("profile", {}).items()]
     lines += [f"training: {backend}\n{text}" for backend, text in result.get("training", {}).items()]
     lines.append(f"tests: {result.get('tests')}")
     return "\n".join(lines)

@@ -125,7 +125,7 @@ class ImagePolicy:
             return _decode(image, size, self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; without what is left to the machine, and without Pillow, which older versions imply."""
+        """Plain values, for JSON; without what is left to the machine, and without Pillow, the default."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         if self.decoder == "pillow":
             del values["decoder"]
