@@ -76,7 +76,7 @@ def main() -> None:
         result = globals()[arguments.inside](arguments)
         (arguments.work / f"{arguments.inside}.json").write_text(json.dumps(result, indent=1, default=str))
         return
-    for step in arguments.steps.split(","):
+    for step in filter(None, arguments.steps.split(",")):
         run(step, arguments)
     result = collected(arguments.work)
     if arguments.out:
