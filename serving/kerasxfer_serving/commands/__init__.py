@@ -17,9 +17,10 @@ def application() -> "typer.Typer":
     from kerasxfer_serving.commands.env import env
     from kerasxfer_serving.commands.inspect import inspect
     from kerasxfer_serving.commands.predict import predict
+    from kerasxfer_serving.commands.serve import serve
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
-    for command in (predict, benchmark, compare, inspect, env):
+    for command in (predict, serve, benchmark, compare, inspect, env):
         app.command()(command)
     return app
 

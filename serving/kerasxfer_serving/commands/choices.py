@@ -65,3 +65,10 @@ class Resize(StrEnum):
     stretch = "stretch"
     crop = "crop"
     pad = "pad"
+
+
+class LogFormat(StrEnum):
+    """How log lines look: for people or for machines."""
+
+    text = "text"
+    json = "json"

@@ -1,7 +1,7 @@
 """What a predictor answers, column by column, and the rows that are written of it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,19 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def select(self, rows: Sequence[int]) -> "Predictions":
+        """The answers to some of the inputs, by their rows."""
+        return replace(
+            self,
+            paths=[self.paths[row] for row in rows],
+            status=[self.status[row] for row in rows],
+            messages=[self.messages[row] for row in rows],
+            probabilities=self.probabilities[rows],
+            sizes=[self.sizes[row] for row in rows],
+            features=None if self.features is None else self.features[rows],
+            seconds={},
+        )
 
     @property
     def ok(self) -> NDArray[np.bool_]:

@@ -1,0 +1,41 @@
+"""Encoded images inside JSON and tensors: base64 in all its spellings."""
+
+import binascii
+import re
+
+from kerasxfer_serving.image_io.decoding import format_of
+from kerasxfer_serving.server.errors import RequestError
+
+_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w.+=-]+)*;base64,", re.ASCII | re.IGNORECASE)
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_SPACE = b" \t\r\n"
+
+
+def from_base64(text: str | bytes, where: str) -> bytes:
+    """The bytes of base64 text: standard or URL-safe, with line ends or without padding, or a data URL.
+
+    Raises:
+        RequestError: The text is not base64; `where` says which one.
+    """
+    if isinstance(text, str):
+        if text[:5].lower() == "data:" and (prefix := _DATA_URL.match(text)):
+            text = text[prefix.end() :]
+        try:
+            text = text.encode("ascii")
+        except UnicodeEncodeError:
+            raise RequestError(f"{where} is not base64.") from None
+    text = text.translate(_STANDARD, _SPACE)
+    try:
+        return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True) if text else b""
+    except binascii.Error as error:
+        raise RequestError(f"{where} is not base64: {error}.") from None
+
+
+def image_bytes(element: bytes, where: str) -> bytes:
+    """The image in a binary element, which some clients fill with base64 text."""
+    if format_of(element[:32]) is not None:
+        return element
+    try:
+        return from_base64(element, where)
+    except RequestError:
+        return element  # neither: the decoder says what is wrong with it

@@ -1,0 +1,148 @@
+"""One version of a model, open, warm and ready to answer."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.image_io.decoding import Source, open_image
+from kerasxfer_serving.image_io.golden import changed
+from kerasxfer_serving.images import DecodedImage
+from kerasxfer_serving.inputs.input import given_input
+from kerasxfer_serving.model.manifest import Manifest
+from kerasxfer_serving.outputs.predictions import Predictions
+from kerasxfer_serving.predictor import Predictor
+from kerasxfer_serving.server.engine import BatchPolicy
+from kerasxfer_serving.server.options import ServerOptions
+from kerasxfer_serving.server.statistics import Statistics
+
+_LOG = logging.getLogger(__name__)
+_CPU_BATCH = 8
+_GPU_BATCH = 128
+_GPU_BUCKETS = (1, 8, 32, 128)
+"""A GPU sees few shapes, since it searches its algorithms anew for each; a batch is padded to the next of them."""
+_RUNS_AT_ONCE = 2  # per GPU: one uploads while the other computes
+
+
+class ServedModel:
+    """A model that answers requests.
+
+    Args:
+        name: What clients call it.
+        version: The version they may ask for.
+        predictors: The model, open, by the largest batch that each takes.
+        max_pixels: Width × height that an image may have.
+    """
+
+    def __init__(self, name: str, version: str, predictors: dict[int, Predictor], max_pixels: int) -> None:
+        self.name = name
+        self.version = version
+        self._predictors = dict(sorted(predictors.items()))
+        self._max_pixels = max_pixels
+        self._jobs = 0
+        self._unused = threading.Condition()
+        self.statistics = Statistics()
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model in its largest batch."""
+        return self._predictors[max(self._predictors)]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the model says about itself."""
+        return self.predictor.manifest
+
+    @property
+    def max_batch(self) -> int:
+        """Most images in one run."""
+        return max(self._predictors)
+
+    def decode(self, source: Source) -> DecodedImage | ImageError:
+        """Pixels of one image at the model's size, or what is wrong with it."""
+        if isinstance(source, bytes) and (error := self._refuse_bomb(source)):
+            return error
+        return self.predictor.decode(given_input("", source))
+
+    def run(self, paths: list[str], images: Sequence[DecodedImage | ImageError]) -> Predictions:
+        """Answers to one batch, of at most `max_batch` images."""
+        bucket = next(size for size in self._predictors if size >= len(images))
+        return self._predictors[bucket].predict_decoded(paths, images, threads=1)
+
+    def warm_up(self) -> None:
+        """Decode known images and run every batch size once, so that no client waits for what happens only once."""
+        if differing := changed(self.manifest):
+            _LOG.warning(
+                "%s: this machine reads %s otherwise than the one that exported the model.",
+                self.name,
+                ", ".join(differing),
+            )
+        height, width = self.manifest.image_size
+        for size, predictor in self._predictors.items():
+            for count in {1, size}:
+                predictor.run(np.zeros((count, height, width, 3), np.uint8), threads=1)
+
+    def begin(self) -> None:
+        """A request begins that must end before the model is closed."""
+        with self._unused:
+            self._jobs += 1
+
+    def end(self) -> None:
+        """A request that began has ended."""
+        with self._unused:
+            self._jobs -= 1
+            self._unused.notify_all()
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until no request uses the model, then close it; whether that came to pass in `timeout` seconds."""
+        with self._unused:
+            free = self._unused.wait_for(lambda: self._jobs == 0, timeout)
+        for predictor in self._predictors.values():
+            predictor.close()
+        return free
+
+    def _refuse_bomb(self, source: bytes) -> ImageError | None:
+        try:
+            with open_image(source) as image:
+                pixels = image.width * image.height
+        except ImageError:
+            return None  # the decoder says it better
+        if pixels <= self._max_pixels:
+            return None
+        return ImageError(
+            "decompression_bomb",
+            f"{image.width} × {image.height} are more than {self._max_pixels:,} pixels (`--max-pixels`)",
+        )
+
+
+def open_model(name: str, version: str, path: str | Path, options: ServerOptions) -> ServedModel:
+    """Load, check and warm a model file.
+
+    Raises:
+        ModelError: The file is refused.
+        DeviceError: The device is not available.
+    """
+    first = Predictor(path, device=options.device, threads=1, batch_size=options.max_batch or _GPU_BATCH)
+    if first.device == "cpu":
+        predictors = {min(first.batch_size, options.max_batch or _CPU_BATCH): first}
+    else:
+        buckets = [size for size in _GPU_BUCKETS if size < first.batch_size]
+        predictors = {first.batch_size: first} | {
+            size: Predictor(path, device=first.device, threads=1, batch_size=size, sha256=first.sha256)
+            for size in buckets
+        }
+    model = ServedModel(name, version, predictors, options.max_pixels)
+    model.warm_up()
+    return model
+
+
+def batch_policy(models: Sequence[ServedModel], options: ServerOptions) -> BatchPolicy:
+    """How the engine batches, by the device that the models run on."""
+    max_batch = min(model.max_batch for model in models)
+    gpus = [model.predictor for model in models if model.predictor.device != "cpu"]
+    if gpus:
+        return BatchPolicy(_RUNS_AT_ONCE * len(gpus[0].gpu_ids), max_batch, options.batch_delay)
+    return BatchPolicy(options.cores, max_batch)
