@@ -32,7 +32,7 @@ def serve(
     max_waiting_mib: Annotated[int, typer.Option(min=1, help="MiB of requests in hand; beyond, 503.")] = 256,
     max_body_mib: Annotated[int, typer.Option(min=1, help="MiB of one request; beyond, 413.")] = 32,
     max_images: Annotated[int, typer.Option(min=1, help="In one request; beyond, 413.")] = 128,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of one image, by its header.")] = 50_000_000,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Of one image. Default: by the memory.")] = None,
     shutdown_delay: Annotated[float, typer.Option(min=0, help="Seconds of not-ready before refusing.")] = 0.0,
     shutdown_timeout: Annotated[int, typer.Option(min=1, help="Seconds for what is begun at the end.")] = 30,
     token_file: Annotated[Path | None, typer.Option(help="Bearer tokens, one a line: the server then asks.")] = None,

@@ -3,7 +3,7 @@
 import binascii
 import re
 
-from kerasxfer_serving.image_io.decoding import format_of
+from kerasxfer_serving.image_io.formats import HEAD, format_of
 from kerasxfer_serving.server.errors import RequestError
 
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(;[\w.+=-]+)*;base64,", re.ASCII | re.IGNORECASE)
@@ -33,7 +33,7 @@ def from_base64(text: str | bytes, where: str) -> bytes:
 
 def image_bytes(element: bytes, where: str) -> bytes:
     """The image in a binary element, which some clients fill with base64 text."""
-    if format_of(element[:32]) is not None:
+    if format_of(element[:HEAD]) is not None:
         return element
     try:
         return from_base64(element, where)

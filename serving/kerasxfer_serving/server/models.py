@@ -3,18 +3,19 @@
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.image_io.decoding import Source, open_image
+from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.image_io.golden import changed
 from kerasxfer_serving.images import DecodedImage
 from kerasxfer_serving.inputs.input import given_input
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.predictor import Predictor
+from kerasxfer_serving.predictor import Predictor, decode_input
 from kerasxfer_serving.server.engine import BatchPolicy
 from kerasxfer_serving.server.options import ServerOptions
 from kerasxfer_serving.server.statistics import Statistics
@@ -34,14 +35,15 @@ class ServedModel:
         name: What clients call it.
         version: The version they may ask for.
         predictors: The model, open, by the largest batch that each takes.
-        max_pixels: Width × height that an image may have.
+        max_pixels: See `ImagePolicy`.
     """
 
-    def __init__(self, name: str, version: str, predictors: dict[int, Predictor], max_pixels: int) -> None:
+    def __init__(self, name: str, version: str, predictors: dict[int, Predictor], max_pixels: int | None) -> None:
         self.name = name
         self.version = version
         self._predictors = dict(sorted(predictors.items()))
-        self._max_pixels = max_pixels
+        policy = replace(self.manifest.policy, max_pixels=max_pixels)
+        self._decoding = replace(self.manifest, policy=policy)
         self._jobs = 0
         self._unused = threading.Condition()
         self.statistics = Statistics()
@@ -63,9 +65,7 @@ class ServedModel:
 
     def decode(self, source: Source) -> DecodedImage | ImageError:
         """Pixels of one image at the model's size, or what is wrong with it."""
-        if isinstance(source, bytes) and (error := self._refuse_bomb(source)):
-            return error
-        return self.predictor.decode(given_input("", source))
+        return decode_input(given_input("", source), self._decoding)
 
     def run(self, paths: list[str], images: Sequence[DecodedImage | ImageError]) -> Predictions:
         """Answers to one batch, of at most `max_batch` images."""
@@ -103,19 +103,6 @@ class ServedModel:
         for predictor in self._predictors.values():
             predictor.close()
         return free
-
-    def _refuse_bomb(self, source: bytes) -> ImageError | None:
-        try:
-            with open_image(source) as image:
-                pixels = image.width * image.height
-        except ImageError:
-            return None  # the decoder says it better
-        if pixels <= self._max_pixels:
-            return None
-        return ImageError(
-            "decompression_bomb",
-            f"{image.width} × {image.height} are more than {self._max_pixels:,} pixels (`--max-pixels`)",
-        )
 
 
 def open_model(name: str, version: str, path: str | Path, options: ServerOptions) -> ServedModel:

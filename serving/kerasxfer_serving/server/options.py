@@ -21,7 +21,7 @@ class ServerOptions:
         max_waiting_bytes: Bytes of all requests in hand; beyond, requests get 503. Defaults to 256 MiB.
         max_body: Bytes of one request body, compressed or not; beyond, 413. Defaults to 32 MiB.
         max_images: Images in one request; beyond, 413. Defaults to 128.
-        max_pixels: Width × height of one image, read from its header. Defaults to 50 million.
+        max_pixels: See `ImagePolicy`. Defaults to `None`, by the memory that there is.
         timeout: Seconds from the request to its answer; beyond, 504, and what has not begun is dropped. Defaults to 30.
         receive_timeout: Seconds in which a request must arrive, and one more for every 64 KiB of it; beyond, 408.
             Defaults to 10.
@@ -37,14 +37,14 @@ class ServerOptions:
     max_waiting_bytes: int = 256 * MIB
     max_body: int = 32 * MIB
     max_images: int = 128
-    max_pixels: int = 50_000_000
+    max_pixels: int | None = None
     timeout: float = 30.0
     receive_timeout: float = 10.0
     tokens: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("max_waiting", "max_waiting_bytes", "max_body", "max_images", "max_pixels"):
+        for name in ("max_waiting", "max_waiting_bytes", "max_body", "max_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {name}={getattr(self, name)}")
         for name in ("timeout", "receive_timeout"):

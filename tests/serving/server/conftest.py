@@ -7,7 +7,11 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
+from onnx import TensorProto, helper, numpy_helper
 
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
@@ -15,6 +19,49 @@ pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 requests = pytest.importorskip("requests")
 
 _SECONDS = 60
+
+
+def write_net(path, *, seed=0, size=(48, 40), classes=("first", "second", "third"), scale=1.0):
+    """A small convolutional network with drawn weights, whose answers, as those of real ones, do not depend on the batch."""
+    rng = np.random.default_rng(seed)
+    constants = {
+        "scale": np.array(scale / 255, np.float32),
+        "kernel": rng.normal(0, 0.5, (16, 3, 3, 3)).astype(np.float32),
+        "weights": rng.normal(0, 2, (16, len(classes))).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["floats", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["channels_first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["channels_first", "kernel"], ["convolved"], strides=[2, 2]),
+        helper.make_node("Relu", ["convolved"], ["active"]),
+        helper.make_node("GlobalAveragePool", ["active"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+        helper.make_node("MatMul", ["features", "weights"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", *size, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(classes)])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model.metadata_props.add(key=METADATA_KEY, value=Manifest(class_names=classes, image_size=size).to_json())
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(name="write_net", scope="session")
+def write_net_fixture():
+    return write_net
+
+
+@pytest.fixture(scope="session")
+def net(tmp_path_factory):
+    """The file of a small network."""
+    return write_net(tmp_path_factory.mktemp("net") / "net.onnx")
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +114,9 @@ def run_server():
 
 
 @pytest.fixture(scope="module")
-def server(model):
-    """A server of the colour model."""
-    with Running({"colours": model}) as running:
+def server(model, net):
+    """A server of the colour model, and of a small network."""
+    with Running({"colours": model, "net": net}) as running:
         yield running
 
 
