@@ -22,7 +22,7 @@ _SECONDS = 60
 
 
 def write_net(path, *, seed=0, size=(48, 40), classes=("first", "second", "third"), scale=1.0):
-    """A small convolutional network with drawn weights, whose answers, as those of real ones, do not depend on the batch."""
+    """A small network with drawn weights, whose answers, as those of real ones, do not depend on the batch."""
     rng = np.random.default_rng(seed)
     constants = {
         "scale": np.array(scale / 255, np.float32),
