@@ -206,6 +206,7 @@ def end_to_end_rate(predictor, folder: str) -> tuple[int, float, float]:
 
 def end_to_end(engine, reader) -> tuple[tuple[int, float, float], bytes]:
     """The rate of an engine from a reader's inputs to a finished CSV file, and what is in it."""
+    from kerasxfer_serving.outputs.destination import Destination
     from kerasxfer_serving.outputs.predictions import columns
     from kerasxfer_serving.outputs.writer import PartWriter
     from kerasxfer_serving.pipeline import predict_to
@@ -213,7 +214,7 @@ def end_to_end(engine, reader) -> tuple[tuple[int, float, float], bytes]:
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "out.csv"
         clock = Clock()
-        writer = PartWriter(out, "csv", columns(engine.manifest.class_names), run={}, versions={})
+        writer = PartWriter(Destination(out, "csv"), columns(engine.manifest.class_names), run={}, versions={})
         summary = predict_to(engine, reader, writer)
         return clock.rate(summary.done), out.read_bytes()
 
