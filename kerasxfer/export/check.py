@@ -1,6 +1,5 @@
 """A model file against the Keras model it came from, on labelled images: `kerasxfer check`."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +15,11 @@ from numpy.typing import NDArray
 from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.file_answers import BATCH, answers, open_file
-from kerasxfer.export.parity import CUDA_GATES, GATES, Parity, compare, kind_of, probabilities_of
-from kerasxfer.export.served import output_kind
-from kerasxfer.export.source import open_source, own_answers, reference_model
+from kerasxfer.export.outputs import Output, read_output
+from kerasxfer.export.parity import CUDA_GATES, GATES, Parity, compare
+from kerasxfer.export.reference import own_answers, reference_model
+from kerasxfer.export.source import Source, open_source
+from kerasxfer.export.workspace import workspace
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[Any]]
 
@@ -75,14 +76,18 @@ def check_file(
     manifest = file.manifest
     if manifest is None:
         raise ExportError(f"`{path}` has no manifest: only files that kerasxfer exported can be checked.")
-    source = open_source(against, modules=modules, safe_mode=safe_mode)
     images = labelled_images(data, manifest.image_size, manifest.policy, manifest.class_names)
     session = open_file(file.data, device, output=manifest.output_name)
     tf32 = _Tf32(file.data, session, manifest.output_name) if session.device == "cuda" else None
-    with tempfile.TemporaryDirectory(prefix="kerasxfer-check-") as folder:
-        model, _ = reference_model(source, Path(folder))
-        file_answer = tf32 or (lambda images: answers(session, images))
-        parity = compare_on(images, model, file_answer, preprocessing=manifest.preprocessing)
+    with workspace() as folder:
+        source = open_source(against, folder, modules=modules, safe_mode=safe_mode)
+        parity = compare_on(
+            images,
+            reference_model(source),
+            tf32 or (lambda images: answers(session, images)),
+            probabilities=lambda outputs: _output(source, outputs, manifest.output).probabilities(outputs),
+            preprocessing=manifest.preprocessing,
+        )
     gate = (GATES if session.device == "cpu" else CUDA_GATES)[manifest.precision]
     return Checked(
         parity=parity,
@@ -91,6 +96,12 @@ def check_file(
         tf32_difference=tf32.difference if tf32 else None,
         same_source=manifest.source_sha256 == source.sha256,
     )
+
+
+def _output(source: Source, outputs: NDArray[Any], exported_as: str) -> Output:
+    """What the model itself says that its outputs are; where it does not, what it was exported as."""
+    own = read_output(source.model, source.loss, outputs)
+    return read_output(source.model, source.loss, outputs, exported_as) if own.assumed else own
 
 
 class _Tf32:
@@ -130,16 +141,21 @@ def labelled_images(
 
 
 def compare_on(
-    folder: ImageFolder, model: keras.Model, file: Answer, *, preprocessing: str | None, output: str | None = None
+    folder: ImageFolder,
+    model: keras.Model,
+    file: Answer,
+    *,
+    probabilities: Callable[[NDArray[Any]], NDArray[Any]],
+    preprocessing: str | None,
 ) -> Parity:
     """Ask the model and the file about every image, a batch at a time.
 
     Args:
-        folder: from `labelled_images`.
-        model: the source, from `reference_model`.
-        file: answers uint8 images with the file's probabilities.
-        preprocessing: mode of `Preprocess` that stands before the model, or `None`.
-        output: `"softmax"`, `"sigmoid"` or `"logits"`. Defaults to `None`, as the model says.
+        folder: From `labelled_images`.
+        model: The source, from `reference_model`.
+        file: Answers uint8 images with the file's probabilities.
+        probabilities: Turns the model's outputs into probabilities.
+        preprocessing: Mode of `Preprocess` that stands before the model, or `None`.
 
     Returns:
         A `Parity` with both accuracies.
@@ -149,9 +165,8 @@ def compare_on(
         images = folder.load(np.arange(start, min(start + BATCH, len(folder.paths))))
         expected.append(own_answers(model, images, preprocessing))
         received.append(file(images))
-    outputs = np.concatenate(expected)
     return compare(
-        probabilities_of(outputs, output or output_kind(model) or kind_of(outputs)),
+        probabilities(np.concatenate(expected)),
         np.concatenate(received),
         folder.paths,
         folder.class_names,

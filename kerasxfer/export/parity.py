@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasxfer.export.errors import ExportError
-
 Array = NDArray[Any]
-
-OUTPUT_KINDS = ("softmax", "sigmoid", "logits")
 
 
 @dataclass(frozen=True)
@@ -188,36 +184,6 @@ def compare(
 def columns(probabilities: Array) -> Array:
     """One column for each class: a single sigmoid column is the second class's."""
     return np.hstack([1 - probabilities, probabilities]) if probabilities.shape[1] == 1 else probabilities
-
-
-def probabilities_of(outputs: Array, output: str) -> Array:
-    """A model's outputs as probabilities.
-
-    Args:
-        outputs: `[n, columns]`.
-        output: `"softmax"`, `"sigmoid"` or `"logits"`.
-
-    Raises:
-        ExportError: the outputs are not what `output` says.
-    """
-    if output == "logits":
-        if outputs.shape[1] == 1:
-            return 1 / (1 + np.exp(-outputs))
-        exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
-    if kind_of(outputs) not in (output, "softmax"):
-        raise ExportError(
-            f"The model's outputs are not {output} probabilities. Received: values from {outputs.min():.4g} to "
-            f"{outputs.max():.4g}. Say what they are: `output='softmax'`, 'sigmoid' or 'logits' (`--output`)."
-        )
-    return outputs
-
-
-def kind_of(outputs: Array) -> str:
-    """What outputs look like: rows that sum to one, values from 0 to 1, or neither."""
-    if not np.all((outputs >= -1e-6) & (outputs <= 1 + 1e-6)):
-        return "logits"
-    return "softmax" if np.allclose(outputs.sum(axis=1), 1, atol=1e-3) and outputs.shape[1] > 1 else "sigmoid"
 
 
 def power_of_ten_above(value: float) -> float:

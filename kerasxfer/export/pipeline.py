@@ -1,7 +1,6 @@
 """From a Keras model to a proved ONNX file: the pipeline of `kerasxfer export`."""
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +20,16 @@ from kerasxfer.export.description import UNNAMED, ImageInput, describe, image_in
 from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.export.file_answers import answers, answers_in_every_batch, open_file
 from kerasxfer.export.graph import tidy, with_manifest
-from kerasxfer.export.parity import GATES, OUTPUT_KINDS, Parity, compare, kind_of, probabilities_of
+from kerasxfer.export.outputs import OUTPUT_KINDS, Output, read_output
+from kerasxfer.export.parity import GATES, Parity, compare
 from kerasxfer.export.precision import to_fp16, to_int8
+from kerasxfer.export.reference import own_answers, reference_model
 from kerasxfer.export.report import Exported, Steps
 from kerasxfer.export.samples import Samples, choose_samples
-from kerasxfer.export.served import needs_preparation, output_kind
-from kerasxfer.export.source import Source, open_source, own_answers, reference_model
+from kerasxfer.export.served import needs_preparation
+from kerasxfer.export.source import Source, open_source
 from kerasxfer.export.tf_process import OPSETS, convert, require_converter
+from kerasxfer.export.workspace import workspace
 
 _PARITY_IMAGES = 32
 _CALIBRATION_IMAGES = 256
@@ -102,20 +104,21 @@ def export_onnx(
     _validate(precision, opset, output, calibration)
     require_converter()
     steps = Steps(verbose)
-    with tempfile.TemporaryDirectory(prefix="kerasxfer-export-") as name:
-        folder = Path(name)
+    with workspace() as folder:
         with steps("Open the model"):
-            source = open_source(model_or_path, modules=modules, safe_mode=safe_mode)
+            source = open_source(model_or_path, folder, modules=modules, safe_mode=safe_mode)
             entry = image_input(source, image_size, policy, preprocessing)
         with steps(f"Ask the model, on {keras.backend.backend()}"):
-            asked = _ask(source, entry, samples or check or calibration, output, folder)
-        manifest = describe(source, entry, asked.output, asked.columns, class_names, check, opset, features)
+            asked = _ask(source, entry, samples or check or calibration, output)
+        activation = asked.output.activation
+        manifest = describe(source, entry, activation, asked.columns, class_names, check, opset, features)
         with steps("Convert, on tensorflow"):
-            proto = convert(asked.file, folder, entry, output=asked.output, opset=opset, modules=source.modules)
+            apply = activation if asked.output.raw else None
+            proto = convert(source, folder, entry, activation=apply, opset=opset)
             tidy(proto, features=features)
     with steps("Compare"):
         parity = {"fp32": _compare(proto, manifest, asked)}
-    for note in _notes(source, manifest, parity["fp32"]):
+    for note in _notes(source, manifest, asked.output, parity["fp32"]):
         steps.note(note)
     if precision != "fp32":
         with steps(f"Lower to {precision}"):
@@ -137,8 +140,7 @@ class _Asked:
     """The model and what it says to a few images: what the file must say too."""
 
     model: keras.Model
-    file: Path
-    output: str
+    output: Output
     samples: Samples
     probabilities: NDArray[np.float32]
 
@@ -147,15 +149,17 @@ class _Asked:
         return int(self.probabilities.shape[1])
 
 
-def _ask(source: Source, entry: ImageInput, samples: str | Path | None, output: str | None, folder: Path) -> _Asked:
-    images = choose_samples(samples, _PARITY_IMAGES, entry.image_size, entry.policy)
-    model, file = reference_model(source, folder)
-    outputs = own_answers(model, images.images, entry.preprocessing)
-    output = output or output_kind(model) or kind_of(outputs)
-    return _Asked(model, file, output, images, probabilities_of(outputs, output))
+def _ask(source: Source, entry: ImageInput, folder: str | Path | None, said: str | None) -> _Asked:
+    samples = choose_samples(folder, _PARITY_IMAGES, entry.image_size, entry.policy)
+    model = reference_model(source)
+    outputs = own_answers(model, samples.images, entry.preprocessing)
+    output = read_output(source.model, source.loss, outputs, said)
+    return _Asked(model, output, samples, output.probabilities(outputs))
 
 
-def _notes(source: Source, manifest: Manifest, parity: Parity) -> Iterator[str]:
+def _notes(source: Source, manifest: Manifest, output: Output, parity: Parity) -> Iterator[str]:
+    if output.inferred:
+        yield output.inferred
     if manifest.class_names[0] == UNNAMED.format(0):
         yield "The classes have no names: give them with `class_names=` (`--classes`)."
     if needs_preparation(source.model):
@@ -199,8 +203,8 @@ def _check(proto: onnx.ModelProto, manifest: Manifest, asked: _Asked, folder: st
         labelled_images(folder, manifest.image_size, manifest.policy, manifest.class_names),
         asked.model,
         lambda images: answers(session, images),
+        probabilities=asked.output.probabilities,
         preprocessing=manifest.preprocessing,
-        output=asked.output,
     )
     return _passed(parity, manifest.precision)
 

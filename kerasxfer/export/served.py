@@ -43,28 +43,38 @@ def needs_preparation(model: keras.Model) -> bool:
     return any(layer.dtype_policy.compute_dtype in ("float16", "bfloat16") for layer in all_layers(model))
 
 
-def as_served(model: keras.Model, image_size: tuple[int, int], preprocessing: str | None, output: str) -> keras.Model:
+def as_served(
+    model: keras.Model, image_size: tuple[int, int], preprocessing: str | None, activation: str | None
+) -> keras.Model:
     """The functional model that is converted.
 
     Args:
-        model: a prepared classifier.
+        model: A prepared classifier.
         image_size: `(height, width)`.
-        preprocessing: mode of `kerasxfer.layers.Preprocess` to put in front, or `None`.
-        output: what the model's output is: `"softmax"`, `"sigmoid"` or `"logits"`.
+        preprocessing: Mode of `kerasxfer.layers.Preprocess` to put in front, or `None`.
+        activation: `"softmax"` or `"sigmoid"` to apply to the model's outputs, or `None`.
 
     Returns:
         A model from `images`, uint8 `[batch, height, width, 3]`, to probabilities `[batch, columns]`.
     """
-    pixels = keras.Input((*image_size, 3), dtype="uint8", name="images")
-    x = pixels if preprocessing is None else Preprocess(preprocessing, data_format="channels_last")(pixels)
-    if preprocessing is None and input_dtype(model) != "uint8":
+    images = keras.Input((*image_size, 3), dtype="uint8", name="images")
+    x = _greyscale(images) if is_greyscale(model) else images
+    if preprocessing is not None:
+        x = Preprocess(preprocessing, data_format="channels_last")(x)
+    elif input_dtype(model) != "uint8":
         x = keras.ops.cast(x, "float32")
     if is_channels_first(model):
         x = keras.ops.transpose(x, (0, 3, 1, 2))
     y = model(x, training=False)
-    if output == "logits":
-        y = _FINAL["sigmoid" if y.shape[-1] == 1 else "softmax"](y)
-    return keras.Model(pixels, y, name="classifier")
+    if activation is not None:
+        y = _FINAL[activation](y)
+    return keras.Model(images, y, name="classifier")
+
+
+def _greyscale(images: Any) -> Any:
+    """Pillow's "L", to the bit: whole numbers below 2**24 are exact in float32."""
+    red, green, blue = (keras.ops.cast(images[..., channel : channel + 1], "float32") for channel in range(3))
+    return keras.ops.floor((red * 19595.0 + green * 38470.0 + blue * 7471.0 + 32768.0) / 65536.0)
 
 
 def all_layers(model: keras.Model) -> list[keras.Layer]:
@@ -81,24 +91,15 @@ def input_dtype(model: keras.Model) -> str:
 
 
 def is_channels_first(model: keras.Model) -> bool:
-    """Whether the model takes `[batch, 3, height, width]`."""
+    """Whether the model takes `[batch, channels, height, width]`."""
     shape = model.input_shape
-    return bool(shape[1] == 3 and shape[-1] != 3)
+    return bool(shape[1] in (1, 3) and shape[-1] not in (1, 3))
 
 
-def output_kind(model: keras.Model) -> str | None:
-    """`"softmax"`, `"sigmoid"` or `"logits"`, by the activation of the last layer; `None` where it has none to ask."""
-    layer: Any = model
-    while hasattr(layer, "input_shape") and getattr(layer, "layers", None):
-        layer = layer.layers[-1]  # of a subclassed model, which has no `input_shape`, the last one may be any
-    layer = getattr(layer, "predictions", layer)
-    if isinstance(layer, keras.layers.Softmax):
-        return "softmax"
-    activation = getattr(layer, "activation", None)
-    kinds = {keras.activations.softmax: "softmax", keras.activations.sigmoid: "sigmoid"}
-    if activation is keras.activations.linear:
-        return "logits"
-    return kinds.get(activation)
+def is_greyscale(model: keras.Model) -> bool:
+    """Whether the model takes images of one channel."""
+    shape = model.input_shape
+    return bool(shape[1 if is_channels_first(model) else -1] == 1)
 
 
 def preprocessing_mode(name: str) -> str:

@@ -1,6 +1,7 @@
-"""The model that is exported: opened from wherever it is, and asked for its own answers."""
+"""The model that is exported, opened from wherever it is: Keras reads a private copy, and the copy is converted."""
 
 import hashlib
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +9,14 @@ from typing import Any
 
 import keras
 import numpy as np
-from kerasxfer_serving.errors import KerasxferError
+from kerasxfer_serving.errors import KerasxferError, ModelError
 from kerasxfer_serving.images import ImagePolicy
-from numpy.typing import NDArray
 
+from kerasxfer import keras_files
 from kerasxfer.export.custom_modules import Module, import_modules, module_of, modules_of
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.served import input_dtype, is_channels_first, needs_preparation, prepare
-from kerasxfer.layers.preprocess import Preprocess
+from kerasxfer.export.served import is_channels_first
 from kerasxfer.runs.run_folder import RunFolder, RunRecord
-
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -26,18 +24,22 @@ class Source:
     """A Keras classifier and what is known about it.
 
     Args:
-        model: as it was trained.
-        file: the file or SavedModel folder it came from, or `None` for a model in memory.
-        sha256: of the file; of a model in memory, of its architecture and weights.
+        model: As it was trained.
+        file: The private file or SavedModel folder that is converted.
+        sha256: Of the file that the user gave; of a model in memory, of its architecture and weights.
+        loss: What the model was compiled with: a loss, its name or configuration, or `None`.
         record: What the run folder says about it, or `None`.
-        modules: modules with custom layers.
+        modules: Modules with custom layers.
+        safe_mode: Whether the file may hold no code.
     """
 
     model: keras.Model
-    file: Path | None
+    file: Path
     sha256: str
+    loss: Any = None
     record: RunRecord | None = None
     modules: tuple[Module, ...] = ()
+    safe_mode: bool = True
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -63,65 +65,47 @@ class Source:
 
 
 def open_source(
-    model_or_path: keras.Model | str | Path, *, modules: Iterable[str] = (), safe_mode: bool = True
+    model_or_path: keras.Model | str | Path, folder: Path, *, modules: Iterable[str] = (), safe_mode: bool = True
 ) -> Source:
     """Open a model for export.
 
     Args:
-        model_or_path: a model in memory, a run folder, a `.keras` or `.h5` file or a SavedModel folder.
-        modules: names or `.py` files of modules with custom layers.
-        safe_mode: refuse Python code (`Lambda` layers) inside the file. Defaults to `True`.
+        model_or_path: A model in memory, a run folder, a `.keras` or `.h5` file or a SavedModel folder.
+        folder: A folder of this process alone, for the file that is converted.
+        modules: Names or `.py` files of modules with custom layers.
+        safe_mode: Whether to refuse code inside the file: `Lambda` layers, and SavedModels, which are programs.
+            Defaults to `True`.
 
     Returns:
         A `Source`.
 
     Raises:
-        ExportError: there is no model, Keras cannot read it, or it is not one image in and one output out.
+        ExportError: If there is no model, Keras cannot read it, or it is not one image in and one output out.
     """
     named = tuple(module_of(text) for text in modules)
     import_modules(named)
     if isinstance(model_or_path, keras.Model):
-        model = with_known_input(model_or_path)
-        _refuse_other_shapes(model)
-        found = dict([*named, *modules_of(model)])
-        return Source(model, None, _digest(model), modules=tuple(found.items()))
-    file = Path(model_or_path)
-    run = RunFolder(file if file.is_dir() else file.parent)
-    if file.is_dir() and run.model.is_file():
-        file = run.model
-    model = read_model(file, safe_mode=safe_mode)
-    _refuse_other_shapes(model)
-    return Source(
-        model,
-        file,
-        hashlib.sha256(_bytes(file)).hexdigest(),
-        record=_record_of(run) if file == run.model else None,
-        modules=tuple(dict([*named, *modules_of(model)]).items()),
-    )
+        return _from_memory(model_or_path, folder, named)
+    path = Path(model_or_path)
+    if path.is_dir() and RunFolder(path).model.is_file():
+        path = RunFolder(path).model
+    opened = _open_saved_model if path.is_dir() else _open_file
+    try:
+        return opened(path, folder, named, safe_mode)
+    except ModelError as error:
+        raise ExportError(str(error)) from error
 
 
-def read_model(file: Path, *, safe_mode: bool = True) -> keras.Model:
-    """Read a `.keras` or `.h5` file or, on TensorFlow, a SavedModel folder.
+def read_source(file: Path, *, safe_mode: bool) -> keras.Model:
+    """Read a private file or SavedModel folder.
 
     Raises:
-        ExportError: there is no such file, or Keras cannot read it.
+        ExportError: If the model has weights that were never built.
+        ModelError: If Keras cannot read it.
     """
-    if not file.exists():
-        raise ExportError(f"There is no model `{file}`.")
-    if (file / "saved_model.pb").is_file():
-        return _read_saved_model(file)
     if file.is_dir():
-        raise ExportError(
-            f"A run folder holds `model.keras`, a SavedModel folder `saved_model.pb`. Received: `{file}`."
-        )
-    try:
-        return with_known_input(keras.saving.load_model(file, compile=False, safe_mode=safe_mode))
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        raise ExportError(
-            f"Keras cannot read `{file}`: {error}\nFor a custom layer, import its module with `modules=` "
-            "(`--import` on the command line); for a `Lambda` layer of your own, allow it with `safe_mode=False` "
-            "(`--unsafe`)."
-        ) from error
+        return _read_saved_model(file)
+    return with_known_input(keras_files.read(keras_files.inspect(file), safe_mode=safe_mode))
 
 
 def with_known_input(model: keras.Model) -> keras.Model:
@@ -136,54 +120,72 @@ def with_known_input(model: keras.Model) -> keras.Model:
     return functional
 
 
-def own_answers(model: keras.Model, images: NDArray[np.uint8], preprocessing: str | None) -> NDArray[np.float32]:
-    """The outputs of the model itself, on its own backend, before anything is converted.
-
-    Args:
-        model: as trained. A model in half precision answers as its float32 twin would: see `reference_model`.
-        images: uint8 `[n, height, width, 3]`.
-        preprocessing: mode of `Preprocess` that stands before the model, or `None`.
-
-    Returns:
-        float32 `[n, columns]`, the model's outputs as they are.
-    """
-    layer = Preprocess(preprocessing, data_format="channels_last", dtype="float32") if preprocessing else None
-    answers = []
-    for start in range(0, len(images), BATCH):
-        part = images[start : start + BATCH]
-        # Always a whole batch: another shape would be compiled anew.
-        pixels: Any = np.concatenate([part, np.zeros((BATCH - len(part), *part.shape[1:]), np.uint8)])
-        pixels = keras.ops.convert_to_numpy(layer(pixels)) if layer else pixels.astype(input_dtype(model))
-        if is_channels_first(model):
-            pixels = pixels.transpose(0, 3, 1, 2)
-        answers.append(np.asarray(model.predict_on_batch(pixels), np.float32)[: len(part)])
-    return np.concatenate(answers)
+def digest(file: Path) -> str:
+    """SHA-256 of a file, or of every file in a folder with its name."""
+    if file.is_file():
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    parts = sorted(path.relative_to(file).as_posix() for path in file.rglob("*") if path.is_file())
+    return hashlib.sha256("".join(f"{digest(file / part)} {part}\n" for part in parts).encode()).hexdigest()
 
 
-def reference_model(source: Source, folder: Path) -> tuple[keras.Model, Path]:
-    """The model to compare with and the file to convert.
-
-    Args:
-        source: an opened model.
-        folder: where a model in memory is saved.
-
-    Returns:
-        The model as trained, or its float32 twin where it computes in half precision; and its file.
-    """
-    file = source.file
-    if file is None or file.suffix in (".h5", ".hdf5"):
-        file = folder / "source.keras"
-        source.model.save(file)
-    if not needs_preparation(source.model):
-        return source.model, file
-    return prepare(read_model(file, safe_mode=False)), file
+def _from_memory(given: keras.Model, folder: Path, named: tuple[Module, ...]) -> Source:
+    model = with_known_input(given)
+    _refuse_other_shapes(model)
+    modules = tuple(dict([*named, *modules_of(model)]).items())
+    file = folder / "source.keras"
+    model.save(file)
+    # Its code runs in this process already.
+    loss = getattr(given, "loss", None)
+    return Source(model, file, _digest_of_weights(model), loss=loss, modules=modules, safe_mode=False)
 
 
-def _record_of(run: RunFolder) -> RunRecord | None:
+def _open_file(path: Path, folder: Path, named: tuple[Module, ...], safe_mode: bool) -> Source:
+    taken = keras_files.take(path, folder)
+    sha256 = digest(taken.path)
+    model = with_known_input(keras_files.read(taken, safe_mode=safe_mode))
+    _refuse_other_shapes(model)
+    file = taken.path
+    if file.suffix != ".keras":
+        file = folder / "converted.keras"
+        model.save(file)
+    return Source(
+        model,
+        file,
+        sha256,
+        loss=taken.training.get("loss"),
+        record=_record_beside(path),
+        modules=tuple(dict([*named, *modules_of(model)]).items()),
+        safe_mode=safe_mode,
+    )
+
+
+def _record_beside(path: Path) -> RunRecord | None:
+    """The record of the run whose model lies at `path`, or `None`."""
+    run = RunFolder(path.parent)
+    if path != run.model:
+        return None
     try:
         return run.read()
-    except KerasxferError:  # none, or the `config.json` of another tool
+    except KerasxferError:
         return None
+
+
+def _open_saved_model(path: Path, folder: Path, named: tuple[Module, ...], safe_mode: bool) -> Source:
+    if not (path / "saved_model.pb").is_file():
+        raise ExportError(
+            f"A run folder holds `model.keras`, a SavedModel folder `saved_model.pb`. Received: `{path}`."
+        )
+    if safe_mode:
+        raise ExportError(
+            f"`{path}` is a SavedModel: a program, which may read and write files. Where you trust it, allow it with "
+            "`safe_mode=False` (`--unsafe`)."
+        )
+    copy = folder / "source"
+    shutil.copytree(path, copy)
+    model = _read_saved_model(copy)
+    _refuse_other_shapes(model)
+    return Source(model, copy, digest(copy), modules=named, safe_mode=False)
 
 
 def _refuse_other_shapes(model: keras.Model) -> None:
@@ -195,13 +197,22 @@ def _refuse_other_shapes(model: keras.Model) -> None:
             "export."
         ) from error
     for what, shape, rank in (("input", shapes[0], 4), ("output", shapes[1], 2)):
-        if not isinstance(shape, tuple) or not all(size is None or isinstance(size, int) for size in shape):
+        if not isinstance(shape, tuple | list) or not all(size is None or isinstance(size, int) for size in shape):
             raise ExportError(
                 f"An exported classifier has one {what}. Received: `{model.name}` with {what}s {shape}. "
-                "Choose one: `keras.Model(model.inputs[0], model.outputs[0])`."
+                f"Choose one: `{_choice(model)}`."
             )
         if len(shape) != rank:
             raise ExportError(f"The {what} of a classifier has {rank} dimensions. Received: `{model.name}`, {shape}.")
+    channels = shapes[0][1] if is_channels_first(model) else shapes[0][-1]
+    if channels not in (1, 3):
+        raise ExportError(f"A classifier takes images of 3 channels, or 1. Received: `{model.name}`, {shapes[0]}.")
+
+
+def _choice(model: keras.Model) -> str:
+    """How to make a model with one input and one output of this one."""
+    output = f"model.output[{next(iter(model.output))!r}]" if isinstance(model.output, dict) else "model.outputs[0]"
+    return f"keras.Model(model.inputs[0], {output})"
 
 
 def _read_saved_model(folder: Path) -> keras.Model:
@@ -220,13 +231,9 @@ def _read_saved_model(folder: Path) -> keras.Model:
     return keras.Model(images, next(iter(outputs.values())) if isinstance(outputs, dict) else outputs)
 
 
-def _digest(model: keras.Model) -> str:
+def _digest_of_weights(model: keras.Model) -> str:
     """SHA-256 of architecture and weights: a saved file would carry the time of day."""
-    digest = hashlib.sha256(model.to_json().encode())
+    found = hashlib.sha256(model.to_json().encode())
     for variable in model.variables:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).tobytes())
-    return digest.hexdigest()
-
-
-def _bytes(file: Path) -> bytes:
-    return (file / "saved_model.pb" if file.is_dir() else file).read_bytes()
+        found.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).tobytes())
+    return found.hexdigest()

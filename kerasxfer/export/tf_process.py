@@ -5,67 +5,52 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 
-from kerasxfer.export.custom_modules import Module
 from kerasxfer.export.description import ImageInput
 from kerasxfer.export.errors import ExportError
+from kerasxfer.export.source import Source, digest
 
 OPSETS = range(13, 19)  # what tf2onnx writes with operators per channel
 
 
-def convert(
-    model: Path,
-    folder: Path,
-    entry: ImageInput,
-    *,
-    output: str,
-    opset: int,
-    modules: Sequence[Module],
-) -> onnx.ModelProto:
-    """Convert a model file through tf2onnx.
+def convert(source: Source, folder: Path, entry: ImageInput, *, activation: str | None, opset: int) -> onnx.ModelProto:
+    """Convert a model through tf2onnx.
 
     Args:
-        model: a `.keras` file or a SavedModel folder.
-        folder: an empty folder for the files in between.
-        entry: size of the images, and what is to stand before the model.
-        output: `"softmax"`, `"sigmoid"` or `"logits"`.
+        source: The opened model.
+        folder: A folder of this process alone, for the files in between.
+        entry: Size of the images, and what is to stand before the model.
+        activation: `"softmax"` or `"sigmoid"` to apply to the model's outputs, or `None`.
         opset: ONNX operator set, 13 to 18.
-        modules: modules with custom layers.
 
     Returns:
         The graph as tf2onnx names it.
 
     Raises:
-        ExportError: TensorFlow or tf2onnx is missing, or the conversion failed.
+        ExportError: If TensorFlow or tf2onnx is missing, or the conversion failed.
     """
     require_converter()
     target = folder / "converted.onnx"
     job = {
-        "model": str(model.resolve()),
+        "model": str(source.file.resolve()),
+        "sha256": digest(source.file),
+        "safe_mode": source.safe_mode,
         "target": str(target),
         "image_size": entry.image_size,
         "preprocessing": entry.preprocessing,
-        "output": output,
+        "activation": activation,
         "opset": opset,
-        "modules": modules,
+        "modules": source.modules,
         "sys_path": [entry for entry in sys.path if entry],
     }
     job_file = folder / "job.json"
     job_file.write_text(json.dumps(job))
-    done = subprocess.run(
-        [sys.executable, "-m", "kerasxfer.export.tf_worker", str(job_file)],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode != 0 or not target.is_file():
-        raise ExportError(f"The conversion of `{model}` failed:\n{_last_words(done.stderr)}")
+    failed, stderr = _run(job_file, folder)
+    if failed or not target.is_file():
+        raise ExportError(f"The conversion of `{source.model.name}` failed:\n{_last_words(stderr)}")
     return onnx.load(target)
 
 
@@ -79,7 +64,29 @@ def require_converter() -> None:
         )
 
 
-def _environment() -> dict[str, str]:
+def _run(job_file: Path, folder: Path) -> tuple[bool, str]:
+    """Whether the worker failed, and its standard error."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "kerasxfer.export.tf_worker", str(job_file)],
+        env=_environment(folder),
+        stdin=subprocess.PIPE,  # never written to: its end tells the worker that this process is gone
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    assert worker.stderr is not None
+    try:
+        stderr = worker.stderr.read()
+        return worker.wait() != 0, stderr
+    finally:
+        worker.kill()
+        worker.wait()
+        for pipe in (worker.stdin, worker.stderr):
+            pipe and pipe.close()
+
+
+def _environment(folder: Path) -> dict[str, str]:
     return {
         **os.environ,
         "KERAS_BACKEND": "tensorflow",
@@ -87,6 +94,7 @@ def _environment() -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_ENABLE_ONEDNN_OPTS": "0",  # its fused operators have no place in a graph that leaves TensorFlow
         "PYTHONHASHSEED": "0",  # sets decide the order of nodes in tf2onnx
+        "TMPDIR": str(folder),
     }
 
 

@@ -6,9 +6,10 @@ import pytest
 from kerasxfer_serving.images import ImagePolicy
 
 from kerasxfer import export_onnx, image_classifier
-from kerasxfer.export.parity import columns, probabilities_of
+from kerasxfer.export.outputs import read_output
+from kerasxfer.export.parity import columns
+from kerasxfer.export.reference import own_answers
 from kerasxfer.export.samples import choose_samples
-from kerasxfer.export.source import own_answers
 
 pytestmark = pytest.mark.slow
 layers = keras.layers
@@ -81,8 +82,7 @@ KINDS = [
 @pytest.mark.parametrize("model", KINDS, indirect=True)
 def test_the_file_gives_the_answers_of_a_model_that_tells_images_apart(request, model, large_samples, tmp_path):
     outputs = own_answers(model, large_samples.images, None)
-    kind = "logits" if outputs.min() < 0 else "sigmoid" if outputs.shape[1] == 1 else "softmax"
-    probabilities = columns(probabilities_of(outputs, kind))
+    probabilities = columns(read_output(model, None, outputs).probabilities(outputs))
     assert np.ptp(probabilities, axis=0).max() > 0.2
     assert len(set(probabilities.argmax(axis=1))) > 1
 

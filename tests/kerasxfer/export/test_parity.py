@@ -1,16 +1,13 @@
 import numpy as np
 import pytest
 
-from kerasxfer.export.errors import ExportError
 from kerasxfer.export.parity import (
     GATES,
     Accuracy,
     Gate,
     columns,
     compare,
-    kind_of,
     power_of_ten_above,
-    probabilities_of,
 )
 
 SOURCE = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
@@ -89,26 +86,6 @@ def test_a_sigmoid_column_is_the_second_class():
     one = SOURCE[:, 1:]
     result = compare(one, one, NAMES, ("cats", "dogs"), [0, 1, 1, 0])
     assert result.source_accuracy.value == 1.0
-
-
-def test_logits_become_probabilities():
-    assert probabilities_of(np.array([[0.0, np.log(3)]]), "logits") == pytest.approx(np.array([[0.25, 0.75]]))
-    assert probabilities_of(np.array([[np.log(3)]]), "logits") == pytest.approx(np.array([[0.75]]))
-    assert np.isfinite(probabilities_of(np.array([[1000.0, -1000.0]]), "logits")).all()
-
-
-@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
-def test_logits_that_are_called_probabilities_are_refused(output):
-    with pytest.raises(ExportError, match="are not"):
-        probabilities_of(np.array([[-3.0, 5.0]]), output)
-
-
-@pytest.mark.parametrize(
-    ("outputs", "kind"),
-    [([[0.2, 0.8]], "softmax"), ([[0.9, 0.8]], "sigmoid"), ([[0.9]], "sigmoid"), ([[2.0]], "logits")],
-)
-def test_outputs_look_like_what_they_are(outputs, kind):
-    assert kind_of(np.array(outputs)) == kind
 
 
 def test_accuracy_has_wilsons_interval():

@@ -12,8 +12,8 @@ from kerasxfer_serving.runtime.session import open_session
 
 from kerasxfer import export_onnx
 from kerasxfer.export.errors import ExportArgumentError, ExportError
-from kerasxfer.export.parity import probabilities_of
-from kerasxfer.export.source import own_answers
+from kerasxfer.export.outputs import Output
+from kerasxfer.export.reference import own_answers
 from kerasxfer.export.tf_process import require_converter
 
 layers = keras.layers
@@ -21,13 +21,13 @@ CLASSES = ("cats", "dogs", "newts")
 
 
 def test_the_model_s_answers_differ_between_images(rich_model, samples):
-    probabilities = probabilities_of(own_answers(rich_model, samples.images, None), "logits")
+    probabilities = Output("softmax", raw=True).probabilities(own_answers(rich_model, samples.images, None))
     assert np.ptp(probabilities, axis=0).min() > 0.3
     assert len(set(probabilities.argmax(axis=1))) == 3
 
 
 def test_the_file_gives_the_model_s_answers(exported, rich_model, samples):
-    expected = probabilities_of(own_answers(rich_model, samples.images, None), "logits")
+    expected = Output("softmax", raw=True).probabilities(own_answers(rich_model, samples.images, None))
     session = open_session(exported.file.path, "cpu")
     for count in (1, 3, 32):
         received, features = session.run(samples.images[:count])
@@ -169,7 +169,6 @@ def test_arguments_out_of_range_are_refused_at_once(rich_model, tmp_path, argume
     [
         ({"class_names": ("one", "two")}, "must have 3 names"),
         ({"image_size": (64, 64)}, r"must be the model's, \(32, 40\)"),
-        ({"output": "softmax"}, "are not softmax probabilities"),
         ({"samples": "missing"}, "no folder"),
     ],
 )
@@ -182,3 +181,38 @@ def test_a_model_that_takes_any_size_needs_one(tmp_path):
     model = keras.Sequential([keras.Input((None, None, 3)), layers.GlobalAveragePooling2D(), layers.Dense(2)])
     with pytest.raises(ExportError, match="`image_size` is needed"):
         export_onnx(model, tmp_path / "model.onnx", verbose=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_scores_become_what_they_are_said_to_be(rich_model, samples, tmp_path, activation):
+    exported = export_onnx(rich_model, tmp_path / "m.onnx", output=activation, verbose=False)
+    scores = own_answers(rich_model, samples.images, None)
+    expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    expected = expected if activation == "softmax" else 1 / (1 + np.exp(-scores))
+    assert exported.manifest.output == activation
+    assert open_session(exported.file.path, "cpu").run(samples.images)[0] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("where", ["in memory", pytest.param("in a file", marks=pytest.mark.slow)])
+def test_scores_of_classes_that_do_not_exclude_each_other_get_a_sigmoid(samples, small_model, tmp_path, where):
+    model = small_model(samples.images)
+    model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+    source = model
+    if where == "in a file":
+        source = tmp_path / "model.keras"
+        model.save(source)
+    exported = export_onnx(source, tmp_path / "model.onnx", class_names=CLASSES, verbose=False)
+    expected = 1 / (1 + np.exp(-own_answers(model, samples.images, None)))
+    assert open_session(exported.file.path, "cpu").run(samples.images)[0] == pytest.approx(expected, abs=1e-5)
+    assert any("by the loss it was compiled with" in note for note in exported.notes)
+
+
+def test_a_greyscale_model_is_exported_on_colour_images(samples, tmp_path):
+    drawn = keras.initializers.RandomNormal(0, 0.02, seed=1)
+    model = keras.Sequential(
+        [keras.Input((32, 40, 1)), layers.Flatten(), layers.Dense(3, "softmax", kernel_initializer=drawn)]
+    )
+    exported = export_onnx(model, tmp_path / "model.onnx", class_names=CLASSES, verbose=False)
+    assert exported.parity["fp32"].spread > 0.1
+    assert exported.file.inputs == (("images", "uint8", ("batch", 32, 40, 3)),)

@@ -1,17 +1,16 @@
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from kerasxfer.export.errors import ExportArgumentError
 from kerasxfer.export.served import (
     all_layers,
     as_served,
     needs_preparation,
-    output_kind,
     prepare,
     preprocessing_mode,
 )
-from kerasxfer.layers import ClassifierHead
 
 layers = keras.layers
 
@@ -69,31 +68,9 @@ def test_half_precision_becomes_float32(policy):
     assert answer == pytest.approx((x @ k1 + b1) @ k2 + b2, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("last", "kind"),
-    [
-        (layers.Dense(3, activation="softmax"), "softmax"),
-        (layers.Dense(1, activation="sigmoid"), "sigmoid"),
-        (layers.Dense(3), "logits"),
-        (layers.Softmax(), "softmax"),
-        (layers.Activation("softmax"), "softmax"),
-        (keras.Sequential([layers.Dense(3), layers.Activation("sigmoid")]), "sigmoid"),
-        (layers.ReLU(), None),
-    ],
-)
-def test_the_last_layer_says_what_the_output_is(last, kind):
-    assert output_kind(keras.Sequential([keras.Input((4,)), last])) == kind
-
-
-@pytest.mark.parametrize(("classes", "activation"), [(3, "softmax"), (2, "sigmoid")])
-def test_our_own_head_says_what_it_is(classes, activation):
-    head = ClassifierHead(classes, activation=activation)
-    assert output_kind(keras.Sequential([keras.Input((2, 2, 4)), head])) == activation
-
-
 def test_as_served_takes_pixels_and_gives_probabilities():
     model = keras.Sequential([keras.Input((4, 6, 3)), layers.Flatten(), layers.Dense(3)])
-    served = as_served(model, (4, 6), "rescale", "logits")
+    served = as_served(model, (4, 6), "rescale", "softmax")
     assert (served.input.name, served.input_shape) == ("images", (None, 4, 6, 3))
     assert keras.backend.standardize_dtype(served.input.dtype) == "uint8"
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), "uint8")
@@ -134,3 +111,10 @@ def test_no_layer_keeps_a_tensor_that_tracing_would_make_an_input():
     prepare(model)
     assert not any(keras.ops.is_tensor(value) for value in vars(model.layers[0]).values())
     assert keras.ops.convert_to_numpy(model(images)) == pytest.approx(expected)
+
+
+def test_a_greyscale_model_sees_what_pillow_makes_of_the_pixels():
+    served = as_served(keras.Sequential([keras.Input((4, 6, 1)), layers.Flatten()]), (4, 6), None, None)
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 4, 6, 3), "uint8")
+    expected = [np.asarray(Image.fromarray(image).convert("L")).ravel() for image in pixels]
+    assert np.array_equal(keras.ops.convert_to_numpy(served(pixels)), expected)
