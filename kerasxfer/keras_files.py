@@ -159,9 +159,7 @@ def _read_h5(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     _check_weights(path, _allowed(path))
     with h5py.File(path) as file:
         if "model_config" not in file.attrs:
-            raise ModelError(
-                "it holds weights without a model. Build the model, then call `model.load_weights`."
-            )
+            raise ModelError("it holds weights without a model. Build the model, then call `model.load_weights`.")
         config, training = (_json(file.attrs.get(name)) for name in ("model_config", "training_config"))
     return config, training
 
