@@ -5,14 +5,13 @@ _HELP = "Transfer learning for Keras 3: from class folders to a verified ONNX fi
 
 def main() -> None:
     """Entry point of `kerasxfer`."""
-    import os
-
     import typer
     from kerasxfer_serving.commands import _output
     from kerasxfer_serving.commands.benchmark import benchmark
     from kerasxfer_serving.commands.inspect import inspect
     from kerasxfer_serving.commands.predict import predict
 
+    from kerasxfer.commands._quiet import quiet
     from kerasxfer.commands.cache import app as cache
     from kerasxfer.commands.check import check
     from kerasxfer.commands.demo import demo
@@ -23,11 +22,9 @@ def main() -> None:
     from kerasxfer.commands.split import split
     from kerasxfer.commands.train import train
 
-    # What TensorFlow says of itself while it loads is not about the user's task.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
     # In the order of --help.
     for command in (demo, split, train, export, check, report, preview, predict, benchmark, inspect, env):
-        app.command()(command)
+        app.command()(quiet(command))
     app.add_typer(cache, name="cache")
     _output.run(app, "kerasxfer")

@@ -10,6 +10,8 @@ from kerasxfer_serving.commands.options import refuse_without_ray
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from typer import Argument, Option
 
+from kerasxfer.commands._quiet import quiet
+
 if TYPE_CHECKING:
     import keras
 
@@ -35,6 +37,7 @@ RAY = "On a Ray cluster"
 
 
 @app.command()
+@quiet
 def plan(
     cache: Directory, model: Model, data: Data, schedule: Schedule = None, resize: Resize = "stretch",
     interpolation: Interpolation = "bilinear", exif: Exif = "apply", batch_size: BatchSize = 32, dtype: Dtype = None,
@@ -47,6 +50,7 @@ def plan(
 
 
 @app.command()
+@quiet
 def build(
     cache: Directory, model: Model, data: Data, schedule: Schedule = None,
     shard: Annotated[
@@ -79,6 +83,7 @@ def build(
 
 
 @app.command()
+@quiet
 def verify(cache: Directory, format: Format = _output.Format.text) -> None:
     """Compare every shard with its hash; damaged ones are removed, to be computed again. Exits with 1 if there are."""
     damaged = _existing(cache).verify()
@@ -88,6 +93,7 @@ def verify(cache: Directory, format: Format = _output.Format.text) -> None:
 
 
 @app.command()
+@quiet
 def ls(cache: Directory, format: Format = _output.Format.text) -> None:
     """List what is cached."""
     rows = _existing(cache).list()
@@ -97,6 +103,7 @@ def ls(cache: Directory, format: Format = _output.Format.text) -> None:
 
 
 @app.command()
+@quiet
 def gc(
     cache: Directory, budget: Budget = None,
     older_than: Annotated[

@@ -1,7 +1,4 @@
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -25,14 +22,10 @@ def demo(
     """See the whole way on drawn pictures: train, unfreeze, export, predict, benchmark."""
     console = _output.console()
     _prepare(out, overwrite)
-    with _native_messages_dropped():
-        import keras
+    from kerasxfer.demo.run import run_demo
+    from kerasxfer.demo.steps import Steps
+    from kerasxfer.demo.summary import SHOWN, about
 
-        from kerasxfer.demo.run import run_demo
-        from kerasxfer.demo.steps import Steps
-        from kerasxfer.demo.summary import SHOWN, about
-
-        keras.ops.ones(1)  # wakes the backend up
     console.print(about(backbone), style="dim", soft_wrap=True)
     result = run_demo(out, backbone, seed=seed, per_class=per_class, steps=Steps(console))
     if format is _output.Format.json:
@@ -63,16 +56,3 @@ def _prepare(out: Path, overwrite: bool) -> None:
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / _MARK).write_text("{}\n")
-
-
-@contextmanager
-def _native_messages_dropped() -> Iterator[None]:
-    """TensorFlow's native code talks on file descriptor 2 while it loads, whatever its log level is set to."""
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
