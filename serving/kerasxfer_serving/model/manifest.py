@@ -8,6 +8,8 @@ from typing import Any
 
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.inputs.text import decode_text
+from kerasxfer_serving.model.onnx_file import read_onnx
 
 METADATA_KEY = "kerasxfer.manifest"
 FORMAT_VERSION = 1
@@ -145,10 +147,8 @@ class Manifest:
         """
         path = Path(path)
         if path.suffix == ".json":
-            return cls.from_json(path.read_bytes())
-        from kerasxfer_serving.model.model_file import load_model_file
-
-        manifest = load_model_file(path).manifest
+            return cls.from_json(_read_sidecar(path))
+        manifest = find_manifest(path, read_onnx(path).proto)
         if manifest is None:
             raise ModelError(
                 f"`{path}` has no manifest: it was not written by kerasxfer. "
@@ -160,6 +160,38 @@ class Manifest:
         """The manifest as plain data for JSON."""
         data: dict[str, Any] = json.loads(self.to_json())
         return data
+
+
+def find_manifest(path: Path, proto: Any) -> Manifest | None:
+    """The manifest in a model, or in `<path>.json` beside it; `None` where there is none.
+
+    Args:
+        path: Of the model file.
+        proto: Its `onnx.ModelProto`.
+
+    Raises:
+        ModelError: There are several, or it is malformed; the message names the file.
+    """
+    texts = [entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY]
+    sidecar = path.with_name(f"{path.name}.json")
+    try:
+        match texts:
+            case [text]:
+                return Manifest.from_json(text)
+            case []:
+                return Manifest.from_json(_read_sidecar(sidecar)) if sidecar.is_file() else None
+    except ModelError as error:
+        raise ModelError(f"`{path if texts else sidecar}`: {error}") from None
+    raise ModelError(f"`{path}` has {len(texts)} manifests; a model file has one.")
+
+
+def _read_sidecar(path: Path) -> str:
+    try:
+        if path.stat().st_size > 4 * _MAX_CHARACTERS:
+            raise ModelError(f"A manifest has at most {_MAX_CHARACTERS:,} characters. Received: `{path}`")
+        return decode_text(path.read_bytes())
+    except (OSError, UnicodeError) as error:
+        raise ModelError(f"`{path}` cannot be read: {error}") from error
 
 
 def _class_names(names: Any) -> tuple[str, ...]:
