@@ -83,6 +83,9 @@ class ImagePolicy:
         decoder: `"gpu"` lets a `Predictor` decode and resize JPEG files in batches on an NVIDIA GPU, within a stated
             distance of Pillow's pixels; single images, and all that a GPU decodes otherwise, stay with Pillow.
             Defaults to `"pillow"`.
+        crop_fraction: Crop as torchvision and timm do, `0 < crop_fraction <= 1`: the shorter side becomes the model's
+            divided by this, 256 pixels for 224 and 0.875, and of that the centre is taken. Only with `resize="crop"`.
+            Defaults to `None`, the largest part there is.
 
     Raises:
         ValueError: If an argument is none of its choices.
@@ -100,6 +103,7 @@ class ImagePolicy:
     draft: bool = False
     max_pixels: int | None = None
     decoder: Decoder = "pillow"
+    crop_fraction: float | None = None
 
     def __post_init__(self) -> None:
         choices = {"interpolation": Interpolation, "resize": Resize, "exif": Exif, "decoder": Decoder}
@@ -112,6 +116,16 @@ class ImagePolicy:
             raise ValueError(f"`draft` must be `True` or `False`. Received: draft={self.draft!r}")
         if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
             raise ValueError(f"`max_pixels` must be at least 1, or `None`. Received: max_pixels={self.max_pixels!r}")
+        self._check_crop_fraction()
+
+    def _check_crop_fraction(self) -> None:
+        fraction = self.crop_fraction
+        if fraction is None:
+            return
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+            raise ValueError(f"`crop_fraction` must be in 0 … 1, or `None`. Received: crop_fraction={fraction!r}")
+        if self.resize != "crop":
+            raise ValueError(f"`crop_fraction` needs `resize='crop'`. Received: resize={self.resize!r}")
 
     def load(self, source: Source, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Pixels `[h, w, 3]` of one image; see `load_image`."""
@@ -153,6 +167,7 @@ def load_image(
     exif: Exif = "apply",
     draft: bool = False,
     max_pixels: int | None = None,
+    crop_fraction: float | None = None,
 ) -> NDArray[np.uint8]:
     """Read one image as RGB pixels.
 
@@ -164,6 +179,7 @@ def load_image(
         exif: See `ImagePolicy`.
         draft: See `ImagePolicy`.
         max_pixels: See `ImagePolicy`.
+        crop_fraction: See `ImagePolicy`.
 
     Returns:
         uint8 array `[h, w, 3]`, writable.
@@ -180,7 +196,8 @@ def load_image(
     >>> load_image(np.full((4, 8), 7, "uint8"), size=(2, 2)).shape
     (2, 2, 3)
     """
-    return ImagePolicy(interpolation, resize, exif, draft, max_pixels).load(source, size)
+    policy = ImagePolicy(interpolation, resize, exif, draft, max_pixels, crop_fraction=crop_fraction)
+    return policy.load(source, size)
 
 
 def _decode(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolicy) -> DecodedImage:
@@ -189,14 +206,15 @@ def _decode(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolic
     drafted = policy.draft and size is not None and image.format in ("JPEG", "MPO")
     if drafted and size is not None:
         turned = policy.exif == "apply" and swaps_sides(_orientation(image))
-        draft(image, size[::-1] if turned else size, policy.resize)
+        draft(image, size[::-1] if turned else size, policy.resize, policy.crop_fraction)
     loaded, orientation = _load(image, policy)
     if not drafted:
         width, height = loaded.size
     swap = swaps_sides(orientation)
     pixels = _to_rgb(loaded)
     if size is not None:
-        pixels = shrink(pixels, size[::-1] if swap else size, policy.resize, policy.interpolation)
+        to = size[::-1] if swap else size
+        pixels = shrink(pixels, to, policy.resize, policy.interpolation, policy.crop_fraction)
     if orientation in TURNS:
         pixels = pixels.transpose(TURNS[orientation])
     if size is not None and pixels.size != (size[1], size[0]):

@@ -313,3 +313,44 @@ def test_other_threads_keep_their_warnings(zoo):
         for thread in threads:
             thread.join()
     assert len(seen) == 200
+
+
+class TestCropFraction:
+    """`Resize(round(size / fraction))` and `CenterCrop(size)`, as torchvision documents them and timm uses them."""
+
+    @staticmethod
+    def torchvision(image, resized, size, resample):
+        short, long = sorted(image.size)
+        new_long = int(resized * long / short)
+        whole = (resized, new_long) if image.width <= image.height else (new_long, resized)
+        left, top = (round((side - size) / 2.0) for side in whole)
+        return image.resize(whole, resample).crop((left, top, left + size, top + size))
+
+    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+    @pytest.mark.parametrize(("size", "resized"), [(64, 73), (64, 64), (56, 64), (299, 342), (33, 47)])
+    @pytest.mark.parametrize("shape", [(281, 183), (183, 281), (200, 200), (201, 2000), (31, 30)])
+    def test_is_torchvisions_to_the_byte(self, photo, shape, size, resized, interpolation):
+        image = photo.resize(shape, BILINEAR)
+        policy = ImagePolicy(interpolation=interpolation, resize="crop", crop_fraction=size / resized)
+        expected = self.torchvision(image, resized, size, Image.Resampling[interpolation.upper()])
+        np.testing.assert_array_equal(policy.load(image, (size, size)), np.asarray(expected))
+
+    @pytest.mark.parametrize("size", [(64, 32), (32, 64)])
+    def test_other_shapes_are_covered(self, photo, size):
+        policy = ImagePolicy(resize="crop", crop_fraction=0.5)
+        for shape in [(281, 183), (183, 281), (500, 20), (20, 500)]:
+            assert policy.load(photo.resize(shape), size).shape == (*size, 3)
+
+    def test_a_line_of_pixels_does_not_take_all_memory(self):
+        line = Image.fromarray(np.arange(1, dtype="uint8").repeat(200_000)[None])
+        assert ImagePolicy(resize="crop", crop_fraction=0.875).load(line, (224, 224)).shape == (224, 224, 3)
+
+    def test_goes_with_crop_only(self):
+        with pytest.raises(ValueError, match="needs `resize='crop'`"):
+            ImagePolicy(crop_fraction=0.875)
+        for bad in (0, 1.5, True, "0.875"):
+            with pytest.raises(ValueError, match="`crop_fraction`"):
+                ImagePolicy(resize="crop", crop_fraction=bad)
+        policy = ImagePolicy(resize="crop", crop_fraction=0.875)
+        assert ImagePolicy.from_dict(policy.to_dict()) == policy
+        assert "crop_fraction" not in ImagePolicy(resize="crop").to_dict()

@@ -169,7 +169,9 @@ class GpuDecoder:
             source = image.__cuda_array_interface__
             row_bytes = source["strides"][0] if source["strides"] else 3 * frame.width
             size = self.size[::-1] if self._swaps(frame) else self.size
-            box, (to_width, to_height) = geometry((frame.width, frame.height), size, self.policy.resize)
+            box, (to_width, to_height) = geometry(
+                (frame.width, frame.height), size, self.policy.resize, self.policy.crop_fraction
+            )
             border = (size[0] - to_height) // 2 * pitch + (size[1] - to_width) // 2 * 3
             target = canvas.data.ptr + place * image_bytes + border
             sizes = (frame.width, frame.height, to_width, to_height)
