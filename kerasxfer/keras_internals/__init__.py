@@ -1,8 +1,10 @@
 """Everything that kerasxfer uses of Keras and that Keras does not promise. Nothing else reaches behind `keras.*`.
 
-`tests/kerasxfer/keras_internals/test_contract.py` fails on a Keras release that changes any of it.
+`tests/kerasxfer/keras_internals/test_contract.py` fails on a Keras release that changes any of it; `contract.py` checks
+the same in short where a user's Keras is newer than what was tested.
 """
 
+from kerasxfer.keras_internals.contract import UnsupportedKerasError
 from kerasxfer.keras_internals.models import graph_parents, graph_units, remake_functions, sublayers, synchronise
 from kerasxfer.keras_internals.optimizers import (
     Attachment,
@@ -23,6 +25,7 @@ from kerasxfer.keras_internals.step import StepSeam
 __all__ = [
     "Attachment",
     "StepSeam",
+    "UnsupportedKerasError",
     "attachment",
     "build_on",
     "built_on",

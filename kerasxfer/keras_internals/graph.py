@@ -5,7 +5,10 @@ from typing import Any
 
 import keras
 
+from kerasxfer.keras_internals.contract import GRAPH, requires
 
+
+@requires(GRAPH)
 def run_graph(model: Any, inputs: Any, call: Callable[..., Any]) -> Any:
     """Run a functional model on other tensors, every call made by `call(operation, *args, **kwargs)`.
 

@@ -4,12 +4,15 @@ from typing import Any
 
 import keras
 
+from kerasxfer.keras_internals.contract import FUNCTIONS, GRAPH, requires
+
 
 def graph_units(model: Any) -> list[Any]:
     """Layers, and operations between them, in an order in which each comes after its inputs."""
     return list(model.operations) if _is_graph(model) else list(model.layers)
 
 
+@requires(GRAPH)
 def graph_parents(model: Any) -> dict[int, list[Any]]:
     """What each unit reads from, by `id`. Without a graph the layers are taken for a chain."""
     units = graph_units(model)
@@ -38,6 +41,7 @@ def _is_graph(model: Any) -> bool:
     return hasattr(model, "operations") and hasattr(model, "_nodes_by_depth")
 
 
+@requires(FUNCTIONS)
 def remake_functions(model: Any) -> None:
     """Has a model trace its steps anew, for what is trainable now."""
     model.make_train_function(force=True)

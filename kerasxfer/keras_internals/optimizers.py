@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras.src.saving.keras_saveable import KerasSaveable
 
+from kerasxfer.keras_internals.contract import OPTIMIZER_STATE, OPTIMIZER_STEP, SAVERS, requires
 from kerasxfer.keras_internals.step import StepSeam
 
 Variable = Any
@@ -109,6 +110,7 @@ def attachment(optimizer: Optimizer) -> Attachment | None:
     return getattr(optimizer, _ATTACHED, None)
 
 
+@requires(OPTIMIZER_STATE, OPTIMIZER_STEP, SAVERS)
 def build_on(optimizer: Optimizer, variables: Sequence[Variable]) -> Attachment:
     """Builds an optimizer on `variables`, whatever it was built on before; the state of known variables is kept."""
     present = attachment(optimizer)
