@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
 
 from kerasxfer_serving.errors import UsageError, WriteError
@@ -72,6 +73,20 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def require_writable(path: str | Path) -> None:
+    """See whether a file can be written, before the work whose result it is to hold.
+
+    Raises:
+        OSError: It cannot; see `writing`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.is_file() or not path.exists():
+        with TemporaryFile(dir=path.parent):
+            pass
 
 
 def sync(file: IO[bytes]) -> None:

@@ -26,6 +26,7 @@ from kerasxfer_serving.predictor import Predictor, PredictorArguments
 
 __all__ = ["Measurement", "Report", "Rules", "benchmark", "compare"]
 
+_LONGEST = 3600
 SCENARIOS = ("offline", "single-stream")
 BATCH_SIZES = {"cpu": (1, 8, 32), "cuda": (1, 8, 32, 128), "tensorrt": (1, 8, 32, 128)}
 
@@ -76,6 +77,8 @@ def benchmark(
     """
     if unknown := sorted(set(scenarios) - set(SCENARIOS)):
         raise UsageError(f"`scenarios` must be of {SCENARIOS}. Received: {unknown}")
+    if not 0 < duration <= _LONGEST:
+        raise UsageError(f"`duration` must be seconds, at most {_LONGEST:,}. Received: duration={duration}")
     rules = rules or Rules()
     created, contention = datetime.now(UTC).isoformat(timespec="seconds"), Contention()
     sessions: list[dict[str, Any]] = []

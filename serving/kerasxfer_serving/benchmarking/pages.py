@@ -11,22 +11,24 @@ from kerasxfer_serving.benchmarking.measuring import Measurement
 from kerasxfer_serving.benchmarking.report import Report
 from kerasxfer_serving.benchmarking.tables import figures, headlines
 from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.files import atomic_file, write_atomically, writing
 
 # Okabe and Ito's colours, told apart by everybody.
 _DEVICE, _WHOLE, _DECODE, _CEILING = "#0072B2", "#D55E00", "#009E73", "#555555"
 
 
 def save_png(report: Report, path: str | Path) -> None:
-    """Write the picture of a report.
+    """Plot a report.
 
     Raises:
         UsageError: Matplotlib is not installed.
     """
-    _figure(report).savefig(path, dpi=150, format="png")
+    with writing(path), atomic_file(path) as file:
+        _figure(report).savefig(file, dpi=150, format="png")
 
 
 def save_html(report: Report, path: str | Path) -> None:
-    """Write a report as one page with nothing outside it: verdict, picture, tables.
+    """Write a report as one page with nothing outside it: verdict, plot, tables.
 
     Raises:
         UsageError: Matplotlib is not installed.
@@ -45,7 +47,8 @@ def save_html(report: Report, path: str | Path) -> None:
         svg=svg,
         figures=_table(figures(report)),
     )
-    Path(path).write_text(page, "utf-8")
+    with writing(path):
+        write_atomically(path, page)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

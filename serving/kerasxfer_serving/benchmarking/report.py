@@ -141,13 +141,13 @@ class Report:
             ReportError: the file is no report, or one of a later version.
         """
         try:
-            data = json.loads(Path(path).read_text("utf-8"))
+            data = json.loads(_content(Path(path)))
             if data["format"] != "kerasxfer-benchmark" or data["format_version"] != FORMAT_VERSION:
                 raise ReportError(f"`{path}` is a report of another version. Received: {data['format_version']}")
             values = {item.name: data[item.name] for item in fields(cls)}
             values["measurements"] = [Measurement.from_dict(item) for item in data["measurements"]]
         except OSError as error:
-            raise ReportError(f"`{path}` cannot be read: {error.strerror}") from error
+            raise ReportError(f"`{path}` cannot be read: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ReportError(f"`{path}` is no report of `kerasxfer-serving benchmark`: {error!r}") from error
         return cls(**values)
@@ -174,3 +174,10 @@ class Report:
             return 0.0
         placement: Mapping[str, int] = self.device["placement"]
         return placement.get("CPUExecutionProvider", 0) / max(1, sum(placement.values()))
+
+
+def _content(path: Path) -> bytes:
+    """A report's bytes; a device or a pipe may have no end."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is not a file")
+    return path.read_bytes()

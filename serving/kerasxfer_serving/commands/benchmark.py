@@ -31,7 +31,7 @@ def benchmark(
     limit: Annotated[int, typer.Option(min=1, help="Number of images of --data to use, drawn by lot.")] = 2000,
     picture_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of drawn images.")] = "375x500",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of one run of the model.", show_default=False)
+        int | None, typer.Option(min=1, max=1024, help="CPU threads of one run of the model.", show_default=False)
     ] = None,
     gpu_id: Annotated[
         int | None, typer.Option(min=0, help="GPU to use. Default: the first.", show_default=False)
@@ -49,6 +49,7 @@ def benchmark(
 ) -> None:
     """Measure a model on this machine: decoding, the model alone, end to end; VALID or INVALID with the reasons."""
     from kerasxfer_serving.benchmarking import benchmark as run
+    from kerasxfer_serving.files import require_writable, writing
 
     model_options = _model.ModelOptions(
         draft=draft,
@@ -59,6 +60,10 @@ def benchmark(
         activation=activation,
         resize=resize,
     )
+    for path in (out, png, html):
+        if path is not None:
+            with writing(path):
+                require_writable(path)
     report = run(
         model,
         data,

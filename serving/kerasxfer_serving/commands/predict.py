@@ -49,7 +49,7 @@ def predict(
         str | None, typer.Option(help="GPU to use, or several, as in 0,1. Default: the first.", show_default=False)
     ] = None,
     threads: Annotated[
-        int, typer.Option(min=1, help="CPU threads of one run of the model; the cores share the runs.")
+        int, typer.Option(min=1, max=1024, help="CPU threads of one run of the model; the cores share the runs.")
     ] = 1,
     tf32: options.Tf32Option = True,
     cache_dir: options.CacheDirOption = None,
