@@ -16,6 +16,7 @@ def serve(
     models: Annotated[list[str], typer.Argument(metavar="MODEL[=NAME]…", help=_MODELS)],
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="The same protocol over gRPC.")] = None,
     device: Annotated[choices.Device, typer.Option(help="Never another one than asked for.")] = choices.Device.auto,
     processes: Annotated[int, typer.Option(min=1, help="With more than one, one that crashes is replaced.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use. Default: all that are there.")] = None,
@@ -73,7 +74,13 @@ def serve(
         shutdown_timeout=shutdown_timeout,
     )
     service = Service(
-        models=tuple(models), options=options, run=how, watch=watch, log_format=log_format.value, access_log=access_log
+        models=tuple(models),
+        options=options,
+        run=how,
+        watch=watch,
+        log_format=log_format.value,
+        access_log=access_log,
+        grpc_port=grpc_port,
     )
     run(service, processes, note)
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.types import Scope
 
-from kerasxfer_serving.server.bodies import Memory, Share, read_body
+from kerasxfer_serving.server.bodies import read_body
 from kerasxfer_serving.server.core import InferenceServer
+from kerasxfer_serving.server.memory import Share
 
 KEY = "kerasxfer_serving.request"
 _ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -31,11 +32,11 @@ class RequestContext:
     error: Exception | None = field(default=None)
 
     @classmethod
-    def begin(cls, scope: Scope, server: InferenceServer, memory: Memory) -> "RequestContext":
+    def begin(cls, scope: Scope, server: InferenceServer) -> "RequestContext":
         """The context of a request that arrives, put into its scope."""
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given.decode("ascii") if _ID.fullmatch(given) else secrets.token_hex(8)
-        context = scope[KEY] = cls(server, memory.open(), request_id)
+        context = scope[KEY] = cls(server, server.memory.open(), request_id)
         return context
 
 

@@ -10,6 +10,7 @@ from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.server.engine import Engine
 from kerasxfer_serving.server.errors import ClientGoneError, DeadlineError, OverloadedError, RequestError, TooLargeError
 from kerasxfer_serving.server.jobs import Job, Model
+from kerasxfer_serving.server.memory import Memory
 from kerasxfer_serving.server.metrics import Metrics
 from kerasxfer_serving.server.models import ServedModel, batch_policy, open_model
 from kerasxfer_serving.server.options import ServerOptions
@@ -33,6 +34,7 @@ class InferenceServer:
         self.options = options
         self.registry = Registry()
         self.metrics = Metrics()
+        self.memory = Memory(options.max_waiting_bytes)
         self.draining = False
         self._waiting = 0
         sources = as_sources(models)

@@ -10,7 +10,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kerasxfer_serving.server.bodies import Memory
 from kerasxfer_serving.server.context import RequestContext, context_of
 from kerasxfer_serving.server.core import InferenceServer
 from kerasxfer_serving.server.errors import RequestError, UnauthorizedError
@@ -51,14 +50,13 @@ class RequestMiddleware:
         self._app = app
         self._server = server
         self._tokens = tokens
-        self._memory = Memory(server.options.max_waiting_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        context = RequestContext.begin(scope, self._server, self._memory)
+        context = RequestContext.begin(scope, self._server)
         status = 0
 
         async def send_with_id(message: Message) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -184,16 +183,11 @@ def _wanted(asked: _InferRequest, parameters: _Parameters) -> list[Wanted]:
 
 def _wanted_output(output: _Output, binary: bool) -> Wanted:
     parameters = output.parameters or {}
-    classes = parameters.get("classification", 0)
-    if not isinstance(classes, int) or classes < 0:
-        raise RequestError(f"`classification` is a number of classes. Received: {classes!r:.100}")
-    return Wanted(output.name, parameters.get("binary_data", binary) is True, classes)
+    return Wanted(output.name, parameters.get("binary_data", binary) is True, tensors.classes_of(parameters))
 
 
 def _images(inputs: list[_Input], model: ServedModel, binary: memoryview, most: int) -> list[Source]:
-    if len(inputs) != 1 or inputs[0].name not in (tensors.IMAGES, model.manifest.input_name):
-        names = [item.name for item in inputs]
-        raise RequestError(f"A request has the one input `{tensors.IMAGES}`. Received: {names!r:.200}")
+    tensors.check_input([item.name for item in inputs], model)
     (given,) = inputs
     size = (given.parameters or {}).get("binary_data_size")
     if size is None:
@@ -202,10 +196,10 @@ def _images(inputs: list[_Input], model: ServedModel, binary: memoryview, most: 
         raise RequestError(f"`binary_data_size` is {size!r:.100}; {len(binary):,} bytes follow the JSON.")
     match given.datatype:
         case "BYTES":
-            return tensors.images_of_strings(tensors.split_strings(binary, most), given.shape)
+            return tensors.images_of_strings(tensors.split_strings(binary, most), given.shape, most)
         case "UINT8":
             return tensors.images_of_pixels(np.frombuffer(binary, np.uint8), given.shape, most)
-    raise _unknown_datatype(given)
+    raise tensors.unknown_datatype(given.datatype)
 
 
 def _images_of_json(given: _Input, most: int) -> list[Source]:
@@ -215,10 +209,11 @@ def _images_of_json(given: _Input, most: int) -> list[Source]:
         case "BYTES":
             texts = list(_flatten(decode_json(given.data, list[str | list[str]], f"`{given.name}`")))
             elements = [from_base64(text, f"{tensors.IMAGES}[{index}]") for index, text in enumerate(texts)]
-            return tensors.images_of_strings(elements, given.shape)
+            return tensors.images_of_strings(elements, given.shape, most)
         case "UINT8":
-            return tensors.images_of_pixels(_pixels(given), given.shape, most)
-    raise _unknown_datatype(given)
+            values = decode_json(given.data, list[Any], f"`{given.name}`")
+            return tensors.images_of_pixels(tensors.pixels_of_numbers(values), given.shape, most)
+    raise tensors.unknown_datatype(given.datatype)
 
 
 def _flatten(data: list[str | list[str]]) -> Iterator[str]:
@@ -227,24 +222,6 @@ def _flatten(data: list[str | list[str]]) -> Iterator[str]:
             yield item
         else:
             yield from item
-
-
-def _pixels(given: _Input) -> NDArray[np.uint8]:
-    values = decode_json(given.data, list[Any], f"`{given.name}`")
-    try:
-        array = np.array(values)
-    except ValueError:
-        array = np.empty(0, object)  # rows of different lengths
-    if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() > 255)):
-        raise RequestError("UINT8 data are whole numbers from 0 to 255, flat or in rows of equal length.")
-    return array.astype(np.uint8)
-
-
-def _unknown_datatype(given: _Input) -> RequestError:
-    return RequestError(
-        f"`{tensors.IMAGES}` is BYTES, encoded images, or UINT8, pixels [n, height, width, 3]. "
-        f"Received: {given.datatype!r:.100}"
-    )
 
 
 def _answer(model: ServedModel, request_id: str | None, found: list[tuple[Wanted, Tensor]]) -> Response:

@@ -5,11 +5,12 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 from starlette.applications import Starlette
@@ -45,6 +46,16 @@ class RunOptions:
     shutdown_timeout: int = 30
 
 
+class Companion(Protocol):
+    """Another service on the same models."""
+
+    async def start(self) -> None:
+        """Begin to listen."""
+
+    async def stop(self, grace: float) -> None:
+        """Refuse what is new, and give what has begun so many seconds."""
+
+
 class Server(uvicorn.Server):
     """uvicorn with guards, and a stop in which nothing is lost: not ready, wait, refuse, finish, exit with 0.
 
@@ -53,6 +64,7 @@ class Server(uvicorn.Server):
         server: What answers; its `draining` tells probes.
         options: How it is run.
         on_tick: Called once a second.
+        companions: What begins and stops with it, in its event loop.
     """
 
     def __init__(
@@ -61,11 +73,13 @@ class Server(uvicorn.Server):
         server: InferenceServer,
         options: RunOptions,
         on_tick: Callable[[], None] = lambda: None,
+        companions: Sequence[Companion] = (),
     ) -> None:
         super().__init__(config)
         self._server = server
         self._options = options
         self._on_tick = on_tick
+        self._companions = companions
         self._stop_at: float | None = None
 
     async def on_tick(self, counter: int) -> bool:
@@ -76,10 +90,16 @@ class Server(uvicorn.Server):
             self.should_exit = True
         return await super().on_tick(counter)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for companion in self._companions:
+            await companion.start()
+        await super().startup(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         checks = asyncio.create_task(self._keep_checking())
+        stops = [companion.stop(self._options.shutdown_timeout) for companion in self._companions]
         try:
-            await super().shutdown(sockets)
+            await asyncio.gather(*stops, super().shutdown(sockets))
         finally:
             checks.cancel()
 
@@ -111,7 +131,12 @@ class Server(uvicorn.Server):
                 connection.check(now, self._server.options.receive_timeout)
 
 
-def make_server(app: Starlette, options: RunOptions, on_tick: Callable[[], None] = lambda: None) -> Server:
+def make_server(
+    app: Starlette,
+    options: RunOptions,
+    on_tick: Callable[[], None] = lambda: None,
+    companions: Sequence[Companion] = (),
+) -> Server:
     """An application as a server that can be run."""
     config = uvicorn.Config(
         app,
@@ -132,7 +157,7 @@ def make_server(app: Starlette, options: RunOptions, on_tick: Callable[[], None]
         timeout_graceful_shutdown=options.shutdown_timeout,
         backlog=2048,
     )
-    return Server(config, app.state.server, options, on_tick)
+    return Server(config, app.state.server, options, on_tick, companions)
 
 
 def listen(options: RunOptions) -> socket.socket:

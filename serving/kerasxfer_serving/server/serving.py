@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from starlette.applications import Starlette
+
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.server.app import create_app
 from kerasxfer_serving.server.logs import configure_logs
 from kerasxfer_serving.server.options import ServerOptions
 from kerasxfer_serving.server.processes import Heartbeat, Supervisor
-from kerasxfer_serving.server.running import RunOptions, listen, make_server
+from kerasxfer_serving.server.running import Companion, RunOptions, listen, make_server
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,7 @@ class Service:
         watch: Whether changed models are reloaded.
         log_format: `"text"` or `"json"`.
         access_log: Whether every request has one.
+        grpc_port: Port of the gRPC service. Defaults to `None`, none.
     """
 
     models: tuple[str, ...]
@@ -33,6 +36,7 @@ class Service:
     watch: bool = False
     log_format: str = "text"
     access_log: bool = True
+    grpc_port: int | None = None
 
 
 def serve(service: Service, processes: int, note: Callable[[str], None]) -> None:
@@ -77,7 +81,15 @@ def serve_here(
     configure_logs(service.log_format, access=service.access_log)
     app = create_app(service.models, service.options, watch=service.watch)
     on_ready()
-    make_server(app, service.run, on_tick).run(list(sockets))
+    make_server(app, service.run, on_tick, _companions(app, service)).run(list(sockets))
+
+
+def _companions(app: Starlette, service: Service) -> list[Companion]:
+    if service.grpc_port is None:
+        return []
+    from kerasxfer_serving.server.grpc_service import GrpcService
+
+    return [GrpcService(app.state.server, service.run.host, service.grpc_port, service.run.tls)]
 
 
 def _work(service: Service, sockets: Sequence[socket.socket], heartbeat: Heartbeat) -> None:

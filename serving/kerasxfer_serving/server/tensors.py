@@ -108,8 +108,42 @@ def all_outputs(*, binary: bool) -> list[Wanted]:
     return [Wanted(name, binary) for name in _OUTPUTS]
 
 
-def images_of_strings(elements: Sequence[bytes], shape: Sequence[int]) -> list[Source]:
+def check_input(names: Sequence[str], model: ServedModel) -> None:
+    """Refuse other inputs than the one that a model has; its name in the graph is right too."""
+    if len(names) != 1 or names[0] not in (IMAGES, model.manifest.input_name):
+        raise RequestError(f"A request has the one input `{IMAGES}`. Received: {list(names)!r:.200}")
+
+
+def unknown_datatype(datatype: str) -> RequestError:
+    """The error for a datatype that no image has."""
+    return RequestError(
+        f"`{IMAGES}` is BYTES, encoded images, or UINT8, pixels [n, height, width, 3]. Received: {datatype!r:.100}"
+    )
+
+
+def classes_of(parameters: Mapping[str, Any]) -> int:
+    """How many classes an output is to name: the parameter `classification`; 0 for none."""
+    classes = parameters.get("classification", 0)
+    if not isinstance(classes, int) or classes < 0:
+        raise RequestError(f"`classification` is a number of classes. Received: {classes!r:.100}")
+    return classes
+
+
+def pixels_of_numbers(values: list[Any]) -> NDArray[np.uint8]:
+    """Pixels of numbers in lists."""
+    try:
+        array = np.array(values)
+    except ValueError:
+        array = np.empty(0, object)  # rows of different lengths
+    if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() > 255)):
+        raise RequestError("UINT8 data are whole numbers from 0 to 255, flat or in rows of equal length.")
+    return array.astype(np.uint8)
+
+
+def images_of_strings(elements: Sequence[bytes], shape: Sequence[int], most: int) -> list[Source]:
     """Images of a BYTES tensor; elements that are no image are taken for base64."""
+    if len(elements) > most:
+        raise TooLargeError(f"A request has at most {most} images. Received: {len(elements)}")
     _check_count(len(elements), shape)
     return [image_bytes(element, f"{IMAGES}[{index}]") for index, element in enumerate(elements)]
 
