@@ -101,7 +101,7 @@ class Engine:
         now = time.perf_counter()
         seconds = {"queue": started - job.created, "decode": now - started}
         if isinstance(image, ImageError):  # needs no model
-            job.answer(index, job.model.run([job.paths[index]], [image]), seconds)
+            job.answer(index, job.model.run([job.paths[index]], [image]).select([0]), seconds)
             return
         with self._changed:
             self._ready.setdefault(job.model, deque()).append(_Ready(job, index, image, now, seconds))

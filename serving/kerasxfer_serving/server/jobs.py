@@ -71,7 +71,7 @@ class Job:
         return source
 
     def answer(self, index: int, predictions: Predictions, seconds: dict[str, float]) -> None:
-        """Note the answer to one image, and finish with the last."""
+        """Note the answer to one image, a row made by `Predictions.select`, and finish with the last."""
         with self._lock:
             self._answers[index] = predictions
             self._missing -= 1

@@ -1,6 +1,6 @@
 """The OpenAPI 3.1 document of the HTTP interface."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kerasxfer_serving import __version__
@@ -16,7 +16,6 @@ _REFUSALS = {
     503: "The server has as much work as it accepts, or is about to stop: retry.",
     504: "The answer was not there in time.",
 }
-_NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$"}
 
 
 class Operation(NamedTuple):
@@ -93,11 +92,24 @@ OPERATIONS: list[Operation] = [
 ]  # fmt: skip
 
 
-def document(root_path: str = "") -> dict[str, Any]:
-    """The OpenAPI document, for a server that is mounted at `root_path`."""
+def document(models: Mapping[str, Sequence[str]], root_path: str = "") -> dict[str, Any]:
+    """The OpenAPI document.
+
+    Args:
+        models: Versions of the served models, by name.
+        root_path: Where the server is mounted. Defaults to the root.
+    """
+    names = {
+        "model": {"type": "string", "enum": list(models)},
+        "version": {
+            "type": "string",
+            "enum": sorted({version for versions in models.values() for version in versions}),
+        },
+        "top_k": {"type": "integer", "minimum": 1, "maximum": 999_999},
+    }
     paths: dict[str, Any] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
+        paths.setdefault(operation.path, {})[operation.method] = _describe(operation, names)
     return {
         "openapi": "3.1.0",
         "info": {"title": "kerasxfer-serving", "version": __version__, "description": "Image classifiers, answering."},
@@ -108,11 +120,10 @@ def document(root_path: str = "") -> dict[str, Any]:
     }
 
 
-def _describe(operation: Operation) -> dict[str, Any]:
-    named = [name for name in ("model", "version") if f"{{{name}}}" in operation.path]
-    parameters = [{"name": name, "in": "path", "required": True, "schema": _NAME} for name in named]
-    queries = {"model": _NAME, "version": {"type": "string"}, "top_k": {"type": "integer", "minimum": 1}}
-    parameters += [{"name": name, "in": "query", "schema": queries[name]} for name in operation.query]
+def _describe(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    named = [name for name in schemas if f"{{{name}}}" in operation.path]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": schemas[name]} for name in named]
+    parameters += [{"name": name, "in": "query", "schema": schemas[name]} for name in operation.query]
     described: dict[str, Any] = {
         "summary": operation.summary,
         "tags": [operation.group],

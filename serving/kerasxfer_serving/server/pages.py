@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kerasxfer_serving.server.context import server_of
 from kerasxfer_serving.server.docs_page import render_docs
 from kerasxfer_serving.server.json_bodies import JsonResponse
 from kerasxfer_serving.server.openapi import document
@@ -39,7 +40,9 @@ async def static(request: Request) -> Response:
 
 async def openapi(request: Request) -> Response:
     """The OpenAPI document."""
-    return JsonResponse(document(request.scope.get("root_path", "")))
+    registry = server_of(request).registry
+    models = {name: registry.versions(name) for name in registry.names()}
+    return JsonResponse(document(models, request.scope.get("root_path", "")))
 
 
 async def docs(request: Request) -> Response:

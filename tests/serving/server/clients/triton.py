@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import tritonclient.grpc as grpc_client
@@ -11,7 +12,7 @@ import tritonclient.http as http_client
 import tritonclient.http.aio as http_aio
 
 http_address, grpc_address, *paths = sys.argv[1:]
-IMAGES = np.array([open(path, "rb").read() for path in paths], object)
+IMAGES = np.array([Path(path).read_bytes() for path in paths], object)
 
 
 def given(module):
@@ -29,10 +30,8 @@ def of(answer):
 
 def top(module, client):
     output = module.InferRequestedOutput("probabilities", class_count=1)
-    return [
-        text.decode().split(":")[2]
-        for text in client.infer("net", given(module), outputs=[output]).as_numpy("probabilities").ravel()
-    ]
+    answer = client.infer("net", given(module), outputs=[output])
+    return [text.decode().split(":")[2] for text in answer.as_numpy("probabilities").ravel()]
 
 
 async def asynchronous(module, address):
@@ -44,8 +43,10 @@ async def asynchronous(module, address):
 http = http_client.InferenceServerClient(http_address)
 grpc = grpc_client.InferenceServerClient(grpc_address)
 for client in (http, grpc):
-    assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("net")
-    assert not client.is_model_ready("nope") if client is http else True
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("net")
+assert not http.is_model_ready("nope")
 assert http.get_model_metadata("net")["outputs"][0]["name"] == "probabilities"
 assert http.get_model_config("net")["input"][0]["data_type"] == "TYPE_STRING"
 assert http.get_model_repository_index()[0]["state"] == "READY"
@@ -58,10 +59,8 @@ for algorithm in ("gzip", "deflate"):
     found[algorithm] = of(http.infer("net", given(http_client), request_compression_algorithm=algorithm))
 text = [http_client.InferRequestedOutput(name, binary_data=False) for name in ("probabilities", "label")]
 answer = http.infer("net", given(http_client), outputs=text).get_response()["outputs"]
-found["json answer"] = {
-    "probabilities": np.reshape(answer[0]["data"], answer[0]["shape"]).tolist(),
-    "label": answer[1]["data"],
-}
+probabilities = np.reshape(answer[0]["data"], answer[0]["shape"]).tolist()
+found["json answer"] = {"probabilities": probabilities, "label": answer[1]["data"]}
 found["http.aio"] = asyncio.run(asynchronous(http_aio, http_address))
 found["grpc.aio"] = asyncio.run(asynchronous(grpc_aio, grpc_address))
 pixels = http_client.InferInput("images", [1, 48, 40, 3], "UINT8")
