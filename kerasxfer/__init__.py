@@ -1,15 +1,15 @@
 """Transfer learning for Keras 3: progressive unfreezing, cached activations, verified ONNX export.
 
-`import kerasxfer` registers the layers, so that `keras.saving.load_model` finds them. Everything else, and for the
-`kerasxfer` command Keras too, is imported when it is first used: `kerasxfer --help` answers at once.
+`import kerasxfer` registers the layers, so that `keras.saving.load_model` finds them. Everything else, Keras too, is
+imported when it is first used: `kerasxfer --help` answers at once.
 """
 
-import sys
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kerasxfer_serving import __version__
+
+from kerasxfer.registration import register_with_keras
 
 if TYPE_CHECKING:
     from kerasxfer import callbacks as callbacks
@@ -63,6 +63,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-# `-m` is what argv[0] holds while Python looks for `python -m kerasxfer`, and only then.
-if Path(*sys.argv[:1]).stem not in ("kerasxfer", "-m"):
-    import_module("kerasxfer.layers")
+register_with_keras()

@@ -10,9 +10,44 @@ import keras
 
 from kerasxfer.backbones.applications import load_backbone
 from kerasxfer.layers.classifier_head import ClassifierHead
-from kerasxfer.layers.preprocess import Preprocess
+from kerasxfer.layers.preprocess import Preprocess, application_mode
+from kerasxfer.pixel_range import checked
 
 Tensor = Any
+
+
+@keras.saving.register_keras_serializable(package="kerasxfer")
+class ImageClassifier(keras.Model):
+    """A functional model on uint8 pixels that refuses data which cannot be pixels in 0–255.
+
+    `fit`, `evaluate`, `predict` and their `…_on_batch` look at what they are given; see `kerasxfer.pixel_range`.
+    """
+
+    def fit(self, x: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any) -> Any:
+        if isinstance(validation_data, tuple | list):
+            validation_data = (checked(validation_data[0]), *validation_data[1:])
+        elif validation_data is not None:
+            validation_data = checked(validation_data)
+        return super().fit(checked(x), *args, validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return super().evaluate(checked(x), *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().predict(checked(x), *args, **kwargs)
+
+    def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().train_on_batch(checked(x), *args, **kwargs)
+
+    def test_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().test_on_batch(checked(x), *args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        return super().predict_on_batch(checked(x))
+
+
+# A `.h5` file names the class of a model without its package.
+keras.saving.get_custom_objects()["ImageClassifier"] = ImageClassifier
 
 
 def image_classifier(
@@ -51,8 +86,10 @@ def image_classifier(
         backbone_output: Name of the layer whose output are the features, for example `"mixed7"`.
             Defaults to `None`, the backbone's output.
         backbone_kwargs: More arguments of the application, for example `{"alpha": 0.75}`. Defaults to `None`.
-        preprocess: Mode of `kerasxfer.layers.Preprocess`. Defaults to `None`, the application's own; required for
-            a `keras.Model`, whose expectations nobody can know (`"none"` where it preprocesses by itself).
+        preprocess: Mode of `kerasxfer.layers.Preprocess`: `"caffe"`, `"tf"`, `"torch"`, `"rescale"`, `"none"`, or the
+            name of an application. Defaults to `None`, the application's own, which its `include_preprocessing` moves
+            into or out of it; required for a `keras.Model`, whose expectations nobody can know (`"none"` where it
+            preprocesses by itself).
         head: `"average"`, `"max"` or `"flatten"`, then hidden widths as in `"flatten-256"`; or a layer from features
             to probabilities, which `dropout` and `activation` then do not reach. Defaults to `"average"`.
         dropout: Share of units dropped before the last layer. Defaults to `0.0`.
@@ -64,7 +101,9 @@ def image_classifier(
         name: Name of the model. Defaults to `None`.
 
     Returns:
-        A functional `keras.Model`, not compiled: uint8 input `images`, layers `preprocess`, the backbone's, `head`.
+        A functional model, not compiled: uint8 input `images`, layers `preprocess`, the backbone's, `head`. Given
+        values that cannot be pixels in 0–255, it raises `PixelRangeError` instead of casting them. The class names
+        travel in the head's configuration, and so in every file of the model.
 
     Raises:
         ValueError: If an argument is out of its range, or the backbone has no such layer.
@@ -90,7 +129,9 @@ def image_classifier(
             layer.trainable = False
     if isinstance(head, str):
         head = ClassifierHead.from_spec(head, len(class_names), dropout=dropout, activation=activation, name="head")
-    return keras.Model(images, head(features), name=name)
+    if isinstance(head, ClassifierHead) and head.class_names is None:
+        head.class_names = class_names
+    return ImageClassifier(images, head(features), name=name)
 
 
 def _validate(class_names: Sequence[str], image_size: tuple[int, int]) -> None:
@@ -115,7 +156,9 @@ def _source(
 ) -> tuple[keras.Model, str]:
     """The backbone by itself, with its weights, and the mode of preprocessing."""
     if isinstance(backbone, str):
-        return load_backbone(backbone, (*image_size, 3), weights, backbone_kwargs or {}), preprocess or backbone
+        options = backbone_kwargs or {}
+        mode = preprocess or application_mode(backbone, options.get("include_preprocessing", True))
+        return load_backbone(backbone, (*image_size, 3), weights, options), mode
     if preprocess is None:
         raise ValueError(
             "`preprocess` must say what a `keras.Model` backbone expects: 'caffe', 'tf', 'torch', 'rescale' or "

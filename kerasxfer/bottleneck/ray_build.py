@@ -173,8 +173,6 @@ def _saved(model: keras.Model) -> bytes:
 
 
 def _loaded(work: _Work) -> keras.Model:
-    import kerasxfer.layers  # noqa: F401  registers them
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         path.write_bytes(work.model)

@@ -131,13 +131,11 @@ def _existing(directory: Path) -> "BottleneckCache":
 
 
 def _loaded(path: Path) -> "keras.Model":
-    import keras
-
-    import kerasxfer.layers  # noqa: F401  registers them
+    from kerasxfer.keras_files import load_model
 
     if not path.is_file():
         raise UsageError(f"`MODEL` must be a `.keras` file. Received: '{path}', which does not exist.")
-    return keras.saving.load_model(path, compile=False)
+    return load_model(path)
 
 
 def _folder(data: Path, model: Any, batch_size: int, resize: str, interpolation: str, exif: str) -> Any:

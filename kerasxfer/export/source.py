@@ -16,6 +16,7 @@ from kerasxfer import keras_files
 from kerasxfer.export.custom_modules import Module, import_modules, module_of, modules_of
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.served import is_channels_first
+from kerasxfer.layers.classifier_head import class_names_of
 from kerasxfer.runs.run_folder import RunFolder, RunRecord
 
 
@@ -43,8 +44,8 @@ class Source:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The run's classes, or `None`."""
-        return self.record.class_names or None if self.record else None
+        """The classes that the model carries, else the run's, else `None`."""
+        return class_names_of(self.model) or (self.record.class_names if self.record else ()) or None
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:

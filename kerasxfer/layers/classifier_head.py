@@ -29,6 +29,7 @@ class ClassifierHead(keras.layers.Layer):
             the second. Defaults to `"softmax"`.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to `keras.config.image_data_format()`.
         seed: Seed of the dropout. Defaults to `None`.
+        class_names: Names of the classes, which then travel with the model's file. Defaults to `None`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input shape:
@@ -60,6 +61,7 @@ class ClassifierHead(keras.layers.Layer):
         activation: str = "softmax",
         data_format: str | None = None,
         seed: int | None = None,
+        class_names: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -71,6 +73,7 @@ class ClassifierHead(keras.layers.Layer):
         self.activation = activation
         self.data_format = data_format or keras.config.image_data_format()
         self.seed = seed
+        self.class_names = class_names
         self.pool = POOLINGS[pooling](data_format=self.data_format, dtype=self.dtype_policy, name="pool")
         self.hidden = [
             keras.layers.Dense(units, activation="relu", dtype=self.dtype_policy, name=f"hidden{number}")
@@ -80,6 +83,17 @@ class ClassifierHead(keras.layers.Layer):
         self.predictions = keras.layers.Dense(
             1 if activation == "sigmoid" else classes, activation=activation, dtype="float32", name="predictions"
         )
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, by column; `None` where the head does not know them."""
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names: Sequence[str] | None) -> None:
+        if names is not None and len(names) != self.classes:
+            raise ValueError(f"`class_names` must be {self.classes} names. Received: class_names={names!r:.200}")
+        self._class_names = None if names is None else tuple(map(str, names))
 
     @classmethod
     def from_spec(cls, spec: str, classes: int, **kwargs: Any) -> Self:
@@ -119,6 +133,12 @@ class ClassifierHead(keras.layers.Layer):
     def compute_output_spec(self, features: Tensor, training: bool | None = None) -> Any:
         return keras.KerasTensor(self.compute_output_shape(features.shape), dtype="float32")
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        # In a `.h5` file, Keras takes "average" for its function of that name.
+        pooling = getattr(config["pooling"], "__name__", config["pooling"])
+        return super().from_config({**config, "pooling": pooling})  # type: ignore[no-any-return]
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -129,7 +149,18 @@ class ClassifierHead(keras.layers.Layer):
             "activation": self.activation,
             "data_format": self.data_format,
             "seed": self.seed,
+            "class_names": self.class_names and list(self.class_names),
         }
+
+
+def class_names_of(model: keras.Model) -> tuple[str, ...] | None:
+    """The class names that a model carries in its `ClassifierHead`, or `None`."""
+    for layer in reversed(model.layers):
+        if isinstance(layer, ClassifierHead) and layer.class_names:
+            return layer.class_names
+        if isinstance(layer, keras.Model) and (names := class_names_of(layer)):
+            return names
+    return None
 
 
 def _validate(classes: int, pooling: str, hidden_units: Sequence[int], dropout: float, activation: str) -> None:

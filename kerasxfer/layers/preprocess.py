@@ -8,7 +8,7 @@ from keras import ops
 
 Tensor = Any
 
-MODES = ("caffe", "tf", "torch", "rescale", "none")
+MODES = ("caffe", "tf", "tf128", "torch", "rescale", "none")
 
 _NORMALISES_ITSELF = "none"
 APPLICATION_MODES = {
@@ -20,6 +20,14 @@ APPLICATION_MODES = {
     **{f"EfficientNetB{size}": _NORMALISES_ITSELF for size in range(8)},
     **{f"EfficientNetV2{size}": _NORMALISES_ITSELF for size in ("B0", "B1", "B2", "B3", "S", "M", "L")},
     **{f"ConvNeXt{size}": _NORMALISES_ITSELF for size in ("Tiny", "Small", "Base", "Large", "XLarge")},
+}
+
+# What `include_preprocessing=True` puts into these, for when it is left out.
+_OWN_MODES = {
+    **dict.fromkeys(("MobileNetV3Small", "MobileNetV3Large"), "tf"),
+    **{f"EfficientNetV2{size}": "torch" for size in ("B0", "B1", "B2", "B3")},
+    **{f"EfficientNetV2{size}": "tf128" for size in ("S", "M", "L")},
+    **{f"ConvNeXt{size}": "torch" for size in ("Tiny", "Small", "Base", "Large", "XLarge")},
 }
 
 _BGR_MEAN = (103.939, 116.779, 123.68)
@@ -49,6 +57,31 @@ def application_name(name: str) -> str:
     return exact[name.lower()]
 
 
+def application_mode(name: str, include_preprocessing: bool = True) -> str:
+    """The mode of preprocessing that a model of `keras.applications` expects before it.
+
+    Args:
+        name: The model; upper and lower case do not matter.
+        include_preprocessing: Whether a model that can bring its own preprocessing does. Defaults to `True`.
+
+    Returns:
+        One of `MODES`.
+
+    Raises:
+        ValueError: If there is no such model.
+
+    Example:
+
+    ```python
+    assert application_mode("MobileNetV3Small") == "none"
+    assert application_mode("MobileNetV3Small", include_preprocessing=False) == "tf"
+    ```
+    """
+    name = application_name(name)
+    mode = APPLICATION_MODES[name]
+    return mode if include_preprocessing else _OWN_MODES.get(name, mode)
+
+
 @keras.saving.register_keras_serializable(package="kerasxfer")
 class Preprocess(keras.layers.Layer):
     """Turns 0–255 RGB pixels into what a pretrained network was trained on.
@@ -60,6 +93,7 @@ class Preprocess(keras.layers.Layer):
         mode: One of
             - `"caffe"`: RGB to BGR, minus the ImageNet mean (VGG, ResNet);
             - `"tf"`: scaled to -1 … 1 (Inception, MobileNet, NASNet, ResNetV2, Xception);
+            - `"tf128"`: divided by 128, minus 1 (EfficientNetV2 S, M and L without a preprocessing of their own);
             - `"torch"`: scaled to 0 … 1, then the ImageNet mean and standard deviation (DenseNet);
             - `"rescale"`: scaled to 0 … 1;
             - `"none"`: a cast only (ConvNeXt, EfficientNet and MobileNetV3 normalise by themselves);
@@ -106,6 +140,9 @@ class Preprocess(keras.layers.Layer):
 
     def _tf(self, pixels: Tensor) -> Tensor:
         return pixels / 127.5 - 1.0
+
+    def _tf128(self, pixels: Tensor) -> Tensor:
+        return pixels / 128.0 - 1.0
 
     def _torch(self, pixels: Tensor) -> Tensor:
         centred = pixels / 255.0 - self._per_channel(_RGB_MEAN, pixels)

@@ -4,6 +4,7 @@ import pytest
 
 from kerasxfer import image_classifier
 from kerasxfer.layers import Augmentation, ClassifierHead
+from kerasxfer.layers.classifier_head import class_names_of
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -263,3 +264,53 @@ def test_channels_first_is_refused():
             image_classifier("DemoVGG", CLASSES, (32, 32))
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+def test_the_class_names_travel_in_the_model_s_files(tmp_path):
+    head = ClassifierHead(3, name="head")
+    for given in ("average", head):
+        model = image_classifier(small_backbone(), CLASSES, (16, 16), preprocess="none", head=given)
+        assert class_names_of(model) == tuple(CLASSES)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert class_names_of(loaded) == tuple(CLASSES)
+        assert class_names_of(keras.Sequential([keras.Input((16, 16, 3)), loaded])) == tuple(CLASSES)
+    assert head.class_names == tuple(CLASSES)
+
+
+def test_a_head_of_other_classes_is_refused():
+    with pytest.raises(ValueError, match="`class_names` must be 2 names"):
+        image_classifier(small_backbone(), CLASSES, (16, 16), preprocess="none", head=ClassifierHead(2))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MobileNetV3Small",
+        pytest.param("EfficientNetV2B0", marks=pytest.mark.slow),
+        pytest.param("EfficientNetV2S", marks=pytest.mark.slow),
+        pytest.param("ConvNeXtTiny", marks=pytest.mark.slow),
+    ],
+)
+def test_preprocessing_left_out_of_the_application_is_put_before_it(name, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("uint8")
+    inside = image_classifier(name, CLASSES, (64, 64), weights=None)
+    before = image_classifier(
+        name, CLASSES, (64, 64), weights=None, backbone_kwargs={"include_preprocessing": False}, head=inside.layers[-1]
+    )
+    assert before.get_layer("preprocess").mode != "none"
+    for old, new in zip(_weighted(inside), _weighted(before), strict=True):
+        new.set_weights(old.get_weights())
+    np.testing.assert_allclose(numpy(before(pixels)), numpy(inside(pixels)), rtol=1e-3, atol=1e-5)
+
+
+def _weighted(model):
+    """Layers with trained weights: `Normalization` keeps its constants as weights."""
+    return [layer for layer in model.layers if layer.weights and not isinstance(layer, keras.layers.Normalization)]
+
+
+def test_white_reaches_a_network_without_its_own_preprocessing_as_one():
+    model = image_classifier(
+        "MobileNetV3Small", CLASSES, (32, 32), weights=None, backbone_kwargs={"include_preprocessing": False}
+    )
+    assert float(keras.ops.max(model.get_layer("preprocess")(np.full((1, 2, 2, 3), 255, "uint8")))) == 1.0
