@@ -6,6 +6,7 @@ import onnx
 from kerasxfer_serving import __version__
 from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 
+from kerasxfer.export.canonical import canonicalise
 from kerasxfer.export.channel_order import fold_channel_order
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.reshapes import drop_unused, fix_shapes
@@ -44,6 +45,7 @@ def tidy(proto: onnx.ModelProto, *, features: bool = False) -> onnx.ModelProto:
     _rename(graph, graph.output[0].name, OUTPUT)
     if features:
         _add_features(proto)
+    canonicalise(graph)
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
         value.doc_string = ""
