@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from kerasxfer_serving.runtime.threads import available_cores
 from PIL import Image
 
 import kerasxfer
-from kerasxfer.data.decoding_ahead import available_cpus
 
 
 def bare_pillow(paths: list[Path], size: tuple[int, int], pool: ThreadPoolExecutor) -> None:
@@ -48,14 +48,14 @@ def main() -> None:
     batches = range(count // dataset.batch_size)
     paths = [dataset.root / dataset.paths[row] for row in dataset.order(0)[:count]]
     rates: dict[str, list[float]] = {"bare Pillow": [], "ImageFolder": []}
-    with ThreadPoolExecutor(available_cpus()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         bare_pillow(paths, size, pool)  # the files are in the page cache from here on
         for _ in range(arguments.repeats):
             rates["bare Pillow"].append(count / seconds(lambda: bare_pillow(paths, size, pool)))
             rates["ImageFolder"].append(count / seconds(lambda: [dataset[index] for index in batches]))
 
     load = os.getloadavg()[0]
-    print(f"{count} pictures at {size[0]}×{size[1]}, {available_cpus()} CPUs, load {load:.1f}, median of the repeats:")
+    print(f"{count} pictures at {size[0]}×{size[1]}, {available_cores()} CPUs, load {load:.1f}, median of the repeats:")
     for name, values in rates.items():
         print(f"  {name:<12} {statistics.median(values):7.1f} pictures/s  ({min(values):.1f} … {max(values):.1f})")
     ratios = [ours / bare for bare, ours in zip(*rates.values(), strict=True)]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from kerasxfer.demo import draw_folder
-from kerasxfer.demo.pictures import TASK_CLASSES
+from kerasxfer.demo.images import TASK_CLASSES
 from kerasxfer.report import build_report
 from kerasxfer.runs.training import TrainConfig, train
 

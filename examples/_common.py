@@ -1,4 +1,4 @@
-"""What all recipes share: the command line, the pictures, the model, and one way to state a result."""
+"""What all recipes share: the command line, the images, the model, and one way to state a result."""
 
 import argparse
 import dataclasses
@@ -30,7 +30,7 @@ def arguments(
     unfreeze: str = "1",
     more: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> argparse.Namespace:
-    """Read the command line; `--quick` stands for a few small drawn pictures, the demo's backbone and one epoch."""
+    """Read the command line; `--quick` stands for a few small drawn images, the demo's backbone and one epoch."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
@@ -53,7 +53,7 @@ def arguments(
     add("--batch-size", type=int, default=32)
     add("--seed", type=int, default=0)
     add("--out", type=Path, help="folder for curves, caches and models; without it, a temporary one")
-    add("--quick", action="store_true", help="seconds on drawn pictures, to see that it works")
+    add("--quick", action="store_true", help="seconds on drawn images, to see that it works")
     for option, settings in (more or {}).items():
         add(option, **settings)
     args = parser.parse_args()
@@ -62,8 +62,8 @@ def arguments(
     if args.quick:
         vars(args).update(QUICK, epochs=1)
         for seed, name in enumerate(("data", "test")):
-            pictures = args.out / f"drawn-{name}"
-            vars(args)[name] = vars(args)[name] or draw_folder(pictures, ("fish", "house"), 20, size=32, seed=seed)
+            images = args.out / f"drawn-{name}"
+            vars(args)[name] = vars(args)[name] or draw_folder(images, ("fish", "house"), 20, size=32, seed=seed)
     elif args.data is None:
         parser.error("DATA is missing: a folder of class folders (or try --quick)")
     args.backbone_args = yaml.safe_load(args.backbone_args)
@@ -73,7 +73,7 @@ def arguments(
 
 
 def folders(args: argparse.Namespace, **options: Any) -> tuple[kerasxfer.ImageFolder, kerasxfer.ImageFolder]:
-    """Open training and validation pictures; `options` are the training folder's."""
+    """Open training and validation images; `options` are the training folder's."""
     size = (args.image_size, args.image_size)
     common: dict[str, Any] = {"batch_size": args.batch_size, "seed": args.seed}
     if args.validation:
@@ -111,30 +111,30 @@ def compiled(model: keras.Model, args: argparse.Namespace) -> keras.Model:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a recipe reached on pictures that it was not trained on; `rate` is training pictures a second."""
+    """What a recipe reached on images that it was not trained on; `rate` is training images a second."""
 
     recipe: str
     accuracy: float
-    pictures: int
+    images: int
     seconds: float
     rate: float
     trained: int
 
     @classmethod
     def of(cls, recipe: str, model: keras.Model, history: Any, train: Any, validation: Any, seconds: float) -> "Result":
-        """After the last epoch, which is no choice that has looked at the validation pictures."""
+        """After the last epoch, which is no choice that has looked at the validation images."""
         rate = len(history.epoch) * len(train.paths) / seconds
         trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
         return cls(recipe, history.history["val_accuracy"][-1], len(validation.paths), seconds, rate, trained)
 
     def __str__(self) -> str:
         return (
-            f"{self.recipe}: accuracy {with_interval(self.accuracy, self.pictures)} on {self.pictures} pictures; "
+            f"{self.recipe}: accuracy {with_interval(self.accuracy, self.images)} on {self.images} images; "
             f"{self.seconds:.1f} s, {self.rate:.0f} images/s; {self.trained:,} parameters trained"
         )
 
 
-def with_interval(accuracy: float, pictures: int) -> str:
+def with_interval(accuracy: float, images: int) -> str:
     """Write an accuracy with its 95 % interval."""
-    interval = Accuracy.of(round(accuracy * pictures), pictures)
+    interval = Accuracy.of(round(accuracy * images), images)
     return f"{accuracy:.3f} ({interval.low:.3f}–{interval.high:.3f})"

@@ -38,10 +38,10 @@ def table(runs: Sequence[Run]) -> str:
 def figure(runs: Sequence[Run], path: Path, title: str) -> None:
     """One row a recipe, one panel a column of the table; the bars are the accuracies' 95 % intervals."""
     rows = list(by_recipe(runs))
-    picture, axes = plt.subplots(1, 4, sharey=True, figsize=(13, 1.4 + 0.34 * len(rows)), layout="constrained")
+    image, axes = plt.subplots(1, 4, sharey=True, figsize=(13, 1.4 + 0.34 * len(rows)), layout="constrained")
     for row, (_, same) in enumerate(rows):
-        accuracy, pictures = mean(same, "accuracy"), same[0]["pictures"] * len(same)
-        interval = Accuracy.of(round(accuracy * pictures), pictures)
+        accuracy, images = mean(same, "accuracy"), same[0]["pictures"] * len(same)
+        interval = Accuracy.of(round(accuracy * images), images)
         axes[0].plot([interval.low, interval.high], [row, row], color="#0072B2", linewidth=2)
         for run in same:
             axes[0].plot(run["accuracy"], row, "o", color="#0072B2", alpha=0.5)
@@ -62,6 +62,6 @@ def figure(runs: Sequence[Run], path: Path, title: str) -> None:
             panel.minorticks_off()
     axes[0].set_yticks(range(len(rows)), [recipe for recipe, _ in rows])
     axes[0].set_ylim(len(rows) - 0.5, -0.7)
-    picture.suptitle(title, fontweight="bold")
-    picture.savefig(path, dpi=150)
-    plt.close(picture)
+    image.suptitle(title, fontweight="bold")
+    image.savefig(path, dpi=150)
+    plt.close(image)

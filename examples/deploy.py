@@ -26,8 +26,8 @@ def quoted(path: object) -> str:
     return shlex.quote(str(path))
 
 
-out, data, pictures = quoted(args.out), quoted(args.data), quoted(held_out)
-validation = f"--validation {pictures}" if args.validation else "--validation-split 0.2"
+out, data, images = quoted(args.out), quoted(args.data), quoted(held_out)
+validation = f"--validation {images}" if args.validation else "--validation-split 0.2"
 backbone = f"--backbone {args.backbone} --weights {quoted(args.weights)} --image-size {args.image_size}"
 if args.backbone_output:
     backbone += f" --backbone-output {args.backbone_output}"
@@ -39,14 +39,14 @@ command(
     f"kerasxfer train {data} {validation} {backbone} {recipe} --learning-rate {args.learning_rate} "
     f"--cache {out}/cache --seed {args.seed} --out {quoted(run)}"
 )
-command(f"kerasxfer export {quoted(run)} -o {out}/fp32.onnx --check {pictures} --triton {out}/triton")
-command(f"kerasxfer export {quoted(run)} -o {out}/int8.onnx --precision int8 --calibration {data} --check {pictures}")
-command(f"kerasxfer check {out}/int8.onnx --against {quoted(run)} --data {pictures}")
-command(f"kerasxfer-serving predict {out}/int8.onnx {pictures} -o {out}/predictions.csv --top-k 2")
+command(f"kerasxfer export {quoted(run)} -o {out}/fp32.onnx --check {images} --triton {out}/triton")
+command(f"kerasxfer export {quoted(run)} -o {out}/int8.onnx --precision int8 --calibration {data} --check {images}")
+command(f"kerasxfer check {out}/int8.onnx --against {quoted(run)} --data {images}")
+command(f"kerasxfer-serving predict {out}/int8.onnx {images} -o {out}/predictions.csv --top-k 2")
 for precision in ("fp32", "int8"):
     duration = 0.2 if args.quick else 10
     command(
-        f"kerasxfer-serving benchmark {out}/{precision}.onnx --data {pictures} --batch-sizes 1,16 "
+        f"kerasxfer-serving benchmark {out}/{precision}.onnx --data {images} --batch-sizes 1,16 "
         f"--duration {duration} -o {out}/{precision}.json"
     )
 command(f"kerasxfer-serving compare {out}/fp32.json {out}/int8.json")

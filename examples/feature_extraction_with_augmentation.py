@@ -1,4 +1,4 @@
-"""A frozen base under augmented pictures, end to end; and beside it the cache with augmented copies."""
+"""A frozen base under augmented images, end to end; and beside it the cache with augmented copies."""
 
 import argparse
 import time
@@ -11,7 +11,7 @@ from kerasxfer.layers import Augmentation
 
 
 def run(args: argparse.Namespace, *, copies: int = 0) -> Result:
-    """Train a head on pictures that change with every epoch, or on `copies` fixed changes of each picture."""
+    """Train a head on images that change with every epoch, or on `copies` fixed changes of each image."""
     augmentation = Augmentation(
         rotation_range=40,
         width_shift_range=0.2,

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> Result:
     if args.test:
         unseen = kerasxfer.ImageFolder(args.test, (args.image_size, args.image_size), shuffle=False)
         accuracy = model.evaluate(unseen, verbose=0, return_dict=True)["accuracy"]
-        print(f"On the {len(unseen.paths)} test pictures: accuracy {with_interval(accuracy, len(unseen.paths))}")
+        print(f"On the {len(unseen.paths)} test images: accuracy {with_interval(accuracy, len(unseen.paths))}")
     return Result.of("fine-tuned", model, history, train, validation, seconds)
 
 

@@ -24,14 +24,14 @@ import kerasxfer
 
 def served(args: argparse.Namespace) -> Result:
     """Export the fine-tuned model to ONNX and predict the validation folder, from files to answers."""
-    _, pictures = folders(args)
-    kerasxfer.export_onnx(args.out / "fine-tuned.keras", args.out / "model.onnx", class_names=pictures.class_names)
+    _, images = folders(args)
+    kerasxfer.export_onnx(args.out / "fine-tuned.keras", args.out / "model.onnx", class_names=images.class_names)
     with Predictor(args.out / "model.onnx") as predictor:
         start = time.perf_counter()
-        answers = predictor.predict([pictures.root / path for path in pictures.paths]).labels
+        answers = predictor.predict([images.root / path for path in images.paths]).labels
         seconds = time.perf_counter() - start
-    right = sum(answer == pictures.class_names[label] for answer, label in zip(answers, pictures.labels, strict=True))
-    count = len(pictures.paths)
+    right = sum(answer == images.class_names[label] for answer, label in zip(answers, images.labels, strict=True))
+    count = len(images.paths)
     return Result("served by ONNX Runtime", right / count, count, seconds, count / seconds, 0)
 
 

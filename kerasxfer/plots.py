@@ -37,7 +37,7 @@ def plot_history(
     Args:
         history_or_run: what `fit` returned (a `keras.callbacks.History`), its `history` dictionary, a run folder, or a
             history file (`.csv`, `.jsonl`).
-        path: where to save the picture, in the format of its suffix (`.png`, `.svg`, `.pdf`). Defaults to `None`: the
+        path: where to save the image, in the format of its suffix (`.png`, `.svg`, `.pdf`). Defaults to `None`: the
             figure is only returned.
         metrics: names of the metrics, a panel each. Defaults to `None`: every one in the history, loss last.
         factor: smoothing of metrics that the history has no smoothed values of; 0 draws the raw curves. Defaults to

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kerasxfer.backbones.demo_vgg import WEIGHTS, DemoVGG, preprocess_input
-from kerasxfer.demo.pictures import HARD, SOURCE_CLASSES, draw_picture
+from kerasxfer.demo.images import HARD, SOURCE_CLASSES, draw_picture
 
 SIZE = 48
 

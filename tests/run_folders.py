@@ -1,4 +1,4 @@
-"""Run folders as `kerasxfer train` leaves them, made in a second: the model tells red pictures from green ones."""
+"""Run folders as `kerasxfer train` leaves them, made in a second: the model tells red images from green ones."""
 
 import json
 
@@ -12,7 +12,7 @@ from kerasxfer.runs.run_folder import RunRecord
 
 
 def draw_class_folders(root, class_names, per_class=8, size=24, seed=0):
-    """Pictures from pure red (the first class) to pure green (the last); a tenth of them look like the next class."""
+    """Images from pure red (the first class) to pure green (the last); a tenth of them look like the next class."""
     rng = np.random.default_rng(seed)
     for number, name in enumerate(class_names):
         (root / name).mkdir(parents=True)
@@ -25,7 +25,7 @@ def draw_class_folders(root, class_names, per_class=8, size=24, seed=0):
 
 
 def make_model(classes, size):
-    """Softmax of the negative distance between a picture's mean colour and each class's; one sigmoid unit for two."""
+    """Softmax of the negative distance between an image's mean colour and each class's; one sigmoid unit for two."""
     images = keras.Input((size, size, 3), dtype="uint8", name="images")
     mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(images))
     centres = np.linspace(0, 1, classes)
@@ -41,7 +41,7 @@ def make_model(classes, size):
 
 
 def make_run(run, class_names, *, per_class=8, epochs=6, size=24, **config):
-    """Write a run folder beside its pictures (`<run>-data`)."""
+    """Write a run folder beside its images (`<run>-data`)."""
     data = draw_class_folders(run.parent / f"{run.name}-data", class_names, per_class, size)
     run.mkdir()
     make_model(len(class_names), size).save(run / "model.keras")

@@ -21,7 +21,7 @@ def DemoVGG(  # noqa: N802
 ) -> keras.Model:
     """VGG16's layout and layer names in a quarter of a million parameters, for demos and tests without a download.
 
-    Its weights were not trained on ImageNet. They come from drawn shapes (`kerasxfer.demo.pictures.SOURCE_CLASSES`) and
+    Its weights were not trained on ImageNet. They come from drawn shapes (`kerasxfer.demo.images.SOURCE_CLASSES`) and
     know edges, corners and outlines, not photographs: use a `keras.applications` model for real images. From VGG16 it
     differs in width (16, 32, 48, 64 and 96 channels) and in a batch normalisation after each convolution, named
     `block1_conv1_bn` and so on. Inputs are scaled as by `preprocess_input`.

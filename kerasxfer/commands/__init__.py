@@ -1,12 +1,16 @@
 """The `kerasxfer` command: one file per command, imported by `main` only."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
 _HELP = "Transfer learning for Keras 3: from class folders to a verified ONNX file and its predictions."
 
 
-def main() -> None:
-    """Entry point of `kerasxfer`."""
+def application() -> "typer.Typer":
+    """All commands, in the order of `--help`."""
     import typer
-    from kerasxfer_serving.commands import _output
     from kerasxfer_serving.commands.benchmark import benchmark
     from kerasxfer_serving.commands.inspect import inspect
     from kerasxfer_serving.commands.predict import predict
@@ -23,8 +27,14 @@ def main() -> None:
     from kerasxfer.commands.train import train
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
-    # In the order of --help.
     for command in (demo, split, train, export, check, report, preview, predict, benchmark, inspect, env):
         app.command()(quiet(command))
     app.add_typer(cache, name="cache")
-    _output.run(app, "kerasxfer")
+    return app
+
+
+def main() -> None:
+    """Entry point of `kerasxfer`."""
+    from kerasxfer_serving.commands import output
+
+    output.run(application(), "kerasxfer")

@@ -44,7 +44,8 @@ def drop_log_lines() -> None:
     crashes, which a thread would be too late for.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if sys.stderr is not sys.__stderr__ or not hasattr(os, "fork"):
+    stderr = sys.stderr
+    if stderr is None or stderr is not sys.__stderr__ or not hasattr(os, "fork"):
         return
     terminal, (reading, writing) = os.dup(2), os.pipe()
     if os.fork() == 0:
@@ -52,8 +53,8 @@ def drop_log_lines() -> None:
         os.close(writing)
         _pass_on(reading, terminal)
     os.close(reading)
-    settings = {"encoding": sys.stderr.encoding, "errors": sys.stderr.errors}
-    sys.stderr = open(terminal, "w", buffering=1, **settings)  # noqa: PTH123, SIM115  (for the rest of the process)
+    encoding, errors = stderr.encoding, stderr.errors
+    sys.stderr = open(terminal, "w", 1, encoding, errors)  # noqa: PTH123, SIM115  (for the rest of the process)
     os.dup2(writing, 2)
     os.close(writing)
 

@@ -1,13 +1,13 @@
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands.choices import ResultFormat
+from kerasxfer_serving.commands.options import FormatOption
 
 _PACKAGES = ("keras", "tensorflow", "jax", "jaxlib", "torch", "tf2onnx", "h5py", "ml-dtypes", "matplotlib")
 
 
-def env(format: Annotated[_output.Format, typer.Option(help="How to print the result.")] = _output.Format.text) -> None:
-    """Versions, Keras backend, devices that really start, and what is wrong with the command that mends it."""
+def env(format: FormatOption = ResultFormat.text) -> None:
+    """Show versions, the Keras backend, the devices that start, and what is wrong, with the command that mends it."""
     from kerasxfer_serving.commands.env import show
     from kerasxfer_serving.diagnostics.doctor import diagnose
     from kerasxfer_serving.diagnostics.env import versions

@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from kerasxfer_serving.commands import _output
 from kerasxfer_serving.commands._choices import Activation
+from kerasxfer_serving.commands.options import read_size
 from kerasxfer_serving.errors import UsageError
 from typer import Argument, Option
-
-from kerasxfer.commands import _options
 
 if TYPE_CHECKING:
     from kerasxfer.export.report import Exported
@@ -80,7 +79,7 @@ def export(
         precision=precision,
         opset=opset,
         class_names=classes.split(",") if classes else None,
-        image_size=_options.image_size(image_size) if image_size else None,
+        image_size=read_size("--image-size", image_size) if image_size else None,
         preprocessing=preprocessing,
         output=output,
         features=features,

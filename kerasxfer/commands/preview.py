@@ -1,45 +1,55 @@
 from pathlib import Path
 from typing import Annotated
 
+from kerasxfer_serving.commands.choices import Resize
+from kerasxfer_serving.commands.options import read_size
+from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from typer import Argument, Option
 
-from kerasxfer.commands import _options
+from kerasxfer.commands._options import ImageSizeOption, ResizeOption, assignments
 
 
 def preview(
-    data: Annotated[Path, Argument(help="Folder of pictures, or one picture.", show_default=False)],
-    augment: Annotated[str, Option(help="`standard`, or rotation_range=40,zoom_range=0.2,…")] = "standard",
-    pictures: Annotated[int, Option(min=1, help="Pictures, a row each.")] = 4,
-    copies: Annotated[int, Option(min=1, help="Augmented copies of each.")] = 6,
-    image_size: Annotated[str, Option(help="Side, or HEIGHTxWIDTH, in pixels.")] = "150",
-    resize: Annotated[str, Option(help="stretch, crop or pad to the size.")] = "stretch",
-    seed: Annotated[int, Option(help="Of the choice of pictures and of the augmentation.")] = 0,
-    output: Annotated[Path, Option("--output", "-o", help="Picture file to write.")] = Path("preview.png"),
+    data: Annotated[Path, Argument(help="Folder of images, or one image.", show_default=False)],
+    augment: Annotated[
+        str, Option(help="What changes the images: `standard`, or rotation_range=40,zoom_range=0.2,…")
+    ] = "standard",
+    images: Annotated[int, Option("--pictures", min=1, help="Number of images, a row each.")] = 4,
+    copies: Annotated[int, Option(min=1, help="Number of augmented copies of each image.")] = 6,
+    image_size: ImageSizeOption = "150",
+    resize: ResizeOption = Resize.stretch,
+    seed: Annotated[int, Option(min=0, help="Seed that chooses the images and augments them.")] = 0,
+    output: Annotated[Path, Option("--output", "-o", help="Image file to write.")] = Path("preview.png"),
 ) -> None:
-    """Draw pictures beside their augmented copies."""
-    size = _options.image_size(image_size)
-    settings = _options.assignments("--augment", augment)
+    """Draw images beside their augmented copies."""
+    size = read_size("--image-size", image_size)
+    settings = assignments("--augment", augment)
     if not data.exists():
-        raise UsageError(f"`DATA` must be a folder or a picture. Received: {data}, which does not exist")
+        raise UsageError(f"`DATA` must be a folder or an image. Received: {data}, which does not exist")
 
+    from kerasxfer_serving.files import atomic_file, writing
     from kerasxfer_serving.images import ImagePolicy
+    from kerasxfer_serving.inputs.walk import LeftOut
+    from PIL import Image
 
-    from kerasxfer.layers import Augmentation
-    from kerasxfer.report import thumbnails
+    from kerasxfer.data.preview import augmented_copies, preview_sheet, sample_images
+    from kerasxfer.runs.datasets import make_augmentation
 
-    try:
-        augmentation, policy = Augmentation(**settings), ImagePolicy.from_dict({"resize": resize})
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from None
-    paths = thumbnails.sample_pictures(data, pictures, seed)
-    rows = thumbnails.augmented(paths, augmentation, size, policy, copies, seed)
+    if output.suffix.lower() not in Image.registered_extensions():
+        raise UsageError(f"`--output` must be an image file, as preview.png. Received: {output}")
+    augmentation, left_out = make_augmentation(settings), LeftOut()
+    paths = sample_images(data, images, seed, left_out)
+    rows = augmented_copies(paths, augmentation, size, ImagePolicy(resize=resize.value), copies, seed)
+    if left_out:
+        note(f"Not taken for images: {left_out}")
     if not rows:
-        raise KerasxferError(f"`{data}` has no picture that can be read.")
+        raise KerasxferError(f"`{data}` has no image that can be read.")
     captions = [str(path.relative_to(data)) if path != data else path.name for path, _ in rows]
-    sheet = thumbnails.contact_sheet(
-        list(zip(captions, (images for _, images in rows), strict=True)), ("original", f"augmented: {augment}")
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(output)
+    captioned = list(zip(captions, (pixels for _, pixels in rows), strict=True))
+    sheet = preview_sheet(captioned, ("original", f"augmented: {augment}"))
+    with writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(output) as file:
+            sheet.save(file, Image.registered_extensions()[output.suffix.lower()])
     print(output)

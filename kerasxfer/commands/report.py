@@ -1,8 +1,16 @@
+import functools
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands.choices import ResultFormat
+from kerasxfer_serving.commands.options import FormatOption
+from kerasxfer_serving.commands.output import note, print_json
 from typer import Argument, Option
+
+from kerasxfer.commands._progress import track
+
+if TYPE_CHECKING:
+    from kerasxfer.report.page import RunResult
 
 
 def report(
@@ -14,33 +22,26 @@ def report(
         Option(help="Folder of class folders to measure on. Defaults to the run's validation.", show_default=False),
     ] = None,
     output: Annotated[Path, Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
-    format: Annotated[_output.Format, Option(help="How the result is printed.")] = _output.Format.text,
+    format: FormatOption = ResultFormat.text,
 ) -> None:
     """Show runs on one page: curves, accuracy, confusion, mistakes, settings."""
-    from rich.progress import track
-
     from kerasxfer.report import build_report
 
-    console = _output.console()
-
-    def progress(batches: Any) -> Any:
-        return track(batches, "Predicting", console=console, disable=not console.is_terminal, transient=True)
-
-    results = build_report(runs, output, data=data, progress=progress)
+    results = build_report(runs, output, data=data, progress=functools.partial(track, what="Predicting"))
     figures = [_figures(result) for result in results]
-    if format is _output.Format.json:
-        _output.print_json({"report": str(output), "runs": figures})
+    if format is ResultFormat.json:
+        print_json({"report": str(output), "runs": figures})
         return
     for row in figures:
         accuracy = row.get("accuracy")
         shown = (
             f"accuracy {accuracy:.4f} ({row['low']:.4f}–{row['high']:.4f})" if accuracy is not None else "curves only"
         )
-        _output.note(f"{row['run']}: {shown}")
+        note(f"{row['run']}: {shown}")
     print(output)
 
 
-def _figures(result: Any) -> dict[str, Any]:
+def _figures(result: "RunResult") -> dict[str, Any]:
     evaluation = result.evaluation
     figures: dict[str, Any] = {"run": str(result.run.folder.path)}
     if evaluation is not None:

@@ -1,11 +1,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands.choices import ResultFormat
+from kerasxfer_serving.commands.options import FormatOption
+from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
 from typer import Argument, Option
 
+from kerasxfer.commands._progress import track
+
 if TYPE_CHECKING:
+    from kerasxfer_serving.inputs.walk import LeftOut
+
     from kerasxfer.data.image_files import BadImage
     from kerasxfer.data.splits import Classes
 
@@ -13,73 +19,82 @@ if TYPE_CHECKING:
 def split(
     source: Annotated[Path, Argument(metavar="SRC", help="Class folders, or one flat folder.", show_default=False)],
     destination: Annotated[Path, Argument(metavar="DST", help="Folder to write.", show_default=False)],
-    train: Annotated[str | None, Option(help="Pictures of each class, or a share of them.", show_default=False)] = None,
-    validation: Annotated[str | None, Option(help="Likewise.", show_default=False)] = None,
-    test: Annotated[str | None, Option(help="Likewise.", show_default=False)] = None,
+    train: Annotated[
+        str | None,
+        Option(help="Images of each class for DST/train: a number, as 1000, or a share, as 0.8.", show_default=False),
+    ] = None,
+    validation: Annotated[str | None, Option(help="The same for DST/validation.", show_default=False)] = None,
+    test: Annotated[str | None, Option(help="The same for DST/test.", show_default=False)] = None,
     pattern: Annotated[
         str | None,
         Option(
-            help="Regular expression on the path, with a group for the class. Otherwise: the folder, or in a flat "
-            "folder what comes before the number, as cat in cat.0.jpg.",
+            help="Regular expression whose group finds the class in the path. Default: the folder, or in a flat folder "
+            "what comes before the number, as cat in cat.0.jpg.",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, Option(help="Of the draw.", min=0)] = 0,
-    link: Annotated[bool, Option("--link/--copy", help="Symbolic links in place of copies.")] = False,
-    format: Annotated[_output.Format, Option(help="How to print the result.")] = _output.Format.text,
+    seed: Annotated[int, Option(help="Seed of the draw.", min=0)] = 0,
+    link: Annotated[bool, Option("--link/--copy", help="Make symbolic links, or copies.")] = False,
+    format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Divide pictures into DST/train, DST/validation and DST/test, each with class folders.
+    """Divide images into DST/train, DST/validation and DST/test, each with class folders.
 
-    Pictures are drawn from each class by the seed. Those that cannot be read are left out and listed. DST must not
+    Images are drawn from each class by the seed. Those that cannot be read are left out and listed. DST must not
     exist yet, or be empty; it appears complete or not at all.
 
     Example: kerasxfer split PetImages pets --train 1000 --validation 400 --test 500
     """
+    from kerasxfer_serving.inputs.walk import LeftOut
+
     from kerasxfer.data.splits import draw, find_classes, parse_amount, place, refuse_destination
 
     given = {"train": train, "validation": validation, "test": test}
     amounts = {name: parse_amount(f"--{name}", text) for name, text in given.items() if text is not None}
     if not amounts:
-        raise UsageError("Say how many pictures go where: --train, --validation, --test.")
+        raise UsageError("Say how many images go where: --train, --validation, --test.")
     refuse_destination(source, destination)
-    classes = find_classes(source, pattern)
-    left_out = _take_out_unreadable(source, classes)
+    not_taken = LeftOut()
+    classes = find_classes(source, pattern, not_taken)
+    unreadable = _take_out_unreadable(source, classes)
     subsets = draw(classes, amounts, seed)
     place(subsets, destination, link)
-    _report(subsets, classes, left_out, format)
+    _report(subsets, classes, unreadable, not_taken, format)
 
 
 def _take_out_unreadable(source: Path, classes: "Classes") -> "list[BadImage]":
-    from rich.progress import track
-
     from kerasxfer.data.decoding_ahead import check_images
 
-    places = [(name, path) for name, pictures in classes.items() for path in pictures]
+    places = [(name, path) for name, images in classes.items() for path in images]
     paths = [str(classes[name][path].relative_to(source)) for name, path in places]
-    left_out = []
-    console, checks = _output.console(), check_images(source, paths)
-    checked = track(checks, "Checking", len(paths), console=console, transient=True, disable=not console.is_terminal)
-    for (name, path), bad in zip(places, checked, strict=True):
+    unreadable = []
+    for (name, path), bad in zip(places, track(check_images(source, paths), "Checking", len(paths)), strict=True):
         if bad is not None:
-            left_out.append(bad)
+            unreadable.append(bad)
             del classes[name][path]
-    return left_out
+    return unreadable
 
 
 def _report(
-    subsets: "dict[str, Classes]", classes: "Classes", left_out: "list[BadImage]", format: _output.Format
+    subsets: "dict[str, Classes]",
+    classes: "Classes",
+    unreadable: "list[BadImage]",
+    not_taken: "LeftOut",
+    format: ResultFormat,
 ) -> None:
     counts = {
-        name: {subset: len(drawn[name]) for subset, drawn in subsets.items()} | {"not used": len(pictures)}
-        for name, pictures in classes.items()
+        name: {subset: len(drawn[name]) for subset, drawn in subsets.items()} | {"not used": len(images)}
+        for name, images in classes.items()
     }
     for row in counts.values():
         row["not used"] -= sum(row[subset] for subset in subsets)
-    if format is _output.Format.json:
-        _output.print_json({"classes": counts, "left_out": [vars(bad) for bad in left_out]})
+    if format is ResultFormat.json:
+        left_out = [vars(bad) for bad in unreadable]
+        print_json({"classes": counts, "left_out": left_out, "not_taken": not_taken.to_dict()})
         return
-    _output.print_table([{"class": name, **row} for name, row in counts.items()])
-    if left_out:
-        _output.note(f"Left out, for they cannot be read ({len(left_out)}):")
-    for bad in left_out:
-        _output.note(f"  {bad}")
+    print_table([{"class": name, **row} for name, row in counts.items()])
+    if not_taken:
+        note(f"Not taken for images: {not_taken}")
+    if unreadable:
+        note(f"Left out, because they cannot be read ({len(unreadable)}):")
+    for bad in unreadable:
+        note(f"  {bad}")

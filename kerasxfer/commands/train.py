@@ -1,113 +1,126 @@
 import contextlib
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands.choices import Resize, ResultFormat
+from kerasxfer_serving.commands.options import FormatOption, read_size
+from kerasxfer_serving.commands.output import note, print_json
 from kerasxfer_serving.errors import UsageError
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
-from kerasxfer.commands import _options
+from kerasxfer.commands import _options as options
+from kerasxfer.commands._options import Exif, Interpolation, OnError
 
 if TYPE_CHECKING:
     from kerasxfer.runs.config import TrainConfig
 
 _EPOCHS = 30
-
-
-class OnError(StrEnum):
-    """What to do about images that cannot be read."""
-
-    stop = "raise"
-    skip = "skip"
-
-
-_MODEL, _DATA, _TUNE = "Model", "Pictures", "Fine-tuning"
+_INTERRUPTED = 130  # what a shell makes of Ctrl-C
+_MODEL, _IMAGES, _TUNE = "Model", options.IMAGES, "Fine-tuning"
 
 
 def train(
     data: Annotated[Path, Argument(metavar="DATA", help="Folder of class folders to train on.", show_default=False)],
     out: Annotated[Path | None, Option(help="Run folder to write.", show_default=False)] = None,
     validation: Annotated[
-        Path | None, Option(help="Folder of class folders to validate on.", rich_help_panel=_DATA, show_default=False)
+        Path | None, Option(help="Folder of class folders to validate on.", rich_help_panel=_IMAGES, show_default=False)
     ] = None,
     validation_split: Annotated[
-        float | None, Option(help="Fraction of DATA to validate on.", rich_help_panel=_DATA, show_default=False)
+        float | None,
+        Option(help="Fraction of DATA to validate on instead, as 0.2.", rich_help_panel=_IMAGES, show_default=False),
     ] = None,
-    image_size: Annotated[str, Option(help="Side, or HEIGHTxWIDTH, in pixels.", rich_help_panel=_DATA)] = "150",
-    resize: Annotated[str, Option(help="stretch, crop or pad to the size.", rich_help_panel=_DATA)] = "stretch",
-    interpolation: Annotated[str, Option(help="Filter of the resize.", rich_help_panel=_DATA)] = "bilinear",
-    exif: Annotated[str, Option(help="apply or ignore the orientation tag.", rich_help_panel=_DATA)] = "apply",
+    image_size: options.ImageSizeOption = "150",
+    resize: options.ResizeOption = Resize.stretch,
+    interpolation: options.InterpolationOption = Interpolation.bilinear,
+    exif: options.ExifOption = Exif.apply,
     augment: Annotated[
         str | None,
-        Option(help="`standard`, or rotation_range=40,zoom_range=0.2,…", rich_help_panel=_DATA, show_default=False),
+        Option(
+            help="Change the images at random in every epoch: `standard`, or rotation_range=40,zoom_range=0.2,…",
+            rich_help_panel=_IMAGES,
+            show_default=False,
+        ),
     ] = None,
-    backbone: Annotated[str, Option(help="Name in keras.applications.", rich_help_panel=_MODEL)] = "VGG16",
+    on_error: options.OnErrorOption = OnError.stop,
+    backbone: Annotated[
+        str, Option(help="Name of a network in keras.applications, or DemoVGG.", rich_help_panel=_MODEL)
+    ] = "VGG16",
     backbone_output: Annotated[
         str | None,
-        Option(help="Inner layer to take features from, e.g. mixed7.", rich_help_panel=_MODEL, show_default=False),
+        Option(help="Inner layer to take features from, as mixed7.", rich_help_panel=_MODEL, show_default=False),
     ] = None,
     backbone_args: Annotated[
-        str | None, Option(help="Further arguments, e.g. alpha=0.75.", rich_help_panel=_MODEL, show_default=False)
+        str | None,
+        Option(help="Further arguments of the network, as alpha=0.75.", rich_help_panel=_MODEL, show_default=False),
     ] = None,
     preprocess: Annotated[
         str | None,
         Option(
-            help="What is done to pixels first: vgg16, rescale, none. Defaults to the backbone's own.",
+            help="What is done to pixels first: caffe, tf, torch, rescale or none. Defaults to the network's own.",
             rich_help_panel=_MODEL,
             show_default=False,
         ),
     ] = None,
-    weights: Annotated[str, Option(help="`imagenet`, a weights file, or `none`.", rich_help_panel=_MODEL)] = "imagenet",
+    weights: Annotated[
+        str, Option(help="`imagenet`, a weights file, or `none` for random ones.", rich_help_panel=_MODEL)
+    ] = "imagenet",
     head: Annotated[
-        str, Option(help="Pooling and hidden units: average, max, flatten-256.", rich_help_panel=_MODEL)
+        str,
+        Option(help="Pooling, then hidden units: average, max or flatten, as in flatten-256.", rich_help_panel=_MODEL),
     ] = "average",
-    dropout: Annotated[float, Option(help="Fraction dropped in the head.", rich_help_panel=_MODEL)] = 0.2,
+    dropout: Annotated[
+        float, Option(min=0, max=1, help="Fraction of units that the head drops.", rich_help_panel=_MODEL)
+    ] = 0.2,
     sigmoid: Annotated[
         bool, Option("--sigmoid", help="One sigmoid unit for two classes.", rich_help_panel=_MODEL)
     ] = False,
-    optimizer: Annotated[str, Option(help="Name in keras.optimizers.")] = "adam",
-    learning_rate: Annotated[float, Option(help="Of the head; the stages of a schedule may have their own.")] = 1e-3,
+    optimizer: Annotated[str, Option(help="Name of an optimizer in keras.optimizers.")] = "adam",
+    learning_rate: Annotated[
+        float, Option(help="Learning rate of the head; the stages of a schedule may have their own.")
+    ] = 1e-3,
     epochs: Annotated[
-        int | None, Option(help="Epochs of the head, or of the whole --schedule. Defaults to 30.", show_default=False)
+        int | None,
+        Option(
+            min=1,
+            help="Number of epochs for the head, or for the whole --schedule. Defaults to 30.",
+            show_default=False,
+        ),
     ] = None,
-    batch_size: Annotated[int, Option(help="Pictures in a batch.")] = 32,
+    batch_size: options.BatchSizeOption = 32,
     unfreeze: Annotated[
         str | None,
-        Option(help="Block to train after the head, e.g. block5.", rich_help_panel=_TUNE, show_default=False),
+        Option(help="Block to train after the head, as block5.", rich_help_panel=_TUNE, show_default=False),
     ] = None,
-    fine_tune_epochs: Annotated[int, Option(help="Epochs with --unfreeze.", rich_help_panel=_TUNE)] = 10,
-    fine_tune_learning_rate: Annotated[float, Option(help="Rate with --unfreeze.", rich_help_panel=_TUNE)] = 1e-5,
+    fine_tune_epochs: Annotated[
+        int, Option(min=1, help="Number of epochs with --unfreeze.", rich_help_panel=_TUNE)
+    ] = 10,
+    fine_tune_learning_rate: Annotated[
+        float, Option(help="Learning rate with --unfreeze.", rich_help_panel=_TUNE)
+    ] = 1e-5,
     schedule: Annotated[
         Path | None,
         Option(help="YAML file of stages instead of --unfreeze.", rich_help_panel=_TUNE, show_default=False),
     ] = None,
     plan: Annotated[
-        bool, Option("--plan", help="Show stages and cache plan; train nothing.", rich_help_panel=_TUNE)
+        bool, Option("--plan", help="Show the stages and what would be cached; train nothing.", rich_help_panel=_TUNE)
     ] = False,
-    cache: Annotated[
-        Path | None, Option(help="Folder of cached activations. Defaults to OUT/cache.", show_default=False)
-    ] = None,
+    cache: options.CacheOption = None,
     no_cache: Annotated[bool, Option("--no-cache", help="Run every layer in every epoch.")] = False,
-    on_error: Annotated[OnError, Option(help="Stop at images that cannot be read, or leave them out.")] = OnError.stop,
-    seed: Annotated[int, Option(help="Of weights, split, order and augmentation.")] = 0,
-    resume: Annotated[bool, Option("--resume", help="Go on after the last finished epoch of OUT.")] = False,
-    overwrite: Annotated[bool, Option("--overwrite", help="Discard the run in OUT.")] = False,
-    format: Annotated[_output.Format, Option(help="How the result is printed.")] = _output.Format.text,
+    seed: Annotated[int, Option(min=0, help="Seed of weights, split, order and augmentation.")] = 0,
+    resume: Annotated[bool, Option("--resume", help="Go on where the run in OUT was stopped.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Discard the run in OUT; other files in it stay.")] = False,
+    format: FormatOption = ResultFormat.text,
 ) -> None:
     """Train a classifier on class folders; write a run folder."""
     from kerasxfer.runs.config import TrainConfig
 
     if out is None and not plan:
         raise UsageError("`--out` names the run folder to write; only `--plan` does without.")
-    if resume and overwrite:
-        raise UsageError("`--resume` and `--overwrite` exclude each other; give one.")
-    if cache and no_cache:
-        raise UsageError("`--cache` and `--no-cache` exclude each other; give one.")
-    if schedule and unfreeze:
-        raise UsageError("`--schedule` and `--unfreeze` exclude each other; give one.")
-    augmentation = _options.assignments("--augment", augment)
+    _refuse_both("--resume", resume, "--overwrite", overwrite)
+    _refuse_both("--cache", cache, "--no-cache", no_cache)
+    _refuse_both("--schedule", schedule, "--unfreeze", unfreeze)
+    augmentation = options.assignments("--augment", augment)
     stages = _stages_of_file(schedule) if schedule else []
     if unfreeze:
         fine_tuning = {"unfreeze": unfreeze, "epochs": fine_tune_epochs, "learning_rate": fine_tune_learning_rate}
@@ -118,11 +131,11 @@ def train(
         validation_split=validation_split,
         backbone=backbone,
         backbone_output=backbone_output,
-        backbone_args=_options.assignments("--backbone-args", backbone_args),
+        backbone_args=options.assignments("--backbone-args", backbone_args),
         weights=None if weights == "none" else weights,
         preprocess=preprocess,
-        image_size=_options.image_size(image_size),
-        policy={"interpolation": interpolation, "resize": resize, "exif": exif, "draft": False},
+        image_size=read_size("--image-size", image_size),
+        policy=options.policy(resize, interpolation, exif),
         head=head,
         dropout=dropout,
         activation="sigmoid" if sigmoid else "softmax",
@@ -132,7 +145,7 @@ def train(
         batch_size=batch_size,
         augment=augmentation,
         schedule=stages,
-        # Fresh random pictures in every epoch cannot come from a cache.
+        # Fresh random images in every epoch cannot come from a cache.
         cache=None if no_cache or augmentation else str(cache or (out or Path()) / "cache"),
         seed=seed,
         on_error=on_error.value,
@@ -141,6 +154,11 @@ def train(
         _show_plan(config, format)
     elif out is not None:
         _train(config, out, resume=resume, overwrite=overwrite, format=format)
+
+
+def _refuse_both(option: str, value: object, other: str, other_value: object) -> None:
+    if value and other_value:
+        raise UsageError(f"`{option}` and `{other}` exclude each other; give one.")
 
 
 def _stages_of_file(path: Path) -> list[dict[str, Any]]:
@@ -159,24 +177,28 @@ def _total_epochs(stages: list[dict[str, Any]], epochs: int | None) -> int:
     return sum(own)
 
 
-def _show_plan(config: "TrainConfig", format: _output.Format) -> None:
+def _show_plan(config: "TrainConfig", format: ResultFormat) -> None:
     from kerasxfer.runs.training import plan
 
     plans = plan(config)
-    if format is _output.Format.json:
-        _output.print_json({title: each.rows for title, each in plans.items()})
+    if format is ResultFormat.json:
+        print_json({title: each.rows for title, each in plans.items()})
     else:
         print("\n\n".join(f"{title}\n{each}" for title, each in plans.items()))
 
 
-def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, format: _output.Format) -> None:
+def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, format: ResultFormat) -> None:
     from kerasxfer.runs.training import train
 
-    with contextlib.redirect_stdout(sys.stderr):  # Keras's progress; the result alone is data
-        record = train(config, out, resume=resume, overwrite=overwrite)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Keras's progress; the result alone is data
+            record = train(config, out, resume=resume, overwrite=overwrite)
+    except KeyboardInterrupt:
+        note(f"Interrupted: go on with `--resume`. What is done is in `{out}`.")
+        raise Exit(_INTERRUPTED) from None
     result = {"run": str(out), **record.result, "seconds": round(record.seconds or 0, 1)}
-    if format is _output.Format.json:
-        _output.print_json(result)
+    if format is ResultFormat.json:
+        print_json(result)
     else:
         print(
             ", ".join(

@@ -1,6 +1,5 @@
-"""Decodes batches of pictures in threads, ahead of their use."""
+"""Decodes batches of images in threads, ahead of their use."""
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.runtime.threads import available_cores
 from numpy.typing import NDArray
 
 from kerasxfer.data.image_files import BadImage
@@ -18,21 +18,16 @@ from kerasxfer.data.image_files import BadImage
 _QUICK = ImagePolicy(draft=True)
 
 
-def available_cpus() -> int:
-    """CPUs that this process may use, which in a container are fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def check_images(root: Path, paths: Iterable[str], threads: int | None = None) -> Iterator[BadImage | None]:
-    """Decode every picture once.
+    """Decode every image once.
 
     Args:
-        root: folder that `paths` are relative to.
-        paths: of the pictures.
-        threads: Defaults to `None`, one per CPU of this process.
+        root: Folder that `paths` are relative to.
+        paths: Paths of the images.
+        threads: Number of threads. Defaults to `None`, one for each CPU of this process.
 
     Yields:
-        For each picture, in the order of `paths`, what is wrong with it, or `None`.
+        For each image, in the order of `paths`, what is wrong with it, or `None`.
     """
 
     def check(path: str) -> BadImage | None:
@@ -42,7 +37,7 @@ def check_images(root: Path, paths: Iterable[str], threads: int | None = None) -
             return BadImage(path, error.code, str(error))
         return None
 
-    with ThreadPoolExecutor(threads or available_cpus()) as pool:
+    with ThreadPoolExecutor(threads or available_cores()) as pool:
         yield from pool.map(check, paths)
 
 
@@ -50,8 +45,8 @@ class PendingBatch:
     """A batch that threads are decoding.
 
     Args:
-        images: where the pictures go.
-        futures: one per picture.
+        images: Where the images go, `[n, height, width, 3]`.
+        futures: One for each image.
     """
 
     def __init__(self, images: NDArray[Any], futures: Sequence[Future[None]]) -> None:
@@ -59,7 +54,7 @@ class PendingBatch:
         self._futures = futures
 
     def result(self) -> NDArray[Any]:
-        """Wait for the pictures; raises the first one's `ImageError`."""
+        """Wait for the images; raises the first one's `ImageError`."""
         try:
             for future in self._futures:
                 future.result()
@@ -74,15 +69,15 @@ class PendingBatch:
 
 
 class BatchDecoder:
-    """A pool of threads that decode pictures of one folder to one size.
+    """A pool of threads that decode images of one folder to one size.
 
     Pillow releases Python's lock while it decodes and resizes, so threads use all CPUs.
 
     Args:
-        root: folder that paths are relative to.
-        image_size: `(height, width)`.
-        policy: how a file becomes pixels.
-        threads: decoding threads.
+        root: Folder that paths are relative to.
+        image_size: `(height, width)` in pixels.
+        policy: How a file becomes pixels.
+        threads: Number of decoding threads.
     """
 
     def __init__(self, root: Path, image_size: tuple[int, int], policy: ImagePolicy, threads: int) -> None:
@@ -99,8 +94,8 @@ class BatchDecoder:
         """Begin to decode a batch.
 
         Args:
-            paths: one per picture.
-            finish: what makes float32 pixels of a position in the batch and its picture. Defaults to `None`: the
+            paths: One for each image.
+            finish: Makes float32 pixels of a position in the batch and its image. Defaults to `None`: the
                 batch is uint8 `[n, height, width, 3]`.
         """
         images: NDArray[Any] = np.empty((len(paths), *self.image_size, 3), "uint8" if finish is None else "float32")

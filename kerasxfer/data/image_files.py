@@ -1,34 +1,35 @@
-"""Class folders on disk: which pictures there are, which of them can be read, and how they are divided."""
+"""Class folders on disk: which images there are, which of them can be read, and how they are divided."""
 
-import os
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from kerasxfer_serving.errors import KerasxferError
-from kerasxfer_serving.images import IMAGE_SUFFIXES
+from kerasxfer_serving.errors import KerasxferError, UsageError
+from kerasxfer_serving.inputs.text import printable
+from kerasxfer_serving.inputs.walk import LeftOut, find_images, is_image_name, list_folders
 from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class BadImage:
-    """A picture that cannot be read: its path, a stable code (`"truncated"`, …) and a message for a person."""
+    """An image that cannot be read: its path, a stable code (`"truncated"`, …) and a message for a person."""
 
     path: str
     code: str
     message: str
 
     def __str__(self) -> str:
-        return f"{self.path} ({self.code})"
+        return f"{printable(self.path)} ({self.code})"
 
 
 class UnreadableImagesError(KerasxferError):
-    """Pictures of a folder that cannot be read, all of them at once.
+    """Images of a folder that cannot be read, all of them at once.
 
     Args:
-        root: the folder.
-        bad_images: what is wrong with which picture; kept as the attribute `bad_images`.
+        root: The folder.
+        bad_images: What is wrong with which image; kept as the attribute `bad_images`.
     """
 
     def __init__(self, root: Path, bad_images: Sequence[BadImage]) -> None:
@@ -40,54 +41,91 @@ class UnreadableImagesError(KerasxferError):
         self.bad_images = list(bad_images)
 
 
-def class_folders(root: Path) -> list[str]:
-    """Names of the visible folders in `root`, sorted."""
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def class_folders(root: Path, left_out: LeftOut | None = None) -> dict[str, str]:
+    """Class names, sorted, with the folders in `root` that they are the names of.
+
+    A class is called by the composed form (NFC) of its folder's name: macOS, which decomposes names, and Linux give
+    the same classes.
+
+    Args:
+        root: Folder of class folders.
+        left_out: Counts the folders that are none. Defaults to `None`.
+
+    Raises:
+        UsageError: A name is not UTF-8, or two are the same.
+    """
+    folders: dict[str, str] = {}
+    for folder in list_folders(root, left_out):
+        name = class_name(folder)
+        if name in folders:
+            raise UsageError(
+                f"'{root}' holds two folders that are both written '{name}' and differ in their bytes alone: "
+                f"{folders[name]!a} and {folder!a}. Put their images into one of them."
+            )
+        folders[name] = folder
+    return dict(sorted(folders.items()))
 
 
-def choose_class_names(root: Path, given: Sequence[str] | None) -> list[str]:
-    """Class names of `root` in the order of their indices: those given, which must be the folders', or the folders'."""
+def class_name(text: str) -> str:
+    """The class that a name on disk stands for: the name in its composed form (NFC).
+
+    Raises:
+        UsageError: It is not UTF-8, so that no table and no model file could hold it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"The name of a class must be UTF-8. Received: '{printable(text)}'. Rename it.") from None
+    return unicodedata.normalize("NFC", text)
+
+
+def choose_classes(root: Path, class_names: Sequence[str] | None, left_out: LeftOut | None = None) -> dict[str, str]:
+    """The classes of `root` in the order of their indices, with their folders.
+
+    Args:
+        root: Folder of class folders.
+        class_names: The classes, which must be the folders'; or `None` for those, sorted.
+        left_out: Counts the folders that are no classes. Defaults to `None`.
+
+    Raises:
+        UsageError: `root` is no folder of class folders, or `class_names` are not theirs.
+    """
     if not root.is_dir():
-        raise ValueError(f"`root` must be a folder of class folders. Received: root='{root}', which is no folder")
-    found = class_folders(root)
-    if not found:
-        raise ValueError(
+        raise UsageError(f"`root` must be a folder of class folders. Received: root='{root}', which is no folder")
+    folders = class_folders(root, left_out)
+    for entry in sorted(root.iterdir()):
+        if left_out is not None and is_image_name(entry.name) and entry.is_file():
+            left_out.add("images outside of the class folders", str(entry))
+    if not folders:
+        raise UsageError(
             f"`root` must hold a folder for each class. Received: root='{root}', which holds no folder. "
             "`kerasxfer split` makes class folders from a flat one."
         )
-    if given is not None and sorted(given) != found:
-        raise ValueError(
-            f"`class_names` must name exactly the folders in `root`, once each. Received: {list(given)}; "
-            f"'{root}' holds {found}. A class without pictures needs an empty folder."
+    if class_names is None:
+        return folders
+    given = {class_name(name): name for name in class_names}
+    if given.keys() != folders.keys() or len(given) != len(class_names):
+        raise UsageError(
+            f"`class_names` must name exactly the folders in `root`, once each. Received: {list(class_names)}; "
+            f"'{root}' holds {list(folders)}. A class without images needs an empty folder."
         )
-    return found if given is None else list(given)
+    return {name: folders[folder_class] for folder_class, name in given.items()}
 
 
-def find_images(folder: Path) -> Iterator[str]:
-    """Pictures anywhere below `folder`, by their suffix: POSIX paths relative to `folder`, in no order.
+def find_labelled_images(
+    root: Path, folders: Mapping[str, str], left_out: LeftOut | None = None
+) -> tuple[list[str], NDArray[np.int32]]:
+    """All images of `root/folder/…`, class by class and sorted by path, with the class's index.
 
-    Links are followed; names that begin with a dot are not for us. A link to nothing is listed: it is a picture that
-    cannot be read, not one that is not there.
+    Args:
+        root: Folder of class folders.
+        folders: The classes in the order of their indices, with their folders.
+        left_out: Counts what is no image. Defaults to `None`.
     """
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(Path(parent), name)]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(parent, name).relative_to(folder).as_posix()
-
-
-def _leads_back(parent: Path, name: str) -> bool:
-    """Whether a folder is a link to one that it lies in: following it would not end."""
-    path = parent / name
-    return path.is_symlink() and parent.resolve().is_relative_to(path.resolve())
-
-
-def find_labelled_images(root: Path, class_names: Sequence[str]) -> tuple[list[str], NDArray[np.int32]]:
-    """All pictures of `root/class/…`, class by class and sorted by path, with the class's index."""
     paths: list[str] = []
     labels: list[int] = []
-    for label, name in enumerate(class_names):
-        found = sorted(f"{name}/{path}" for path in find_images(root / name))
+    for label, folder in enumerate(folders.values()):
+        found = sorted(f"{folder}/{path}" for path in find_images(root / folder, left_out))
         paths += found
         labels += [label] * len(found)
     return paths, np.array(labels, "int32")
@@ -96,7 +134,7 @@ def find_labelled_images(root: Path, class_names: Sequence[str]) -> tuple[list[s
 def stratified_split(labels: NDArray[np.int32], fraction: float, seed: int) -> NDArray[np.bool_]:
     """Which samples are for validation: the same share of every class, drawn by `seed`.
 
-    A class of two or more gives at least one picture to each side; a single picture trains.
+    A class of two or more gives at least one image to each side; a single image trains.
     """
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):

@@ -1,4 +1,4 @@
-"""Class folders of pictures as a dataset for `fit`, `evaluate` and `predict` on every backend."""
+"""Class folders of images as a dataset for `fit`, `evaluate` and `predict` on every backend."""
 
 import math
 import os
@@ -9,15 +9,17 @@ from typing import Any
 
 import keras
 import numpy as np
-from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.errors import ImageError, UsageError
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.inputs.walk import LeftOut
+from kerasxfer_serving.runtime.threads import available_cores
 from numpy.typing import NDArray
 
-from kerasxfer.data.decoding_ahead import BatchDecoder, PendingBatch, available_cpus, check_images
+from kerasxfer.data.decoding_ahead import BatchDecoder, PendingBatch, check_images
 from kerasxfer.data.image_files import (
     BadImage,
     UnreadableImagesError,
-    choose_class_names,
+    choose_classes,
     find_labelled_images,
     stratified_split,
 )
@@ -27,9 +29,9 @@ _SUBSETS = ("training", "validation")
 
 
 class ImageFolder(keras.utils.PyDataset):
-    """Pictures in class folders, decoded in threads: uint8 images and their labels.
+    """Images in class folders, decoded in threads: uint8 images and their labels.
 
-    A folder directly under `root` is a class; its pictures may lie in folders of their own. The rows are sorted by
+    A folder directly under `root` is a class; its images may lie in folders of their own. The rows are sorted by
     class and path, so that row numbers mean the same in every process. With `shuffle=True` each epoch has an order of
     its own, a permutation of the samples that depends on `(seed, epoch)` alone. Two things to know:
 
@@ -38,13 +40,13 @@ class ImageFolder(keras.utils.PyDataset):
       all the same.
     - `predict` answers in the dataset's order: pass `shuffle=False` here to read its rows beside `paths`.
 
-    Pictures are decoded by `kerasxfer_serving.images`, as they will be when the model is served, in threads of this
+    Images are decoded by `kerasxfer_serving.images`, as they will be when the model is served, in threads of this
     object, one batch ahead of the one in use. TensorFlow is not needed.
 
     Args:
         root: Folder of class folders.
-        image_size: `(height, width)` that all pictures are brought to.
-        batch_size: Pictures in a batch; the last one of an epoch may have fewer. Defaults to `32`.
+        image_size: `(height, width)` that all images are brought to.
+        batch_size: Images in a batch; the last one of an epoch may have fewer. Defaults to `32`.
         label_mode: `"int"` (int32 `[n]`), `"binary"` (float32 `[n, 1]`, two classes only) or `"categorical"`
             (float32 `[n, classes]`, one-hot). Defaults to `"int"`.
         class_names: The classes in the order of their indices; they must be exactly the folders in `root`.
@@ -56,10 +58,10 @@ class ImageFolder(keras.utils.PyDataset):
         subset: `"training"` or `"validation"`, with `validation_split` only. Defaults to `None`.
         policy: A `kerasxfer_serving.ImagePolicy`: interpolation, aspect ratio, EXIF. Defaults to `None`,
             the standard one.
-        augmentation: A `kerasxfer.layers.Augmentation` that changes the pictures as they are decoded, with randomness
+        augmentation: A `kerasxfer.layers.Augmentation` that changes the images as they are decoded, with randomness
             that depends on seed, epoch and row alone; images are then float32. Defaults to `None`.
-        on_error: What to do about pictures that cannot be read. `"raise"` costs nothing until a picture fails, and
-            then checks all the others, so that one error names every bad picture. `"skip"` decodes
+        on_error: What to do about images that cannot be read. `"raise"` costs nothing until an image fails, and
+            then checks all the others, so that one error names every bad image. `"skip"` decodes
             everything once at the start, leaves the bad ones out and lists them in `skipped`. The split is made
             before, so it does not depend on it. Defaults to `"raise"`.
         threads: Decoding threads. Defaults to `None`, one per CPU of this process. They take the place of
@@ -68,16 +70,17 @@ class ImageFolder(keras.utils.PyDataset):
     Attributes:
         paths: Relative POSIX paths, one per row.
         labels: int32 class index per row.
-        class_names: Names of the classes, by index; a class without pictures keeps its place.
-        skipped: A `BadImage` (path, code, message) for each picture left out.
+        class_names: Names of the classes, by index; a class without images keeps its place.
+        left_out: What lies in `root` and was not taken, by reason, with counts and examples.
+        skipped: A `BadImage` (path, code, message) for each image left out.
         failure: The `UnreadableImagesError` that a batch ended with, which TensorFlow's `fit` replaces by an error of
             its own.
         epoch: The epoch whose order is in force: 0 at first, one more after each pass through all batches, or as
             `set_epoch` says.
 
     Raises:
-        ValueError: If an argument is out of its range, or `root` holds no classes or no pictures.
-        UnreadableImagesError: If pictures cannot be read and `on_error="raise"`.
+        UsageError: If an argument is out of its range, or `root` holds no classes or no images.
+        UnreadableImagesError: If images cannot be read and `on_error="raise"`.
 
     Example:
 
@@ -122,10 +125,12 @@ class ImageFolder(keras.utils.PyDataset):
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.policy = policy or ImagePolicy()
         self.augmentation = augmentation
-        self.threads = threads or available_cpus()
+        self.threads = threads or available_cores()
         self._decoder = BatchDecoder(self.root, self.image_size, self.policy, self.threads)
-        self.class_names = choose_class_names(self.root, class_names)
-        self.paths, self.labels = find_labelled_images(self.root, self.class_names)
+        self.left_out = LeftOut()
+        folders = choose_classes(self.root, class_names, self.left_out)
+        self.class_names = list(folders)
+        self.paths, self.labels = find_labelled_images(self.root, folders, self.left_out)
         self.skipped: list[BadImage] = []
         self.failure: UnreadableImagesError | None = None
         self._epoch = 0
@@ -138,9 +143,9 @@ class ImageFolder(keras.utils.PyDataset):
             chosen = stratified_split(self.labels, validation_split, self.seed)
             self._keep(chosen if subset == "validation" else ~chosen)
             if not self.paths:
-                raise ValueError(
-                    f"`validation_split={validation_split}` leaves no picture for `subset='{subset}'`: every class in "
-                    f"'{self.root}' has a single picture."
+                raise UsageError(
+                    f"`validation_split={validation_split}` leaves no image for `subset='{subset}'`: every class in "
+                    f"'{self.root}' has a single image."
                 )
         if on_error == "skip":
             self._skip_unreadable()
@@ -154,7 +159,7 @@ class ImageFolder(keras.utils.PyDataset):
         return self._epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes, or is; see `kerasxfer.callbacks.SetEpoch`."""
+        """Set the current epoch; see `kerasxfer.callbacks.SetEpoch`."""
         self._epoch = epoch
 
     def order(self, epoch: int) -> NDArray[np.intp]:
@@ -174,18 +179,18 @@ class ImageFolder(keras.utils.PyDataset):
         return self.order(self._epoch)[index * self.batch_size : (index + 1) * self.batch_size]
 
     def load(self, rows: Sequence[int] | NDArray[np.intp], epoch: int | None = None) -> NDArray[Any]:
-        """Pictures of the given rows, in their order.
+        """Images of the given rows, in their order.
 
         Args:
             rows: Row numbers, indices into `paths`.
-            epoch: Augment as in this epoch, where the dataset has an augmentation. Defaults to `None`, the pictures
+            epoch: Augment as in this epoch, where the dataset has an augmentation. Defaults to `None`, the images
                 as they are.
 
         Returns:
             Array `[n, height, width, 3]`: uint8, or float32 when augmented.
 
         Raises:
-            UnreadableImagesError: Naming every unreadable picture of the dataset, when one of these is.
+            UnreadableImagesError: Naming every unreadable image of the dataset, when one of these is.
         """
         return self._result(self._submit(rows, epoch))
 
@@ -199,14 +204,14 @@ class ImageFolder(keras.utils.PyDataset):
         return labels
 
     def check(self) -> list[BadImage]:
-        """Decode every picture once and return those that cannot be read."""
+        """Decode every image once and return those that cannot be read."""
         return [bad for bad in check_images(self.root, self.paths, self.threads) if bad is not None]
 
     def class_weight(self) -> dict[int, float]:
         """Weights for `fit(class_weight=…)` by which every class counts the same.
 
         Returns:
-            `{class index: samples / (classes with pictures × samples of the class)}`; classes without pictures
+            `{class index: samples / (classes with images × samples of the class)}`; classes without images
             are left out.
         """
         found, counts = np.unique(self.labels, return_counts=True)
@@ -258,7 +263,7 @@ class ImageFolder(keras.utils.PyDataset):
             return batch.result()
         except ImageError as error:
             bad_images = self.check()
-            if not bad_images:  # readable again: a failing disk or network, not a bad picture
+            if not bad_images:  # readable again: a failing disk or network, not a bad image
                 raise
             self.failure = UnreadableImagesError(self.root, bad_images)
             raise self.failure from error
@@ -269,18 +274,18 @@ class ImageFolder(keras.utils.PyDataset):
 
     def _refuse_unusable(self) -> None:
         if self.label_mode == "binary" and self.num_classes != 2:
-            raise ValueError(
+            raise UsageError(
                 "`label_mode='binary'` needs exactly two class folders; use 'int' or 'categorical'. "
                 f"Received: classes {self.class_names}"
             )
         if not self.paths:
-            raise ValueError(
-                f"'{self.root}' must hold pictures in class folders, as in 'root/cats/1.jpg'. Found classes "
-                f"{self.class_names} and no pictures."
+            raise UsageError(
+                f"'{self.root}' must hold images in class folders, as in 'root/cats/1.jpg'. Found classes "
+                f"{self.class_names} and no images."
             )
         empty = [name for label, name in enumerate(self.class_names) if label not in self.labels]
         if empty:
-            warnings.warn(f"Class folders without pictures in '{self.root}': {', '.join(empty)}", stacklevel=3)
+            warnings.warn(f"Class folders without images in '{self.root}': {', '.join(empty)}", stacklevel=3)
 
     def _skip_unreadable(self) -> None:
         self.skipped = self.check()
@@ -292,26 +297,26 @@ class ImageFolder(keras.utils.PyDataset):
 
 def _validate(image_size: tuple[int, int], batch_size: int, label_mode: str, on_error: str) -> None:
     if len(image_size) != 2 or min(image_size) < 1:
-        raise ValueError(f"`image_size` must be (height, width), both positive. Received: image_size={image_size!r}")
+        raise UsageError(f"`image_size` must be (height, width), both positive. Received: image_size={image_size!r}")
     if batch_size < 1:
-        raise ValueError(f"`batch_size` must be 1 or more. Received: batch_size={batch_size!r}")
+        raise UsageError(f"`batch_size` must be 1 or more. Received: batch_size={batch_size!r}")
     if label_mode not in _LABEL_MODES:
-        raise ValueError(f"`label_mode` must be one of {_LABEL_MODES}. Received: label_mode={label_mode!r}")
+        raise UsageError(f"`label_mode` must be one of {_LABEL_MODES}. Received: label_mode={label_mode!r}")
     if on_error not in ("raise", "skip"):
-        raise ValueError(f"`on_error` must be 'raise' or 'skip'. Received: on_error={on_error!r}")
+        raise UsageError(f"`on_error` must be 'raise' or 'skip'. Received: on_error={on_error!r}")
 
 
 def _validate_split(validation_split: float | None, subset: str | None, seed: int | None) -> None:
     if (validation_split is None) != (subset is None):
-        raise ValueError(
+        raise UsageError(
             "`validation_split` and `subset` go together: give both or none. "
             f"Received: validation_split={validation_split!r}, subset={subset!r}"
         )
     if validation_split is None:
         return
     if not 0 < validation_split < 1:
-        raise ValueError(f"`validation_split` must be between 0 and 1. Received: validation_split={validation_split!r}")
+        raise UsageError(f"`validation_split` must be between 0 and 1. Received: validation_split={validation_split!r}")
     if subset not in _SUBSETS:
-        raise ValueError(f"`subset` must be one of {_SUBSETS}. Received: subset={subset!r}")
+        raise UsageError(f"`subset` must be one of {_SUBSETS}. Received: subset={subset!r}")
     if seed is None:
-        raise ValueError("`validation_split` needs a `seed`, or the two subsets would overlap. Received: seed=None")
+        raise UsageError("`validation_split` needs a `seed`, or the two subsets would overlap. Received: seed=None")

@@ -1,4 +1,4 @@
-"""Divides a folder of pictures into train, validation and test folders."""
+"""Divides a folder of images into train, validation and test folders."""
 
 import os
 import re
@@ -11,108 +11,111 @@ from pathlib import Path
 
 import numpy as np
 from kerasxfer_serving.errors import KerasxferError, UsageError
-from kerasxfer_serving.images import IMAGE_SUFFIXES
+from kerasxfer_serving.inputs.text import printable
+from kerasxfer_serving.inputs.walk import LeftOut, find_images, is_image_name, reason_left_out
 
-from kerasxfer.data.image_files import class_folders, find_images
+from kerasxfer.data.image_files import class_folders, class_name
 
 # `cat.0.jpg`, `cat_12.png`, `cat (3).jpg`: the name up to the number that ends it.
 _PREFIX = re.compile(r"(.+?)[\s._()-]*\d+[\s)]*\.\w+")
 
 Classes = dict[str, dict[str, Path]]
-"""By class: by the path that a picture gets in the class's folder: where it lies."""
+"""By class: by the path that an image gets in the class's folder: where it lies."""
 
 
-def find_classes(source: Path, pattern: str | None = None) -> Classes:
-    """The pictures of a folder by class.
+def find_classes(source: Path, pattern: str | None = None, left_out: LeftOut | None = None) -> Classes:
+    """The images of a folder by class.
 
     Args:
-        source: class folders, or one flat folder.
-        pattern: regular expression searched for in each picture's path relative to `source`; its first group, or the
+        source: Class folders, or one flat folder.
+        pattern: Regular expression searched for in each image's path relative to `source`; its first group, or the
             one called `class`, is the class. Defaults to `None`: the folders' names, or in a flat folder what comes
             before the number in a file's name, `cat` for `cat.0.jpg`.
+        left_out: Counts what is no image. Defaults to `None`.
 
     Raises:
-        UsageError: if a picture has no class, or `source` holds none.
+        UsageError: An image has no class, or `source` holds none.
     """
     if not source.is_dir():
         raise UsageError(f"SRC must be a folder. Received: '{source}'")
     if pattern is not None:
-        classes = _by_name(source, sorted(find_images(source)), _compile(pattern).search, pattern)
+        classes = _by_name(source, sorted(find_images(source, left_out)), _compile(pattern).search, pattern)
     else:
-        names = sorted(entry.name for entry in source.iterdir() if _is_picture(entry))
-        folders = {name: sorted(find_images(source / name)) for name in class_folders(source)}
-        folders = {name: paths for name, paths in folders.items() if paths}
-        if names and folders:
+        names = _files(source, left_out)
+        folders = class_folders(source, left_out)
+        found = {name: sorted(find_images(source / folder, left_out)) for name, folder in folders.items()}
+        found = {name: paths for name, paths in found.items() if paths}
+        if names and found:
             raise UsageError(
-                f"'{source}' holds both pictures ({names[0]}, …) and folders of pictures ({next(iter(folders))}, …): "
+                f"'{source}' holds both images ({names[0]}, …) and folders of images ({next(iter(found))}, …): "
                 "tell the classes by `--pattern`, or name one of the folders."
             )
-        classes = {name: {path: source / name / path for path in paths} for name, paths in folders.items()}
+        classes = {name: {path: source / folders[name] / path for path in paths} for name, paths in found.items()}
         classes = classes or _by_name(source, names, _PREFIX.fullmatch, "cat.0.jpg")
     if not classes:
-        raise UsageError(f"SRC must hold pictures. Received: '{source}', which holds none")
+        raise UsageError(f"SRC must hold images. Received: '{source}', which holds none")
     return classes
 
 
 def parse_amount(option: str, text: str) -> int | float:
-    """Read `1000`, pictures of each class, or `0.8`, a share of each class.
+    """Read `1000`, images of each class, or `0.8`, a share of each class.
 
     Raises:
-        UsageError: if it is neither.
+        UsageError: It is neither.
     """
     try:
         amount = float(text) if "." in text else int(text)
     except ValueError:
         amount = 0
     if amount <= 0 or (isinstance(amount, float) and amount > 1):
-        raise UsageError(f"`{option}` is a number of pictures, as 1000, or a share up to 1.0, as 0.8. Received: {text}")
+        raise UsageError(f"`{option}` is a number of images, as 1000, or a share up to 1.0, as 0.8. Received: {text}")
     return amount
 
 
 def draw(classes: Classes, amounts: Mapping[str, int | float], seed: int) -> dict[str, Classes]:
     """Draw the subsets from every class.
 
-    What a class gives depends on its own name and pictures only, not on the other classes.
+    What a class gives depends on its own name and images only, not on the other classes.
 
     Args:
-        classes: readable pictures by class.
-        amounts: by subset: pictures of each class, or a share of them.
-        seed: of the draw.
+        classes: Readable images by class.
+        amounts: By subset: images of each class, or a share of them.
+        seed: Seed of the draw.
 
     Returns:
-        By subset: pictures by class.
+        By subset: images by class.
 
     Raises:
-        KerasxferError: if a class has too few pictures.
+        KerasxferError: A class has too few images.
     """
     subsets: dict[str, Classes] = {subset: {} for subset in amounts}
-    for name, pictures in classes.items():
-        paths = sorted(pictures)
+    for name, images in classes.items():
+        paths = sorted(images)
         order = np.random.default_rng((seed, zlib.crc32(name.encode()))).permutation(len(paths))
         start = 0
         for subset, size in _sizes(name, len(paths), amounts).items():
             chosen = sorted(paths[index] for index in order[start : start + size])
-            subsets[subset][name] = {path: pictures[path] for path in chosen}
+            subsets[subset][name] = {path: images[path] for path in chosen}
             start += size
     return subsets
 
 
 def place(subsets: Mapping[str, Classes], destination: Path, link: bool) -> None:
-    """Write `destination/subset/class/picture`, all of it or nothing.
+    """Write `destination/subset/class/image`, all of it or nothing.
 
     Args:
-        subsets: pictures by class, by subset.
-        destination: a folder that does not exist, or is empty.
-        link: make symbolic links in place of copies.
+        subsets: Images by class, by subset.
+        destination: A folder that does not exist, or is empty.
+        link: Make symbolic links in place of copies.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
     put: Callable[[Path, Path], object] = _link if link else shutil.copy2
     try:
         for subset, classes in subsets.items():
-            for name, pictures in classes.items():
+            for name, images in classes.items():
                 (unfinished / subset / name).mkdir(parents=True)
-                for path, source in pictures.items():
+                for path, source in images.items():
                     target = unfinished / subset / name / path
                     target.parent.mkdir(parents=True, exist_ok=True)
                     put(source, target)
@@ -124,10 +127,10 @@ def place(subsets: Mapping[str, Classes], destination: Path, link: bool) -> None
 
 
 def refuse_destination(source: Path, destination: Path) -> None:
-    """Refuse a destination with something in it, or within the source, where its pictures would be found again.
+    """Refuse a destination with something in it, or within the source, where its images would be found again.
 
     Raises:
-        UsageError: if it is one.
+        UsageError: It is one.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UsageError(f"DST must not exist yet, or be empty: nothing is overwritten. Received: '{destination}'")
@@ -135,8 +138,13 @@ def refuse_destination(source: Path, destination: Path) -> None:
         raise UsageError(f"DST must lie outside of SRC. Received: '{destination}', which is in '{source}'")
 
 
-def _is_picture(entry: Path) -> bool:
-    return entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()
+def _files(source: Path, left_out: LeftOut | None) -> list[str]:
+    """Names of the images directly in a folder."""
+    files = sorted(entry.name for entry in source.iterdir() if not entry.is_dir())
+    for name in files:
+        if left_out is not None and (reason := reason_left_out(name)):
+            left_out.add(reason, str(source / name))
+    return list(filter(is_image_name, files))
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
@@ -160,11 +168,12 @@ def _by_name(
         if not name or "/" in name or name.startswith("."):
             strangers.append(path)
         else:
-            classes[name][path] = source / path
+            classes[class_name(name)][path] = source / path
     if strangers:
+        shown = ", ".join(map(printable, strangers[:5])) + (", …" if len(strangers) > 5 else "")
         raise UsageError(
-            f"{len(strangers)} picture(s) in '{source}' have no class by {expected!r}: {', '.join(strangers[:5])}"
-            f"{', …' if len(strangers) > 5 else ''}. Give a `--pattern` that all of them match."
+            f"{len(strangers)} image(s) in '{source}' have no class by {expected!r}: {shown}. "
+            "Give a `--pattern` that all of them match."
         )
     return dict(sorted(classes.items()))
 
@@ -176,12 +185,12 @@ def _sizes(name: str, available: int, amounts: Mapping[str, int | float]) -> dic
         if isinstance(amount, int):
             sizes[subset] = amount
             continue
-        share += amount  # rounded in sum, so that shares that add up to 1 use every picture
+        share += amount  # rounded in sum, so that shares that add up to 1 use every image
         sizes[subset] = round(share * available) - given
         given += sizes[subset]
     if sum(sizes.values()) > available:
         wanted = ", ".join(f"{size} for {subset}" for subset, size in sizes.items())
-        raise KerasxferError(f"Class '{name}' has {available} readable pictures; asked for: {wanted}. Ask for fewer.")
+        raise KerasxferError(f"Class '{name}' has {available} readable images; asked for: {wanted}. Ask for fewer.")
     return sizes
 
 

@@ -1,9 +1,10 @@
-"""Predictions to look at: one picture of many, each with what the model said of it."""
+"""Predictions to look at: one image of many, each with what the model said of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kerasxfer_serving.files import atomic_file
 from PIL import Image, ImageDraw, ImageFont
 
 _RIGHT, _WRONG = "#0a6b3d", "#b3261e"
@@ -12,10 +13,10 @@ _CAPTION, _GAP, _TITLE = 20, 6, 34
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said of one picture.
+    """What a model said of one image.
 
     Args:
-        path: The picture.
+        path: The image.
         truth: The class it is of.
         label: The class the model named.
         probability: The probability the model gave to `label`.
@@ -28,7 +29,7 @@ class Answer:
 
     @property
     def right(self) -> bool:
-        """Whether the model named the class that the picture is of."""
+        """Whether the model named the class that the image is of."""
         return self.label == self.truth
 
     @property
@@ -40,14 +41,14 @@ class Answer:
 def contact_sheet(
     answers: Sequence[Answer], path: str | Path, *, title: str = "", columns: int = 10, size: int = 112
 ) -> Path:
-    """Draw a contact sheet of pictures with the answers below them, in the order given.
+    """Draw a contact sheet of images with the answers below them, in the order given.
 
     Args:
         answers: What to show.
         path: File to write; its suffix names the format.
-        title: Line above the pictures. Defaults to none.
-        columns: Pictures in a row. Defaults to `10`.
-        size: Width and height of a picture on the sheet, in pixels. Defaults to `112`.
+        title: Line above the images. Defaults to none.
+        columns: Images in a row. Defaults to `10`.
+        size: Width and height of an image on the sheet, in pixels. Defaults to `112`.
 
     Returns:
         `path` as a `Path`.
@@ -62,14 +63,16 @@ def contact_sheet(
         x = _GAP + number % columns * (size + _GAP)
         y = top + _GAP + number // columns * (size + _CAPTION + _GAP)
         _draw_answer(sheet, canvas, answer, x, y, size)
-    sheet.save(path)
-    return Path(path)
+    path = Path(path)
+    with atomic_file(path) as file:
+        sheet.save(file, Image.registered_extensions()[path.suffix.lower()])
+    return path
 
 
 def _draw_answer(sheet: Image.Image, canvas: ImageDraw.ImageDraw, answer: Answer, x: int, y: int, size: int) -> None:
     colour = _RIGHT if answer.right else _WRONG
-    with Image.open(answer.path) as picture:
-        sheet.paste(picture.convert("RGB").resize((size, size)), (x, y))
+    with Image.open(answer.path) as image:
+        sheet.paste(image.convert("RGB").resize((size, size)), (x, y))
     if not answer.right:
         canvas.rectangle((x - 2, y - 2, x + size + 1, y + size + 1), outline=colour, width=3)
     canvas.text((x + 1, y + size + 2), answer.caption, fill=colour, font=ImageFont.load_default(12))

@@ -1,4 +1,4 @@
-"""The demo as a function: the whole way from pictures to predictions, with nothing but the public API."""
+"""The demo as a function: the whole way from images to predictions, with nothing but the public API."""
 
 import time
 from pathlib import Path
@@ -12,9 +12,10 @@ import kerasxfer
 from kerasxfer import ImageFolder, Stage
 from kerasxfer.callbacks import ProgressiveUnfreezing, SmoothedMetricsLogger
 from kerasxfer.demo.contact_sheet import Answer, contact_sheet
-from kerasxfer.demo.pictures import TASK_CLASSES, draw_folder
-from kerasxfer.demo.steps import Steps
-from kerasxfer.demo.summary import VALIDATION_SPLIT, Result, Task, Trained, leave_run_folder, write_summary
+from kerasxfer.demo.folder import DemoFolder
+from kerasxfer.demo.images import TASK_CLASSES, draw_folder
+from kerasxfer.demo.steps import StepLog
+from kerasxfer.demo.summary import VALIDATION_SPLIT, DemoResult, Task, Trained, leave_run_folder, write_summary
 from kerasxfer.report import build_report
 from kerasxfer.runs.run_folder import RunFolder
 
@@ -24,76 +25,84 @@ STAGES = (
 )
 EPOCHS = 25
 LEAST_EPOCHS = 10  # from scratch, even where they take longer than the transfer
-IMAGE_SIZES = {"DemoVGG": (48, 48)}  # what it was trained on; anything else gets the pictures as they are drawn
+IMAGE_SIZES = {"DemoVGG": (48, 48)}  # what it was trained on; anything else gets the images as they are drawn
 SHEET = 60
 
 
 def run_demo(
-    out: str | Path, backbone: str = "DemoVGG", *, seed: int = 0, per_class: int = 150, steps: Steps | None = None
-) -> Result:
-    """Draw pictures, transfer a pretrained network to them, and carry it to ONNX Runtime; see what transfer bought.
+    out: str | Path,
+    backbone: str = "DemoVGG",
+    *,
+    seed: int = 0,
+    per_class: int = 150,
+    steps: StepLog | None = None,
+    overwrite: bool = False,
+) -> DemoResult:
+    """Draw images, transfer a pretrained network to them, and carry it to ONNX Runtime; see what transfer bought.
 
     Args:
         out: Folder to fill.
         backbone: `"DemoVGG"`, or `"VGG16"` or `"VGG19"`, which need ImageNet weights. Defaults to `"DemoVGG"`.
-        seed: Of the pictures, the weights and the order. Defaults to `0`.
-        per_class: Pictures of each class to learn from; half as many are held out. Defaults to `150`.
+        seed: Of the images, the weights and the order. Defaults to `0`.
+        per_class: Images of each class to learn from; half as many are held out. Defaults to `150`.
         steps: Where progress is shown. Defaults to `None`, nowhere.
+        overwrite: Discard an earlier demo in `out`. Defaults to `False`.
 
     Returns:
-        A `Result`: accuracies on the held-out pictures, seconds and rates.
+        A `DemoResult`: accuracies on the held-out images, seconds and rates.
     """
-    out, steps = Path(out), steps or Steps()
+    folder, steps = DemoFolder(Path(out)), steps or StepLog()
     keras.utils.set_random_seed(seed)
     model = kerasxfer.image_classifier(backbone, TASK_CLASSES, IMAGE_SIZES.get(backbone, (96, 96)), dropout=0.2)
+    folder.prepare(overwrite)
 
-    with steps(f"Draw pictures of {', '.join(TASK_CLASSES)}") as note:
-        task = draw_task(out / "pictures", model.input_shape[1:3], per_class, seed)
+    with steps(f"Draw images of {', '.join(TASK_CLASSES)}") as note:
+        task = draw_task(folder.images, model.input_shape[1:3], per_class, seed)
         counts = {name: len(folder.paths) for name, folder in vars(task).items()}
         note("{train} to learn from, {validation} to validate, {held_out} held out".format(**counts))
 
     with steps(f"Transfer {backbone}: cache features, train a head, unfreeze block5") as note:
-        transferred = transfer(model, task, out / "transfer", out / "cache")
-        leave_run_folder(RunFolder(out / "transfer"), transferred, task, backbone, seed)
+        transferred = transfer(model, task, folder.transfer, folder.cache)
+        leave_run_folder(folder.transfer, transferred, task, backbone, seed)
         note(str(transferred))
 
-    with steps("From scratch: the same network, pictures and time") as note:
-        scratch = from_scratch(backbone, task, transferred.seconds, out / "scratch")
-        leave_run_folder(RunFolder(out / "scratch"), scratch, task, backbone, seed)
+    with steps("From scratch: the same network, images and time") as note:
+        scratch = from_scratch(backbone, task, transferred.seconds, folder.scratch)
+        leave_run_folder(folder.scratch, scratch, task, backbone, seed)
         accuracy_from_scratch = float(scratch.model.evaluate(task.held_out, return_dict=True, verbose=0)["accuracy"])
         note(str(scratch))
 
     with steps("Export to ONNX, compare its answers with Keras") as note:
-        onnx = out / "transfer" / "model.onnx"
+        onnx = folder.transfer.exported
         kerasxfer.export_onnx(model, onnx, class_names=TASK_CLASSES, verbose=False)
         note(f"{onnx.name}, {onnx.stat().st_size / 1e6:.1f} MB")
 
-    with steps("Predict the held-out pictures with ONNX Runtime") as note:
-        answers = predict(onnx, task.held_out)
+    with steps("Predict the held-out images with ONNX Runtime") as note:
+        answers = predict_held_out(onnx, task.held_out)
         accuracy = sum(answer.right for answer in answers) / len(answers)
-        contact_sheet(worst_first(answers)[:SHEET], out / "predictions.png", title="Held-out pictures, mistakes first")
+        contact_sheet(worst_first(answers)[:SHEET], folder.predictions, title="Held-out images, mistakes first")
         note(f"accuracy {accuracy:.1%}; {sum(not answer.right for answer in answers)} of {len(answers)} wrong")
 
     with steps("Benchmark, briefly") as note:
         measured = benchmark(
             onnx, task.held_out.root, device="cpu", batch_sizes=(8,), scenarios=("offline",), duration=2
         )
-        measured.save(out / "transfer" / "bench.json")
+        measured.save(folder.transfer.benchmark)
         rate = measured.summary["end_to_end"]
-        note(f"{rate:,.0f} pictures a second from file to answer, on the CPU")
+        note(f"{rate:,.0f} images a second from file to answer, on the CPU")
 
     with steps("Put both runs on one page"):
-        build_report([out / "transfer", out / "scratch"], out / "report.html", data=task.held_out.root)
+        build_report([folder.transfer.path, folder.scratch.path], folder.report, data=task.held_out.root)
 
-    result = Result(
+    result = DemoResult(
         backbone, accuracy, accuracy_from_scratch, transferred.seconds, scratch.seconds, rate, steps.seconds
     )
-    write_summary(out, result)
+    write_summary(folder, result)
     return result
 
 
 def draw_task(folder: Path, image_size: tuple[int, int], per_class: int, seed: int) -> Task:
-    """Draw the pictures and open them as three datasets."""
+    """Draw the images and open them as three datasets."""
     learn_from = draw_folder(folder / "train", per_class=per_class, seed=2 * seed)
     held_out = draw_folder(folder / "held-out", per_class=per_class // 2, seed=2 * seed + 1)
     split: dict[str, Any] = {"validation_split": VALIDATION_SPLIT, "seed": seed}
@@ -104,7 +113,7 @@ def draw_task(folder: Path, image_size: tuple[int, int], per_class: int, seed: i
     )
 
 
-def transfer(model: keras.Model, task: Task, run: Path, cache: Path) -> Trained:
+def transfer(model: keras.Model, task: Task, run: RunFolder, cache: Path) -> Trained:
     """Train the head, then block5, in one fit on cached features; the seconds count the making of the cache."""
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     start = time.perf_counter()
@@ -113,20 +122,20 @@ def transfer(model: keras.Model, task: Task, run: Path, cache: Path) -> Trained:
         task.train,
         validation_data=task.validation,
         epochs=EPOCHS,
-        callbacks=[SmoothedMetricsLogger(csv=run / "history.csv"), ProgressiveUnfreezing(STAGES, verbose=0)],
+        callbacks=[SmoothedMetricsLogger(csv=run.history), ProgressiveUnfreezing(STAGES, verbose=0)],
         shuffle=False,  # an ImageFolder shuffles by its own seed
         verbose=0,
     )
     return Trained(model, history, STAGES, time.perf_counter() - start, pretrained=True)
 
 
-def from_scratch(backbone: str, task: Task, seconds: float, run: Path) -> Trained:
+def from_scratch(backbone: str, task: Task, seconds: float, run: RunFolder) -> Trained:
     """Train the same network from random weights, all of it, for as long at least."""
     model = kerasxfer.image_classifier(
         backbone, TASK_CLASSES, task.train.image_size, weights=None, trainable=True, dropout=0.2
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    callbacks = [SmoothedMetricsLogger(csv=run / "history.csv"), StopAfter(seconds, LEAST_EPOCHS)]
+    callbacks = [SmoothedMetricsLogger(csv=run.history), StopAfter(seconds, LEAST_EPOCHS)]
     start = time.perf_counter()
     history = model.fit(
         task.train, validation_data=task.validation, epochs=1000, callbacks=callbacks, shuffle=False, verbose=0
@@ -135,8 +144,8 @@ def from_scratch(backbone: str, task: Task, seconds: float, run: Path) -> Traine
     return Trained(model, history, stages, time.perf_counter() - start, pretrained=False)
 
 
-def predict(onnx: Path, folder: ImageFolder) -> list[Answer]:
-    """Let ONNX Runtime answer to every picture of a folder."""
+def predict_held_out(onnx: Path, folder: ImageFolder) -> list[Answer]:
+    """Let ONNX Runtime answer to every image of a folder."""
     files = [Path(folder.root, path) for path in folder.paths]
     with Predictor(onnx, device="cpu") as predictor:
         predictions = predictor.predict(files)

@@ -1,4 +1,4 @@
-"""The shapes on the demo's pictures, as tables of parts in a square from -1 to 1 (y points down)."""
+"""The shapes on the demo's images, as tables of parts in a square from -1 to 1 (y points down)."""
 
 from dataclasses import dataclass
 

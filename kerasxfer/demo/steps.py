@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 
-class Steps:
+class StepLog:
     """Shows steps one after the other on a console.
 
     Args:

@@ -4,20 +4,21 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 from kerasxfer_serving import __version__
+from kerasxfer_serving.files import write_atomically
 
 import kerasxfer
 from kerasxfer import ImageFolder, Stage
+from kerasxfer.demo.folder import DemoFolder
 from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.run_folder import RunFolder, RunRecord, replacing
 
 VALIDATION_SPLIT = 0.2
 SHOWN = {
     "report.html": "both runs on one page: curves, confusion, mistakes",
-    "predictions.png": "held-out pictures with the answers, mistakes first",
+    "predictions.png": "held-out images with the answers, mistakes first",
     "transfer/curves.png": "raw and smoothed curves, and where block5 was unfrozen",
     "transfer/model.onnx": "the model to serve: `kerasxfer-serving predict model.onnx FOLDER`",
     "summary.md": "this",
@@ -26,7 +27,7 @@ SHOWN = {
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The pictures of the demo.
+    """The images of the demo.
 
     Args:
         train: What both networks learn from.
@@ -63,12 +64,12 @@ class Trained:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class DemoResult:
     """What came of a demo.
 
     Args:
         backbone: The pretrained network.
-        accuracy: Share of the held-out pictures that the transferred network names right, through ONNX Runtime.
+        accuracy: Share of the held-out images that the transferred network names right, through ONNX Runtime.
         accuracy_from_scratch: The same of the network from random weights.
         training_seconds: Time of the transfer, the making of the cache included.
         training_seconds_from_scratch: Time of the training from random weights.
@@ -114,24 +115,24 @@ def leave_run_folder(folder: RunFolder, trained: Trained, task: Task, backbone: 
     record.write(folder.record)
 
 
-def write_summary(out: Path, result: Result) -> None:
+def write_summary(folder: DemoFolder, result: DemoResult) -> None:
     """Write `summary.md` for a person and `summary.json` for a program."""
-    (out / "summary.json").write_text(json.dumps(dataclasses.asdict(result), indent=2) + "\n", encoding="utf-8")
-    (out / "summary.md").write_text(summary(result), encoding="utf-8")
+    write_atomically(folder.figures, json.dumps(dataclasses.asdict(result), indent=2) + "\n")
+    write_atomically(folder.summary, summary(result))
 
 
-def summary(result: Result) -> str:
+def summary(result: DemoResult) -> str:
     """The result as a page of Markdown."""
     steps = "\n".join(f"| {title} | {seconds:.1f} |" for title, seconds in result.seconds.items())
     files = "\n".join(f"- `{name}`: {what}" for name, what in SHOWN.items())
     return f"""# What transfer bought
 
-| the same network and pictures | seconds of training | accuracy on held-out pictures |
+| the same network and images | seconds of training | accuracy on held-out images |
 | --- | --- | --- |
 | weights of {result.backbone}, head then block5 | {result.training_seconds:.0f} | **{result.accuracy:.1%}** |
 | random weights, all of it | {result.training_seconds_from_scratch:.0f} | {result.accuracy_from_scratch:.1%} |
 
-{about(result.backbone)} ONNX Runtime answered {result.images_per_second:,.0f} pictures a second from file to answer.
+{about(result.backbone)} ONNX Runtime answered {result.images_per_second:,.0f} images a second from file to answer.
 
 {files}
 
@@ -148,4 +149,4 @@ def about(backbone: str) -> str:
             "DemoVGG is a small VGG trained on other drawn shapes than these, not on ImageNet; "
             "for photographs take a backbone of `keras.applications`."
         )
-    return f"{backbone} comes with ImageNet weights; the pictures are drawings."
+    return f"{backbone} comes with ImageNet weights; the images are drawings."

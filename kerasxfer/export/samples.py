@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.inputs.walk import find_images
 from numpy.typing import NDArray
 from PIL import Image
 
-from kerasxfer.data.image_files import find_images
 from kerasxfer.export.errors import ExportError
 
 

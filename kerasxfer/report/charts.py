@@ -75,13 +75,23 @@ def _add_curve(figure: go.Figure, history: dict[str, list[Any]], name: str, key:
     colour, dash, label = key.colour, "dot" if key.dashed else "solid", _plain(key.label)
     common = {"x": [int(epoch) + 1 for epoch in history["epoch"]], "hovertemplate": "%{y:.4f}", "connectgaps": True}
     figure.add_scatter(
-        y=raw, name=label, meta="raw", mode="lines+markers", opacity=0.45,
-        marker={"color": colour, "size": 5}, line={"color": colour, "width": 1, "dash": dash}, **common,
-    )  # fmt: skip
+        y=raw,
+        name=label,
+        meta="raw",
+        mode="lines+markers",
+        opacity=0.45,
+        marker={"color": colour, "size": 5},
+        line={"color": colour, "width": 1, "dash": dash},
+        **common,
+    )
     figure.add_scatter(
-        y=history.get(f"smoothed_{name}") or smooth_curve(raw), name=f"{label}, smoothed", meta="smoothed",
-        mode="lines", line={"color": colour, "width": 3, "dash": dash}, **common,
-    )  # fmt: skip
+        y=history.get(f"smoothed_{name}") or smooth_curve(raw),
+        name=f"{label}, smoothed",
+        meta="smoothed",
+        mode="lines",
+        line={"color": colour, "width": 3, "dash": dash},
+        **common,
+    )
 
 
 def _add_stages(figure: go.Figure, history: dict[str, list[Any]]) -> None:
@@ -116,7 +126,7 @@ def calibration(evaluation: Evaluation) -> Chart:
             "arrayminus": [b.accuracy.value - b.accuracy.low for b in bins],
             "thickness": 1.5,
         },
-        text=[f"{_pictures(b.pictures)} from {b.low:.0%} to {b.high:.0%}" for b in bins],
+        text=[f"{_images(b.images)} from {b.low:.0%} to {b.high:.0%}" for b in bins],
         name="accuracy",
         mode="lines+markers",
         marker={"color": model.colour, "size": 9},
@@ -127,25 +137,28 @@ def calibration(evaluation: Evaluation) -> Chart:
 
 
 def confidence(evaluation: Evaluation) -> Chart:
-    """How many pictures lie at each confidence, right and wrong ones."""
+    """How many images lie at each confidence, right and wrong ones."""
     bins = evaluation.bins
     figure = go.Figure(
         layout={
             "barmode": "stack",
             "xaxis": {**_confidence_axis(evaluation), "title": "confidence"},
-            "yaxis": {"title": "pictures"},
+            "yaxis": {"title": "images"},
         }
     )
-    right = [round(b.accuracy.value * b.pictures) for b in bins]
-    wrong = [b.pictures - count for b, count in zip(bins, right, strict=True)]
+    right = [round(b.accuracy.value * b.images) for b in bins]
+    wrong = [b.images - count for b, count in zip(bins, right, strict=True)]
     keys = (Key("right", COLOURS[0]), Key("wrong", COLOURS[1]))
     for key, counts in zip(keys, (right, wrong), strict=True):
         figure.add_bar(
-            x=[(b.low + b.high) / 2 for b in bins], y=counts, width=[0.94 * (b.high - b.low) for b in bins],
-            name=key.label, marker={"color": key.colour},
+            x=[(b.low + b.high) / 2 for b in bins],
+            y=counts,
+            width=[0.94 * (b.high - b.low) for b in bins],
+            name=key.label,
+            marker={"color": key.colour},
             hovertemplate=f"%{{y}} {key.label} at about %{{x:.0%}}<extra></extra>",
-        )  # fmt: skip
-    return Chart("Pictures by confidence", figure, keys)
+        )
+    return Chart("Images by confidence", figure, keys)
 
 
 def confusion(evaluation: Evaluation, class_names: Sequence[str]) -> Chart:
@@ -159,10 +172,16 @@ def confusion(evaluation: Evaluation, class_names: Sequence[str]) -> Chart:
         }
     )
     figure.add_heatmap(
-        z=counts / counts.sum(axis=1, keepdims=True).clip(min=1), x=names, y=names, customdata=counts,
-        zmin=0, zmax=1, colorscale="Cividis", colorbar={"tickformat": ".0%", "thickness": 12},
-        hovertemplate="true %{y}, predicted %{x}<br>%{customdata} pictures, %{z:.1%}<extra></extra>",
-    )  # fmt: skip
+        z=counts / counts.sum(axis=1, keepdims=True).clip(min=1),
+        x=names,
+        y=names,
+        customdata=counts,
+        zmin=0,
+        zmax=1,
+        colorscale="Cividis",
+        colorbar={"tickformat": ".0%", "thickness": 12},
+        hovertemplate="true %{y}, predicted %{x}<br>%{customdata} images, %{z:.1%}<extra></extra>",
+    )
     return Chart("Share of each true class, by predicted class", figure)
 
 
@@ -171,8 +190,8 @@ def _confidence_axis(evaluation: Evaluation) -> dict[str, Any]:
     return {"range": [min(b.low for b in evaluation.bins) - 0.02, 1.02], "tickformat": ".0%"}
 
 
-def _pictures(count: int) -> str:
-    return f"{count:,} picture{'' if count == 1 else 's'}"
+def _images(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Figures of a classifier on labelled pictures, each with how far it can be trusted."""
+"""Figures of a classifier on labelled images, each with how far it can be trusted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,34 +34,34 @@ class ClassFigures(NamedTuple):
     precision: float
     recall: Share | None
     f1: float
-    pictures: int
+    images: int
 
 
 class CalibrationBin(NamedTuple):
-    """Pictures whose top probability lies in one tenth of the scale."""
+    """Images whose top probability lies in one tenth of the scale."""
 
     low: float
     high: float
-    pictures: int
+    images: int
     confidence: float
     accuracy: Share
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures of a model on one set of pictures.
+    """All figures of a model on one set of images.
 
     Args:
-        accuracy: share of pictures whose top class is right.
+        accuracy: share of images whose top class is right.
         log_loss: mean negative logarithm of the true class's probability.
         macro_f1: mean over classes of F1, the harmonic mean of precision and recall.
         calibration_error: expected difference between confidence and accuracy, over bins.
         confusion: counts, a row for each true class and a column for each predicted one.
         classes: `ClassFigures`, in class order.
-        bins: `CalibrationBin`s that have pictures in them.
-        predicted: class number per picture.
-        confidence: probability of the predicted class per picture.
-        mistakes: rows of wrong pictures, the most confident first.
+        bins: `CalibrationBin`s that have images in them.
+        predicted: class number per image.
+        confidence: probability of the predicted class per image.
+        mistakes: rows of wrong images, the most confident first.
         uncertain: all rows, the least margin between the two most probable classes first.
     """
 
@@ -82,8 +82,8 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
     """Compute every figure that the report shows.
 
     Args:
-        labels: class numbers, `[pictures]`.
-        probabilities: `[pictures, classes]`.
+        labels: class numbers, `[images]`.
+        probabilities: `[images, classes]`.
         class_names: the classes.
 
     Returns:
@@ -92,7 +92,7 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
     numbers = np.arange(len(class_names))
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right = predicted == labels
-    precision, recall, f1, pictures = precision_recall_fscore_support(
+    precision, recall, f1, images = precision_recall_fscore_support(
         labels, predicted, labels=numbers, zero_division=0.0
     )
     bins = _calibration(confidence, right)
@@ -102,12 +102,12 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
     return Evaluation(
         accuracy=Share.of(right.sum(), len(labels)),
         log_loss=float(log_loss(labels, probabilities / sums, labels=numbers)),
-        macro_f1=float(f1[pictures > 0].mean()),
-        calibration_error=sum(b.pictures * abs(b.accuracy.value - b.confidence) for b in bins) / len(labels),
+        macro_f1=float(f1[images > 0].mean()),
+        calibration_error=sum(b.images * abs(b.accuracy.value - b.confidence) for b in bins) / len(labels),
         confusion=confusion_matrix(labels, predicted, labels=numbers),
         classes=[
             ClassFigures(name, float(p), Share.of(round(r * n), n) if n else None, float(f), int(n))
-            for name, p, r, f, n in zip(class_names, precision, recall, f1, pictures, strict=True)
+            for name, p, r, f, n in zip(class_names, precision, recall, f1, images, strict=True)
         ],
         bins=bins,
         predicted=predicted,
@@ -118,10 +118,10 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
 
 
 def chance_of_difference(right: Array, other_right: Array) -> float:
-    """The exact McNemar test: how often two equally good models would differ this much on the same pictures.
+    """The exact McNemar test: how often two equally good models would differ this much on the same images.
 
     Args:
-        right: whether one model is right, per picture.
+        right: whether one model is right, per image.
         other_right: likewise for the other.
 
     Returns:

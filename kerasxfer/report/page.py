@@ -18,27 +18,28 @@ from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
 from plotly.offline import get_plotlyjs
 
+from kerasxfer.data.preview import augmented_copies, sample_images
 from kerasxfer.report import charts, facts, thumbnails
 from kerasxfer.report.metrics import Evaluation, Share, chance_of_difference
-from kerasxfer.report.predictions import Predictions
+from kerasxfer.report.predictions import LabelledPredictions
 from kerasxfer.report.runs import Run
 from kerasxfer.runs.run_folder import RunState
 
 GALLERY = 18
 TABLE_CLASSES = 20  # of a confusion matrix that still reads as a table
-AUGMENTED_PICTURES, AUGMENTED_COPIES = 4, 6
+AUGMENTED_IMAGES, AUGMENTED_COPIES = 4, 6
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """A run with what its model answered; `predictions` and `evaluation` are there together, or not at all."""
 
     run: Run
-    predictions: Predictions | None = None
+    predictions: LabelledPredictions | None = None
     evaluation: Evaluation | None = None
 
 
-def render(results: Sequence[Result]) -> str:
+def render(results: Sequence[RunResult]) -> str:
     """Put the page together."""
     environment = Environment(
         loader=PackageLoader("kerasxfer.report"),
@@ -63,7 +64,7 @@ def _script(code: str) -> dict[str, str]:
     return {"code": code, "hash": f"'sha256-{digest}'"}
 
 
-def _run_context(result: Result, id: str) -> dict[str, Any]:
+def _run_context(result: RunResult, id: str) -> dict[str, Any]:
     run, predictions, evaluation = result.run, result.predictions, result.evaluation
     context: dict[str, Any] = {
         "id": id,
@@ -85,7 +86,7 @@ def _run_context(result: Result, id: str) -> dict[str, Any]:
     return context
 
 
-def _evaluation_context(run: Run, predictions: Predictions, evaluation: Evaluation) -> dict[str, Any]:
+def _evaluation_context(run: Run, predictions: LabelledPredictions, evaluation: Evaluation) -> dict[str, Any]:
     many = len(run.class_names) > TABLE_CLASSES
     return {
         "class_names": run.class_names,
@@ -98,7 +99,7 @@ def _evaluation_context(run: Run, predictions: Predictions, evaluation: Evaluati
                 "Recall": f"{each.recall.value:.3f}" if each.recall else "–",
                 "95 % interval": f"{each.recall.low:.3f}–{each.recall.high:.3f}" if each.recall else "–",
                 "F1": f"{each.f1:.3f}",
-                "Pictures": each.pictures,
+                "Images": each.images,
             }
             for each in sorted(evaluation.classes, key=lambda each: each.f1)
         ],
@@ -108,7 +109,7 @@ def _evaluation_context(run: Run, predictions: Predictions, evaluation: Evaluati
     }
 
 
-def _cards(result: Result) -> list[dict[str, str]]:
+def _cards(result: RunResult) -> list[dict[str, str]]:
     run, predictions, evaluation = result.run, result.predictions, result.evaluation
     cards = []
     if predictions is not None and evaluation is not None:
@@ -121,26 +122,26 @@ def _cards(result: Result) -> list[dict[str, str]]:
                 "about": f"± {50 * (accuracy.high - accuracy.low):.1f}",
                 "note": f"95 % CI {_interval(accuracy)}",
             },
-            {"label": "Pictures", "value": f"{count:,}", "note": f"{wrong:,} of them wrong"},
+            {"label": "Images", "value": f"{count:,}", "note": f"{wrong:,} of them wrong"},
             {"label": "Macro F1", "value": f"{evaluation.macro_f1:.3f}", "note": "mean over classes"},
-            {"label": "Log loss", "value": f"{evaluation.log_loss:.3f}", "note": "on the same pictures"},
+            {"label": "Log loss", "value": f"{evaluation.log_loss:.3f}", "note": "on the same images"},
         ]
     time = facts.duration(run.record.seconds) or "–"
     return [*cards, {"label": "Training time", "value": time, "note": f"{len(run.history['epoch'])} epochs"}]
 
 
-def _notes(result: Result) -> list[str]:
+def _notes(result: RunResult) -> list[str]:
     notes = []
     if result.run.folder.state is RunState.begun:
         notes.append("This run was not finished: it has no model.keras. Only its curves are shown.")
     elif result.predictions is None:
         notes.append(
-            "The pictures that this run was validated on are not there. Give a folder of class folders with --data to "
+            "The images that this run was validated on are not there. Give a folder of class folders with --data to "
             "see accuracy, mistakes and calibration."
         )
     elif result.predictions.unreadable:
         names = ", ".join(path for path, _ in result.predictions.unreadable)
-        notes.append(f"{len(result.predictions.unreadable)} pictures could not be read and are left out: {names}")
+        notes.append(f"{len(result.predictions.unreadable)} images could not be read and are left out: {names}")
     return notes
 
 
@@ -162,19 +163,19 @@ def _confused(run: Run, evaluation: Evaluation, most: int = 10) -> list[dict[str
         if counts[true, predicted]:
             share = counts[true, predicted] / evaluation.confusion[true].sum()
             names = {"True class": run.class_names[true], "Taken for": run.class_names[predicted]}
-            rows.append({**names, "Pictures": counts[true, predicted], "Of the true class": _percent(share)})
+            rows.append({**names, "Images": counts[true, predicted], "Of the true class": _percent(share)})
     return rows
 
 
-def _gallery(run: Run, predictions: Predictions, evaluation: Evaluation, rows: Any) -> list[dict[str, Any]]:
+def _gallery(run: Run, predictions: LabelledPredictions, evaluation: Evaluation, rows: Any) -> list[dict[str, Any]]:
     policy = ImagePolicy.from_dict(run.record.config.policy)
-    pictures = []
+    images = []
     for row in rows:
         try:
             image = thumbnails.thumbnail(predictions.root / predictions.paths[row], policy)
         except ImageError:  # it could be read a minute ago
             image = None
-        pictures.append(
+        images.append(
             {
                 "image": image,
                 "path": predictions.paths[row],
@@ -183,7 +184,7 @@ def _gallery(run: Run, predictions: Predictions, evaluation: Evaluation, rows: A
                 "confidence": float(evaluation.confidence[row]),
             }
         )
-    return pictures
+    return images
 
 
 def _augmented(run: Run) -> list[dict[str, Any]]:
@@ -193,10 +194,10 @@ def _augmented(run: Run) -> list[dict[str, Any]]:
         return []
     from kerasxfer.layers import Augmentation
 
-    paths = thumbnails.sample_pictures(data, AUGMENTED_PICTURES)
+    paths = sample_images(data, AUGMENTED_IMAGES)
     policy = ImagePolicy.from_dict(config.policy)
     augmentation = Augmentation(**config.augment)
-    rows = thumbnails.augmented(paths, augmentation, config.image_size, policy, AUGMENTED_COPIES, seed=0)
+    rows = augmented_copies(paths, augmentation, config.image_size, policy, AUGMENTED_COPIES, seed=0)
     return [
         {"path": str(path.relative_to(data)), "images": [thumbnails.data_uri(image) for image in images]}
         for path, images in rows
@@ -211,7 +212,7 @@ def _benchmark(report: Report) -> dict[str, Any]:
     }
 
 
-def _comparison(results: Sequence[Result]) -> dict[str, Any]:
+def _comparison(results: Sequence[RunResult]) -> dict[str, Any]:
     rows = [
         {
             "Run": result.run.name,
@@ -233,18 +234,18 @@ def _comparison(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _difference(one: Result, other: Result) -> list[str]:
-    """Whether two models differ by more than chance; nothing where they did not see the same pictures."""
+def _difference(one: RunResult, other: RunResult) -> list[str]:
+    """Whether two models differ by more than chance; nothing where they did not see the same images."""
     if one.predictions is None or other.predictions is None or one.evaluation is None or other.evaluation is None:
         return []
     if one.predictions.paths != other.predictions.paths:
-        return [f"{one.run.name} and {other.run.name} were not measured on the same pictures: compare with care."]
+        return [f"{one.run.name} and {other.run.name} were not measured on the same images: compare with care."]
     right = one.evaluation.predicted == one.predictions.labels
     other_right = other.evaluation.predicted == other.predictions.labels
     p = chance_of_difference(right, other_right)
     verdict = "more than chance explains" if p < 0.05 else "which may be chance"
     return [
-        f"{one.run.name} is right on {(right & ~other_right).sum()} pictures that {other.run.name} gets wrong, and "
+        f"{one.run.name} is right on {(right & ~other_right).sum()} images that {other.run.name} gets wrong, and "
         f"wrong on {(~right & other_right).sum()} that it gets right, {verdict} (exact McNemar test, p = {p:.2g})."
     ]
 

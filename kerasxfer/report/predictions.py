@@ -1,11 +1,10 @@
-"""What a run's model answers to a folder of pictures."""
+"""What a run's model answers to a folder of images."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.images import ImagePolicy
@@ -13,20 +12,21 @@ from numpy.typing import NDArray
 
 import kerasxfer.layers  # noqa: F401  registers the layers that the model is loaded with
 from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.keras_files import load_model
 from kerasxfer.report.runs import Run
 from kerasxfer.runs.run_folder import RunState
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Probabilities of a model for labelled pictures, row by row.
+class LabelledPredictions:
+    """Probabilities of a model for labelled images, row by row.
 
     Args:
         root: folder that `paths` are relative to.
-        paths: of the pictures, as POSIX strings.
+        paths: of the images, as POSIX strings.
         labels: true class numbers.
-        probabilities: `[pictures, classes]`.
-        unreadable: path and reason of the pictures that were left out.
+        probabilities: `[images, classes]`.
+        unreadable: path and reason of the images that were left out.
         parameters: how many the model has.
     """
 
@@ -38,10 +38,10 @@ class Predictions:
     parameters: int
 
 
-def predict(
+def predict_validation(
     run: Run, data: Path | None = None, progress: Callable[[Iterable[int]], Iterable[int]] = iter
-) -> Predictions | None:
-    """Let the model of a run answer to its validation pictures.
+) -> LabelledPredictions | None:
+    """Let the model of a run answer to its validation images.
 
     Args:
         run: the run.
@@ -49,19 +49,19 @@ def predict(
         progress: wraps the loop over batches, to show it. Defaults to showing nothing.
 
     Returns:
-        `Predictions`; `None` where the run was not finished, had no validation pictures, or they are not there now.
+        `LabelledPredictions`; `None` where there is no model yet, the run had no validation images, or they are gone.
     """
     if run.folder.state is RunState.begun or not run.class_names:
         return None
-    folder = _pictures(run, data)
+    folder = _images(run, data)
     if folder is None:
         return None
-    model = keras.saving.load_model(run.folder.model, compile=False)
+    model = load_model(run.folder.model)
     batches = [np.asarray(model.predict_on_batch(folder[i][0])) for i in progress(range(len(folder)))]
     probabilities = np.concatenate(batches).astype("float64")
     if probabilities.shape[1] == 1:  # one sigmoid unit: the probability of the second class
         probabilities = np.hstack([1 - probabilities, probabilities])
-    return Predictions(
+    return LabelledPredictions(
         root=Path(folder.root),
         paths=list(folder.paths),
         labels=np.asarray(folder.labels),
@@ -71,7 +71,7 @@ def predict(
     )
 
 
-def _pictures(run: Run, data: Path | None) -> ImageFolder | None:
+def _images(run: Run, data: Path | None) -> ImageFolder | None:
     """The folder to predict: `data`, or what the run was validated on."""
     config = run.record.config
     split: dict[str, Any] = {}

@@ -71,6 +71,11 @@ class TrainConfig:
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"`{name}` must be at least {least}. Received: {name}={getattr(self, name)}")
+        if self.validation_split is not None and not 0 < self.validation_split < 1:
+            raise UsageError(
+                "`validation_split` must be a fraction between 0 and 1. "
+                f"Received: validation_split={self.validation_split}"
+            )
         if not 0 <= self.dropout < 1:
             raise UsageError(f"`dropout` must be from 0 to below 1. Received: dropout={self.dropout}")
         if not 0 < self.learning_rate < float("inf"):

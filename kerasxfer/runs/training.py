@@ -4,22 +4,24 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 from kerasxfer_serving import __version__
 from kerasxfer_serving.errors import KerasxferError, UsageError
-from kerasxfer_serving.images import ImagePolicy
 
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch, SmoothedMetricsLogger
 from kerasxfer.data.image_folder import ImageFolder
-from kerasxfer.layers import Augmentation, ClassifierHead
+from kerasxfer.keras_files import load_model
+from kerasxfer.layers import ClassifierHead
 from kerasxfer.models import image_classifier
 from kerasxfer.runs.checkpoint import Checkpoint, read_progress, restore
 from kerasxfer.runs.config import TrainConfig
+from kerasxfer.runs.datasets import datasets
+from kerasxfer.runs.destination import check_destination
 from kerasxfer.runs.run_folder import RunFolder, RunRecord, RunState, replacing
 from kerasxfer.unfreezing import resolve
 from kerasxfer.unfreezing.plan import plan as plan_stages
@@ -43,21 +45,22 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
         KerasxferError: `run` holds other files, a run with another configuration, or images of this one.
     """
     folder = RunFolder(Path(run))
-    _check_destination(folder, config, resume=resume, overwrite=overwrite)
+    check_destination(folder, config, resume=resume, overwrite=overwrite)
     keras.utils.set_random_seed(config.seed)
     training, validation = datasets(config)
+    _tell_what_is_not_used(training, validation)
     model, stages = compiled_model(config, training.class_names), schedule(config)
     if stages:
         resolve(stages, model)  # what is wrong with a schedule shows before a run folder is made or discarded
     record = _record(config, training, validation)
     with folder.locked():
-        _check_destination(folder, config, resume=resume, overwrite=overwrite)  # another process may have come first
+        check_destination(folder, config, resume=resume, overwrite=overwrite)  # another process may have come first
         state = _begin(folder, record, resume=resume)
         with _nothing_left_of_a_false_start(folder), _own_errors(training, validation):
             # What fits and evaluates: `keras.Model` itself, or the cache in its place.
             runner: Any = BottleneckCache(config.cache) if config.cache else keras.Model
             if state is RunState.trained:
-                model.set_weights(keras.saving.load_model(folder.model, compile=False).get_weights())
+                model.set_weights(load_model(folder.model).get_weights())
                 seconds = read_progress(folder).seconds
             else:
                 seconds = _fit(runner, model, config.epochs, stages, training, validation, folder)
@@ -111,6 +114,18 @@ def _fit(
         shuffle=False,
     )
     return checkpoint.seconds
+
+
+def _tell_what_is_not_used(*datasets: ImageFolder | None) -> None:
+    told: set[str] = set()
+    for dataset in filter(None, datasets):
+        for what, names in (
+            ("Not taken for images", dataset.left_out),
+            ("Left out", ", ".join(map(str, dataset.skipped))),
+        ):
+            if names and str(names) not in told:
+                print(f"{what} in '{dataset.root}': {names}", file=sys.stderr)
+                told.add(str(names))
 
 
 def _begin(folder: RunFolder, record: RunRecord, *, resume: bool) -> RunState:
@@ -173,37 +188,6 @@ def plan(config: TrainConfig) -> dict[str, Any]:
     return plans
 
 
-def datasets(config: TrainConfig) -> tuple[ImageFolder, ImageFolder | None]:
-    """Open the training and the validation pictures of a run."""
-    common: dict[str, Any] = {
-        "image_size": config.image_size,
-        "batch_size": config.batch_size,
-        "label_mode": "binary" if config.activation == "sigmoid" else "int",
-        "seed": config.seed,
-        "policy": ImagePolicy.from_dict(config.policy),
-        "on_error": config.on_error,
-    }
-    split = config.validation_split
-    training = ImageFolder(
-        config.data,
-        validation_split=split,
-        subset="training" if split else None,
-        augmentation=_augmentation(config),
-        **common,
-    )
-    if split:
-        return training, ImageFolder(config.data, validation_split=split, subset="validation", shuffle=False, **common)
-    if config.validation is None:
-        return training, None
-    validation = ImageFolder(config.validation, shuffle=False, **common)
-    if validation.class_names != training.class_names:
-        raise KerasxferError(
-            f"`{config.validation}` must hold the same class folders as `{config.data}`. "
-            f"Received: {validation.class_names} beside {training.class_names}"
-        )
-    return training, validation
-
-
 def compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
     """Build and compile the classifier of a run."""
     # Seeded: on PyTorch, a Dropout without a seed draws from a global generator, which no checkpoint holds.
@@ -239,53 +223,6 @@ def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
 def schedule(config: TrainConfig) -> list[Stage]:
     """Return the stages of a run; empty where only the head is trained."""
     return [Stage(**stage) for stage in config.schedule]
-
-
-def _augmentation(config: TrainConfig) -> Augmentation | None:
-    return Augmentation(**config.augment, seed=config.seed) if config.augment else None
-
-
-def _check_destination(folder: RunFolder, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
-    """Refuse what would lose another run, or files that are no run's, or mix anything into this one."""
-    if resume and overwrite:
-        raise UsageError("`--resume` and `--overwrite` exclude each other: the one goes on, the other begins anew.")
-    _refuse_overlap(folder.path, config)
-    state = folder.state
-    if state is None:
-        if not folder.vacant:
-            raise KerasxferError(
-                f"`{folder.path}` must be empty, missing or a run folder: it holds no config.json of a run. Choose "
-                "another `--out`."
-            )
-    elif resume:
-        _check_same_run(folder, state, config)
-    elif not overwrite:
-        raise KerasxferError(
-            f"`{folder.path}` holds a run. Go on with `--resume`, discard it with `--overwrite`, or choose another "
-            "`--out`."
-        )
-
-
-def _refuse_overlap(run: Path, config: TrainConfig) -> None:
-    out = run.resolve()
-    for option, value in (("DATA", config.data), ("--validation", config.validation), ("--weights", config.weights)):
-        path = Path(value or "").resolve()
-        if value and path.exists() and path.is_relative_to(out):
-            raise UsageError(f"`--out` must not hold what a run is made from. Received: {option} '{value}' in '{run}'")
-    for value in filter(None, (config.data, config.validation)):
-        if out.is_relative_to(Path(value).resolve()):
-            raise UsageError(f"`--out` must lie outside of the images. Received: '{run}', which is in '{value}'")
-
-
-def _check_same_run(folder: RunFolder, state: RunState, wanted: TrainConfig) -> None:
-    if state is RunState.finished:
-        raise KerasxferError(f"`{folder.path}` is finished. Discard it with `--overwrite` to train again.")
-    before = asdict(folder.read().config)
-    changed = [f"{key} {before[key]!r} → {value!r}" for key, value in asdict(wanted).items() if before[key] != value]
-    if changed:
-        raise KerasxferError(
-            f"`--resume` takes the options that `{folder.path}` was started with. Received: {', '.join(changed)}"
-        )
 
 
 def _record(config: TrainConfig, training: ImageFolder, validation: ImageFolder | None) -> RunRecord:

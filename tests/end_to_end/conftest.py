@@ -1,4 +1,4 @@
-"""Small pictures that a classifier can tell apart, drawn for each test."""
+"""Small images that a classifier can tell apart, drawn for each test."""
 
 from pathlib import Path
 
@@ -22,5 +22,5 @@ def draw_classes(root: Path, per_class: int = 12, size: int = 48, seed: int = 0)
 
 @pytest.fixture
 def class_folders(tmp_path):
-    """A folder of two class folders, twelve pictures each."""
-    return draw_classes(tmp_path / "pictures")
+    """A folder of two class folders, twelve images each."""
+    return draw_classes(tmp_path / "images")

@@ -1,4 +1,4 @@
-"""`kerasxfer demo` on fewer pictures than it draws for a person."""
+"""`kerasxfer demo` on fewer images than it draws for a person."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 import pytest
 from kerasxfer_serving import Manifest, Predictor
 
-from kerasxfer.demo.pictures import TASK_CLASSES
+from kerasxfer.demo.images import TASK_CLASSES
 from kerasxfer.runs.histories import read_history
 
 
@@ -20,7 +20,7 @@ def demo(*arguments, **environment):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a demo on 24 pictures of each class, and what the command printed."""
+    """The folder of a demo on 24 images of each class, and what the command printed."""
     out = tmp_path_factory.mktemp("demo") / "run"
     done = demo("--out", out, "--per-class", 24, "--seed", 3, "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -66,9 +66,9 @@ def test_one_fit_went_through_both_stages(finished):
 def test_the_exported_model_answers_alone(finished):
     model = finished[0] / "transfer" / "model.onnx"
     assert Manifest.read(model).class_names == TASK_CLASSES
-    pictures = sorted((finished[0] / "pictures" / "held-out" / "key").iterdir())
+    images = sorted((finished[0] / "pictures" / "held-out" / "key").iterdir())
     with Predictor(model, device="cpu") as predictor:
-        labels = predictor.predict(pictures).labels
+        labels = predictor.predict(images).labels
     assert labels.count("key") > len(labels) / 2
 
 

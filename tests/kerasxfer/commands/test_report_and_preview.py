@@ -58,9 +58,9 @@ def test_preview_draws_a_sheet(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere",), "`DATA` must be a folder or a picture"),
+        (("nowhere",), "`DATA` must be a folder or an image"),
         ((".", "--augment", "rotate=40"), "rotate"),
-        ((".", "--resize", "squeeze"), "squeeze"),
+        ((".", "--output", "sheet.txt"), "`--output` must be an image file"),
         ((".", "--image-size", "big"), "`--image-size`"),
     ],
 )
@@ -69,8 +69,8 @@ def test_preview_refuses_wrong_options(arguments, message):
         invoke(preview, *arguments)
 
 
-def test_preview_needs_a_picture(tmp_path):
-    with pytest.raises(KerasxferError, match="has no picture that can be read"):
+def test_preview_needs_a_image(tmp_path):
+    with pytest.raises(KerasxferError, match="has no image that can be read"):
         invoke(preview, tmp_path)
 
 

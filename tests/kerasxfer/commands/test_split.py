@@ -13,7 +13,7 @@ from kerasxfer.data.decoding_ahead import check_images
 from kerasxfer.data.splits import draw, find_classes, parse_amount
 
 
-def write_picture(path, value=0):
+def write_image(path, value=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 4), (value, 0, 0)).save(path)
 
@@ -24,8 +24,8 @@ def flat(tmp_path):
     folder = tmp_path / "flat"
     for name in ("cat", "dog"):
         for number in range(10):
-            write_picture(folder / f"{name}.{number}.png", number)
-    (folder / "cat.99.jpg").write_bytes(b"no picture")
+            write_image(folder / f"{name}.{number}.png", number)
+    (folder / "cat.99.jpg").write_bytes(b"no image")
     (folder / "readme.txt").write_text("not one either")
     return folder
 
@@ -35,8 +35,8 @@ def folders(tmp_path):
     """Class folders with a folder inside, as `PetImages/Cat/…`."""
     folder = tmp_path / "folders"
     for number in range(6):
-        write_picture(folder / "Cat" / f"{number}.png", number)
-        write_picture(
+        write_image(folder / "Cat" / f"{number}.png", number)
+        write_image(
             folder / "Dog" / ("a" if number % 2 else "b") / "same name.png"
             if number < 2
             else folder / "Dog" / f"{number}.png",
@@ -86,7 +86,7 @@ def test_class_folders_keep_what_lies_within(folders, tmp_path):
 
 
 def test_the_seed_fixes_the_draw_and_other_classes_do_not_matter(flat):
-    classes = {name: dict(pictures) for name, pictures in find_classes(flat).items()}
+    classes = {name: dict(images) for name, images in find_classes(flat).items()}
     amounts = {"train": 4, "test": 0.5}
 
     first = draw(classes, amounts, seed=1)
@@ -105,16 +105,16 @@ def test_the_seed_fixes_the_draw_and_other_classes_do_not_matter(flat):
         ({"train": 3, "test": 0.5}, [3, 6]),
     ],
 )
-def test_shares_that_add_up_use_every_picture(tmp_path, amounts, sizes):
-    pictures = {f"{number}.png": tmp_path / f"{number}.png" for number in range(11)}
+def test_shares_that_add_up_use_every_image(tmp_path, amounts, sizes):
+    images = {f"{number}.png": tmp_path / f"{number}.png" for number in range(11)}
 
-    subsets = draw({"cat": pictures}, amounts, seed=0)
+    subsets = draw({"cat": images}, amounts, seed=0)
 
     assert [len(classes["cat"]) for classes in subsets.values()] == sizes
 
 
-def test_too_few_pictures_name_the_class_and_write_nothing(flat, tmp_path):
-    with pytest.raises(KerasxferError, match=r"Class 'cat' has 10 readable pictures.*8 for train, 3 for test"):
+def test_too_few_images_name_the_class_and_write_nothing(flat, tmp_path):
+    with pytest.raises(KerasxferError, match=r"Class 'cat' has 10 readable images.*8 for train, 3 for test"):
         split(flat, tmp_path / "out", train="8", test="3")
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flat"]
@@ -177,8 +177,8 @@ def test_prefixes(tmp_path, name, expected):
 
 
 def test_a_pattern_reads_the_class_off_the_path(tmp_path):
-    write_picture(tmp_path / "2019" / "a-cat-x.png")
-    write_picture(tmp_path / "2020" / "b-dog-y.png")
+    write_image(tmp_path / "2019" / "a-cat-x.png")
+    write_image(tmp_path / "2020" / "b-dog-y.png")
 
     by_name = find_classes(tmp_path, r"-(?P<class>[a-z]+)-")
     by_year = find_classes(tmp_path, r"(\d+)/")
@@ -188,7 +188,7 @@ def test_a_pattern_reads_the_class_off_the_path(tmp_path):
         "dog": {"2020/b-dog-y.png": tmp_path / "2020/b-dog-y.png"},
     }
     assert list(by_year) == ["2019", "2020"]
-    with pytest.raises(UsageError, match=r"1 picture\(s\).*b-dog-y.png"):
+    with pytest.raises(UsageError, match=r"1 image\(s\).*b-dog-y.png"):
         find_classes(tmp_path, r"(cat)")
     with pytest.raises(UsageError, match="needs a group"):
         find_classes(tmp_path, "cat")
@@ -202,10 +202,10 @@ def test_sources_that_cannot_be_read_as_classes(flat, folders, tmp_path):
         find_classes(tmp_path / "empty")
     with pytest.raises(UsageError, match="must be a folder"):
         find_classes(tmp_path / "nowhere")
-    write_picture(folders / "stray.1.png")
-    with pytest.raises(UsageError, match="both pictures"):
+    write_image(folders / "stray.1.png")
+    with pytest.raises(UsageError, match="both images"):
         find_classes(folders)
-    write_picture(flat / "portrait.png")
+    write_image(flat / "portrait.png")
     with pytest.raises(UsageError, match=r"have no class.*portrait.png"):
         find_classes(flat)
 

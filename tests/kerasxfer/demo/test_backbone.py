@@ -4,7 +4,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from kerasxfer.backbones.demo_vgg import WEIGHTS, DemoVGG, preprocess_input
-from kerasxfer.demo.pictures import TASK_CLASSES, draw_picture
+from kerasxfer.demo.images import TASK_CLASSES, draw_image
 
 
 def test_the_layers_have_the_names_and_the_order_of_vgg16():
@@ -22,7 +22,7 @@ def test_pooling(pooling, shape):
     assert DemoVGG(weights=None, input_shape=(64, 96, 3), pooling=pooling).output_shape == shape
 
 
-def test_any_size_of_picture_without_an_input_shape():
+def test_any_size_of_image_without_an_input_shape():
     model = DemoVGG(weights=None)
     for size in (32, 64):
         assert model(np.zeros((1, size, size, 3), "float32")).shape == (1, size // 32, size // 32, 96)
@@ -63,8 +63,8 @@ def test_preprocessing_is_mode_tf():
 def test_the_features_tell_classes_apart_that_the_backbone_never_saw():
     def drawn(per_class, seed):
         rng = np.random.default_rng(seed)
-        pictures = [draw_picture(name, 48, rng) for name in TASK_CLASSES for _ in range(per_class)]
-        return preprocess_input(np.stack(pictures).astype("float32")), np.repeat(range(len(TASK_CLASSES)), per_class)
+        images = [draw_image(name, 48, rng) for name in TASK_CLASSES for _ in range(per_class)]
+        return preprocess_input(np.stack(images).astype("float32")), np.repeat(range(len(TASK_CLASSES)), per_class)
 
     train, held_out = drawn(40, 1), drawn(40, 2)
     accuracy = {}

@@ -35,8 +35,8 @@ def test_accuracy_and_confusion(evaluation):
 
 def test_figures_of_each_class(evaluation):
     cats, dogs = evaluation.classes
-    assert (cats.name, cats.precision, cats.f1, cats.pictures) == ("cats", 1 / 2, 1 / 2, 2)
-    assert (dogs.precision, dogs.f1, dogs.pictures) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
+    assert (cats.name, cats.precision, cats.f1, cats.images) == ("cats", 1 / 2, 1 / 2, 2)
+    assert (dogs.precision, dogs.f1, dogs.images) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
     assert cats.recall.value == 1 / 2
     assert evaluation.macro_f1 == pytest.approx((1 / 2 + 2 / 3) / 2)
 
@@ -53,14 +53,14 @@ def test_uncertain_ones_come_least_margin_first(evaluation):
     assert evaluation.uncertain.tolist() == [3, 4, 1, 0, 2]
 
 
-def test_calibration_error_is_the_gap_weighted_by_pictures(evaluation):
+def test_calibration_error_is_the_gap_weighted_by_images(evaluation):
     # Bins: 0.55 and 0.6 (one of two right), 0.8 (right), 0.9 (right), 0.97 (wrong).
     gaps = [2 * abs(0.5 - 0.575), abs(1 - 0.8), abs(1 - 0.9), abs(0 - 0.97)]
     assert evaluation.calibration_error == pytest.approx(sum(gaps) / 5)
-    assert [b.pictures for b in evaluation.bins] == [2, 1, 1, 1]
+    assert [b.images for b in evaluation.bins] == [2, 1, 1, 1]
 
 
-def test_a_class_without_pictures_has_no_recall_and_does_not_count():
+def test_a_class_without_images_has_no_recall_and_does_not_count():
     evaluation = evaluate(np.array([0, 1]), np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]]), ["a", "b", "c"])
     assert evaluation.classes[2].recall is None
     assert evaluation.macro_f1 == 1.0

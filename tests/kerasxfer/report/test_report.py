@@ -50,7 +50,7 @@ def test_shows_every_section(run, tmp_path):
     text = Text(page).text
     for heading in (
         "Curves", "Stages", "Confusion matrix", "Classes", "Calibration", "Most confident mistakes",
-        "Least certain pictures", "Augmentation", "What was run",
+        "Least certain images", "Augmentation", "What was run",
     ):  # fmt: skip
         assert heading in text
     right = len(result.predictions.labels) - len(result.evaluation.mistakes)
@@ -85,7 +85,7 @@ def test_one_sigmoid_unit_is_the_second_class(run_folders, tmp_path):
 def test_says_that_there_are_no_mistakes(run_folders, tmp_path):
     run = run_folders.make_run(tmp_path / "two", ["a-red", "b-green"], per_class=9)
     page, _ = page_of(run, tmp_path=tmp_path)
-    assert "There are none: every picture is right." in Text(page).text
+    assert "There are none: every image is right." in Text(page).text
 
 
 def test_a_validation_split_is_made_again(run, tmp_path):
@@ -106,15 +106,15 @@ def test_other_classes_are_refused(run, run_folders, tmp_path):
         page_of(run, data=data, tmp_path=tmp_path)
 
 
-def test_unreadable_pictures_are_left_out_and_named(run, tmp_path):
+def test_unreadable_images_are_left_out_and_named(run, tmp_path):
     data = tmp_path / "three-data"
-    (data / "red" / "00.png").write_bytes(b"no picture")
+    (data / "red" / "00.png").write_bytes(b"no image")
     page, (result,) = page_of(run, tmp_path=tmp_path)
     assert len(result.predictions.paths) == 59
-    assert "1 pictures could not be read and are left out: red/00.png" in Text(page).text
+    assert "1 images could not be read and are left out: red/00.png" in Text(page).text
 
 
-def test_without_its_pictures_the_curves_are_shown(run, tmp_path):
+def test_without_its_images_the_curves_are_shown(run, tmp_path):
     shutil.rmtree(tmp_path / "three-data")
     page, (result,) = page_of(run, tmp_path=tmp_path)
     assert result.evaluation is None
@@ -147,14 +147,14 @@ def test_runs_are_compared(run, run_folders, tmp_path):
     page, _ = page_of(run, other, tmp_path=tmp_path)
     text = Text(page).text
     assert "three and other: training report" in text
-    assert "three is right on 0 pictures that other gets wrong" in text
+    assert "three is right on 0 images that other gets wrong" in text
     assert "that it gets right, which may be chance (exact McNemar test, p = 1)" in text
 
 
-def test_runs_on_other_pictures_are_not_compared_picture_by_picture(run, run_folders, tmp_path):
+def test_runs_on_other_images_are_not_compared_image_by_image(run, run_folders, tmp_path):
     other = run_folders.make_run(tmp_path / "other", ["amber", "green", "red"], per_class=5)
     page, _ = page_of(run, other, tmp_path=tmp_path)
-    assert "were not measured on the same pictures" in Text(page).text
+    assert "were not measured on the same images" in Text(page).text
 
 
 def test_names_are_text_and_nothing_else(run_folders, tmp_path):

@@ -12,7 +12,7 @@ from kerasxfer_serving.errors import KerasxferError
 from PIL import Image
 
 from kerasxfer.export.source import open_source
-from kerasxfer.report.predictions import predict
+from kerasxfer.report.predictions import predict_validation
 from kerasxfer.report.runs import load_runs
 from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.run_folder import RunFolder, RunState
@@ -130,7 +130,7 @@ def test_what_a_kill_leaves_can_be_reported_and_exported(interrupted):
         run = RunFolder(folder)
         if run.history.is_file():
             (shown,) = load_runs([folder])
-            assert (predict(shown) is None) == (run.state is RunState.begun)
+            assert (predict_validation(shown) is None) == (run.state is RunState.begun)
         else:
             with pytest.raises(KerasxferError, match=r"must be a run folder|No history to read"):
                 load_runs([folder])

@@ -1,4 +1,4 @@
-"""Seeded pictures of shapes: place, size, angle, colour, clutter and noise vary, only the shape tells the class."""
+"""Seeded images of shapes: place, size, angle, colour, clutter and noise vary, only the shape tells the class."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ _OVERSAMPLING = 3
 
 @dataclass(frozen=True)
 class Style:
-    """How hard the pictures are to read.
+    """How hard the images are to read.
 
     Args:
-        smallest: Least radius of a shape, as a share of the picture's side. Defaults to `0.27`.
+        smallest: Least radius of a shape, as a share of the image's side. Defaults to `0.27`.
         contrast: Least mean difference between the colours of shape and ground. Defaults to `80`.
         outlined: Share of shapes that are line drawings. Defaults to `0.15`.
         noise: Largest standard deviation of the pixels' noise. Defaults to `10`.
@@ -39,31 +39,31 @@ HARD = Style(smallest=0.24, contrast=60, outlined=0.25, noise=16)
 """What `DemoVGG` was trained on: features that get through this are good for the rest."""
 
 
-def draw_picture(name: str, size: int, rng: np.random.Generator, style: Style = EASY) -> npt.NDArray[np.uint8]:
-    """Draw one picture of a shape.
+def draw_image(name: str, size: int, rng: np.random.Generator, style: Style = EASY) -> npt.NDArray[np.uint8]:
+    """Draw one image of a shape.
 
     Args:
         name: One of `SOURCE_CLASSES` or `TASK_CLASSES`.
         size: Height and width in pixels.
-        rng: Where every choice comes from: the same state draws the same picture.
+        rng: Where every choice comes from: the same state draws the same image.
         style: How hard it is to read. Defaults to `EASY`.
 
     Returns:
         A uint8 array of shape `(size, size, 3)`.
 
     Example:
-    >>> draw_picture("fish", 64, np.random.default_rng(0)).shape
+    >>> draw_image("fish", 64, np.random.default_rng(0)).shape
     (64, 64, 3)
     """
     if name not in _SHAPES:
         raise ValueError(f"`name` must be one of {', '.join(sorted(_SHAPES))}. Received: name={name!r}")
     side = size * _OVERSAMPLING
     ground, ink = _contrasting_colours(rng, style.contrast)
-    picture = _gradient(side, ground, rng)
-    _clutter(picture, rng, count=int(rng.integers(3, 9)))
-    picture.paste(_gradient(side, ink, rng), mask=_shape_mask(_SHAPES[name], side, rng, style))
-    _clutter(picture, rng, count=int(rng.integers(0, 3)))
-    small = picture.resize((size, size), Image.Resampling.BOX)
+    image = _gradient(side, ground, rng)
+    _clutter(image, rng, count=int(rng.integers(3, 9)))
+    image.paste(_gradient(side, ink, rng), mask=_shape_mask(_SHAPES[name], side, rng, style))
+    _clutter(image, rng, count=int(rng.integers(0, 3)))
+    small = image.resize((size, size), Image.Resampling.BOX)
     return _weathered(small, rng, style.noise)
 
 
@@ -75,14 +75,14 @@ def draw_folder(
     size: int = 96,
     seed: int = 0,
 ) -> Path:
-    """Draw a folder of pictures in a sub-folder per class.
+    """Draw a folder of images in a sub-folder per class.
 
     Args:
         root: Where the class folders are made.
         class_names: Shapes to draw, of `SOURCE_CLASSES` or `TASK_CLASSES`. Defaults to `TASK_CLASSES`.
-        per_class: Number of pictures of each class. Defaults to `100`.
+        per_class: Number of images of each class. Defaults to `100`.
         size: Height and width in pixels. Defaults to `96`.
-        seed: The same seed draws the same pictures. Defaults to `0`.
+        seed: The same seed draws the same images. Defaults to `0`.
 
     Returns:
         `root` as a `Path`.
@@ -93,7 +93,7 @@ def draw_folder(
         folder.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng([seed, *name.encode()])
         for number in range(per_class):
-            Image.fromarray(draw_picture(name, size, rng)).save(folder / f"{name}-{number:03}.png")
+            Image.fromarray(draw_image(name, size, rng)).save(folder / f"{name}-{number:03}.png")
     return root
 
 
@@ -140,8 +140,8 @@ def _hollow(mask: Image.Image, radius: float) -> Image.Image:
     return ImageChops.subtract(mask, mask.filter(ImageFilter.MinFilter(width)))
 
 
-def _clutter(picture: Image.Image, rng: np.random.Generator, count: int) -> None:
-    canvas, side = ImageDraw.Draw(picture), picture.width
+def _clutter(image: Image.Image, rng: np.random.Generator, count: int) -> None:
+    canvas, side = ImageDraw.Draw(image), image.width
     for _ in range(count):
         colour = tuple(int(c) for c in rng.integers(0, 256, 3))
         x, y = rng.uniform(0, side, 2)
@@ -161,7 +161,7 @@ def _clutter(picture: Image.Image, rng: np.random.Generator, count: int) -> None
                 canvas.polygon(corners.ravel().tolist(), fill=colour)
 
 
-def _weathered(picture: Image.Image, rng: np.random.Generator, noise: float) -> npt.NDArray[np.uint8]:
-    blurred = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
-    grain = rng.normal(0, rng.uniform(2, noise), (picture.height, picture.width, 3))
+def _weathered(image: Image.Image, rng: np.random.Generator, noise: float) -> npt.NDArray[np.uint8]:
+    blurred = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
+    grain = rng.normal(0, rng.uniform(2, noise), (image.height, image.width, 3))
     return np.clip(np.asarray(blurred) + grain, 0, 255).astype(np.uint8)

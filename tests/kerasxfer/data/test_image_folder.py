@@ -16,7 +16,7 @@ TOTAL = sum(COUNTS.values())
 
 @pytest.fixture
 def pets(tmp_path):
-    """Class folders whose pictures are of one colour each: red tells the class, green the number."""
+    """Class folders whose images are of one colour each: red tells the class, green the number."""
     for label, (name, count) in enumerate(COUNTS.items()):
         for number in range(count):
             path = tmp_path / name / ("young" if number % 2 else "") / f"{number}.png"
@@ -26,7 +26,7 @@ def pets(tmp_path):
 
 
 def row_names(images):
-    """(class, number) of each picture, read off its pixels."""
+    """(class, number) of each image, read off its pixels."""
     return [tuple(int(value) for value in image[0, 0, :2]) for image in images]
 
 
@@ -126,7 +126,7 @@ def test_split_divides_every_class_alike_without_overlap(pets):
     assert again.paths == validation != other.paths
 
 
-def test_a_small_class_gives_one_picture_to_each_side_and_a_single_one_trains(tmp_path):
+def test_a_small_class_gives_one_image_to_each_side_and_a_single_one_trains(tmp_path):
     for name, count in {"one": 1, "two": 2}.items():
         (tmp_path / name).mkdir()
         for number in range(count):
@@ -150,7 +150,7 @@ def test_class_weight_counts_every_class_the_same(pets):
 def test_an_empty_class_keeps_its_index_and_is_named(pets):
     (pets / "bat").mkdir()
 
-    with pytest.warns(UserWarning, match="without pictures.*bat"):
+    with pytest.warns(UserWarning, match="without images.*bat"):
         data = ImageFolder(pets, (4, 4))
 
     assert data.class_names == ["ant", "bat", "bee", "cat"]
@@ -167,12 +167,12 @@ def test_class_names_give_the_order_of_the_indices(pets):
         ImageFolder(pets, (4, 4), class_names=["cat", "dog"])
 
 
-def test_only_visible_pictures_count_and_links_are_followed(pets, tmp_path_factory):
+def test_only_visible_images_count_and_links_are_followed(pets, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     Image.new("RGB", (4, 4)).save(elsewhere / "x.JPG")
     (pets / "ant" / "linked").symlink_to(elsewhere)
     (pets / "ant" / "loop").symlink_to(pets / "ant")
-    (pets / "ant" / "notes.txt").write_text("no picture")
+    (pets / "ant" / "notes.txt").write_text("no image")
     (pets / "ant" / ".hidden.png").write_bytes(b"")
     (pets / ".cache").mkdir()
 
@@ -197,7 +197,7 @@ def spoilt(pets, zoo):
     return pets, codes
 
 
-def test_unreadable_pictures_are_all_named_at_once(spoilt):
+def test_unreadable_images_are_all_named_at_once(spoilt):
     root, codes = spoilt
     data = ImageFolder(root, (4, 4), batch_size=64)
 
@@ -210,7 +210,7 @@ def test_unreadable_pictures_are_all_named_at_once(spoilt):
     assert "on_error='skip'" in str(caught.value)
 
 
-def test_unreadable_pictures_can_be_left_out_and_are_listed(spoilt):
+def test_unreadable_images_can_be_left_out_and_are_listed(spoilt):
     root, codes = spoilt
 
     data = ImageFolder(root, (4, 4), batch_size=64, shuffle=False, on_error="skip")
@@ -230,7 +230,7 @@ def test_the_split_does_not_depend_on_what_cannot_be_read(spoilt):
     assert set(raising.paths) - set(skipping.paths) == {bad.path for bad in skipping.skipped} <= set(codes)
 
 
-def test_nothing_but_unreadable_pictures_is_an_error_even_when_skipping(tmp_path):
+def test_nothing_but_unreadable_images_is_an_error_even_when_skipping(tmp_path):
     (tmp_path / "ant").mkdir()
     (tmp_path / "ant" / "1.jpg").write_bytes(b"no jpeg")
 
@@ -264,7 +264,7 @@ def test_invalid_folders(tmp_path):
     with pytest.raises(ValueError, match="kerasxfer split"):
         ImageFolder(tmp_path, (4, 4))
     (tmp_path / "ant").mkdir()
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         ImageFolder(tmp_path, (4, 4))
 
 
@@ -300,7 +300,7 @@ def classifier():
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_fit_sees_every_picture_once_an_epoch(pets, shuffle):
+def test_fit_sees_every_image_once_an_epoch(pets, shuffle):
     data = ImageFolder(pets, (4, 4), batch_size=4, seed=3)
 
     class SeenNumbers(keras.Model):

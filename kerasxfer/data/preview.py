@@ -1,0 +1,117 @@
+"""Images beside their augmented copies, to look at before a training."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.images import ImagePolicy, load_image
+from kerasxfer_serving.inputs.walk import LeftOut, find_images
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from kerasxfer.layers import Augmentation
+
+Pixels = NDArray[Any]
+
+
+def sample_images(root: Path, count: int, seed: int = 0, left_out: LeftOut | None = None) -> list[Path]:
+    """Pick image files at random from a folder and its subfolders, a folder as often as any other.
+
+    Args:
+        root: The folder, or one image file.
+        count: How many, at most.
+        seed: Seed of the choice. Defaults to `0`.
+        left_out: Counts what is no image. Defaults to `None`.
+
+    Returns:
+        Paths, sorted.
+    """
+    if root.is_file():
+        return [root]
+    folders: dict[Path, list[Path]] = {}
+    for name in sorted(find_images(root, left_out)):
+        folders.setdefault((root / name).parent, []).append(root / name)
+    chance = random.Random(seed)
+    queues = [chance.sample(paths, len(paths)) for paths in folders.values()]
+    turns = [queue[turn] for turn in range(count) for queue in queues if turn < len(queue)]
+    return sorted(turns[:count])
+
+
+def augmented_copies(
+    paths: Sequence[Path],
+    augmentation: "Augmentation",
+    size: tuple[int, int],
+    policy: ImagePolicy,
+    copies: int,
+    seed: int,
+) -> list[tuple[Path, list[Pixels]]]:
+    """Each image at the model's size, followed by copies that the augmentation made of it.
+
+    Images that cannot be read are left out.
+
+    Args:
+        paths: The image files.
+        augmentation: What makes the copies.
+        size: `(height, width)` in pixels.
+        policy: How a file becomes pixels.
+        copies: Number of copies of each image.
+        seed: Seed of the augmentation.
+
+    Returns:
+        Path and uint8 images `[height, width, 3]` of each file.
+    """
+    rows = []
+    for number, path in enumerate(paths):
+        try:
+            image = load_image(path, size, **policy.to_dict())
+        except ImageError:
+            continue
+        many = np.repeat(image[None], copies, axis=0)
+        changed = augmentation.augment(many, seed, rows=number * copies + np.arange(copies))
+        rows.append((path, [image, *np.clip(np.rint(changed), 0, 255).astype(np.uint8)]))
+    return rows
+
+
+def preview_sheet(
+    rows: Sequence[tuple[str, Sequence[Pixels]]], headings: Sequence[str], cell: int = 160
+) -> Image.Image:
+    """Draw rows of images with a caption over each row.
+
+    Args:
+        rows: Caption and images of each row.
+        headings: Texts over the columns; a heading stands until the next one.
+        cell: Side of an image's place, in pixels. Defaults to `160`.
+
+    Returns:
+        The sheet.
+    """
+    from matplotlib.font_manager import findfont  # a font that is there with matplotlib, and has most scripts' letters
+
+    gap, line, margin = 8, 24, 20
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 13)
+    bold = ImageFont.truetype(findfont("DejaVu Sans:bold"), 15)
+    columns = max(len(images) for _, images in rows)
+    width = 2 * margin + columns * (cell + gap) - gap
+    sheet = Image.new("RGB", (width, 2 * margin + line + len(rows) * (cell + line + gap)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, heading in enumerate(headings):
+        draw.text((margin + column * (cell + gap), margin), heading, "#1a1a1a", bold)
+    for number, (caption, images) in enumerate(rows):
+        top = margin + line + gap + number * (cell + line + gap)
+        draw.text((margin, top), _shortened(caption, font, width - 2 * margin), "#595959", font)
+        for column, pixels in enumerate(images):
+            image = Image.fromarray(pixels)
+            image.thumbnail((cell, cell), Image.Resampling.LANCZOS)
+            sheet.paste(image, (margin + column * (cell + gap), top + line - 4))
+    return sheet
+
+
+def _shortened(text: str, font: Any, width: int) -> str:
+    """Cut the beginning of a path that is too long: its end tells more."""
+    while len(text) > 1 and font.getlength(text) > width:
+        text = "…" + text[2:]
+    return text
