@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.outputs.predictions import OK, Predictions
-from kerasxfer_serving.server.context import body_of, server_of, wait_until_gone
+from kerasxfer_serving.server.context import body_of, gone, server_of
 from kerasxfer_serving.server.encoded import from_base64
 from kerasxfer_serving.server.errors import RequestError, UnreadableImageError
 from kerasxfer_serving.server.json_bodies import JsonResponse, decode_json
@@ -85,9 +85,7 @@ def _model(request: Request) -> ServedModel:
 
 
 async def _predict(request: Request, model: ServedModel, images: list[Source]) -> Predictions:
-    if not images:
-        raise RequestError("No image was sent.")
-    predictions = await server_of(request).predict(model, images, gone=wait_until_gone(request))
+    predictions = await server_of(request).predict(model, images, gone=gone(request))
     for index, (code, message) in enumerate(zip(predictions.status, predictions.messages, strict=True)):
         if code != OK:
             raise UnreadableImageError(f"image {index}: {code}: {message}")

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
@@ -57,7 +58,11 @@ async def body_of(request: Request) -> bytes:
     return await read_body(request, context.server.options, context.share)
 
 
-async def wait_until_gone(request: Request) -> None:
-    """Return when the client has left. Only after the body has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def gone(request: Request) -> Callable[[], Coroutine[None, None, None]]:
+    """What returns when the client of a request has left; only after the body has been read."""
+
+    async def wait() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    return wait

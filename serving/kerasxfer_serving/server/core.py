@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.outputs.predictions import Predictions
@@ -16,6 +17,8 @@ from kerasxfer_serving.server.models import ServedModel, batch_policy, open_mode
 from kerasxfer_serving.server.options import ServerOptions
 from kerasxfer_serving.server.registry import Models, Registry, as_sources
 from kerasxfer_serving.server.watching import Watcher
+
+Gone: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 
 class InferenceServer:
@@ -57,7 +60,7 @@ class InferenceServer:
         names: Sequence[str] | None = None,
         *,
         timeout: float | None = None,
-        gone: Coroutine[None, None, None] | None = None,
+        gone: Gone | None = None,
     ) -> Predictions:
         """Answer one request.
 
@@ -72,7 +75,7 @@ class InferenceServer:
             `Predictions`, one per image, in the order given.
 
         Raises:
-            RequestError: Too many images, too much work, no time left, or nobody there.
+            RequestError: No image or too many, too much work, no time left, or nobody there.
         """
         seconds = min(timeout or self.options.timeout, self.options.timeout)
         started = time.perf_counter()
@@ -81,7 +84,7 @@ class InferenceServer:
         try:
             job = self._submit(model, images, names, seconds)
             predictions = await self._answer(job, seconds, gone)
-        except (RequestError, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError):
             model.statistics.add_request(len(images), time.perf_counter() - started, None)
             raise
         finally:
@@ -100,6 +103,8 @@ class InferenceServer:
 
     def _admit(self, images: int) -> None:
         """Accept a request of so many images, or say that it is too much."""
+        if images == 0:
+            raise RequestError("No image was sent.")
         if images > self.options.max_images:
             raise TooLargeError(f"A request has at most {self.options.max_images} images. Received: {images}")
         if self._waiting and self._waiting + images > self.options.max_waiting:
@@ -121,9 +126,9 @@ class InferenceServer:
         self._engine.submit(job)
         return job
 
-    async def _answer(self, job: Job, seconds: float, gone: Coroutine[None, None, None] | None) -> Predictions:
+    async def _answer(self, job: Job, seconds: float, gone: Gone | None) -> Predictions:
         future = job.future
-        watch = asyncio.create_task(gone) if gone else None
+        watch = asyncio.create_task(gone()) if gone else None
         if watch:
             watch.add_done_callback(lambda _: job.fail(ClientGoneError("The client has left.")))
         try:

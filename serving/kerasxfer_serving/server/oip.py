@@ -12,7 +12,7 @@ from starlette.routing import Route
 from kerasxfer_serving import __version__
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.server import tensors
-from kerasxfer_serving.server.context import body_of, server_of, wait_until_gone
+from kerasxfer_serving.server.context import body_of, gone, server_of
 from kerasxfer_serving.server.encoded import from_base64
 from kerasxfer_serving.server.errors import RequestError
 from kerasxfer_serving.server.json_bodies import JsonResponse, decode_json
@@ -56,7 +56,7 @@ async def infer(request: Request) -> Response:
     parameters = asked.parameters or {}
     wanted = _wanted(asked, parameters)
     images = _images(asked.inputs, model, binary, server.options.max_images)
-    predictions = await server.predict(model, images, timeout=timeout_of(parameters), gone=wait_until_gone(request))
+    predictions = await server.predict(model, images, timeout=timeout_of(parameters), gone=gone(request))
     return _answer(model, asked.id, tensors.outputs(predictions, wanted))
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kerasxfer_serving.outputs.predictions import OK, Predictions
-from kerasxfer_serving.server.context import body_of, server_of, wait_until_gone
+from kerasxfer_serving.server.context import body_of, gone, server_of
 from kerasxfer_serving.server.encoded import from_base64
 from kerasxfer_serving.server.errors import RequestError
 from kerasxfer_serving.server.json_bodies import JsonResponse, decode_json
@@ -35,7 +35,7 @@ async def predict(request: Request) -> Response:
     top_k = _top_k(query.get("top_k", "1"), model)
     named = await images_of(request)
     predictions = await server.predict(
-        model, [image for _, image in named], [name for name, _ in named], gone=wait_until_gone(request)
+        model, [image for _, image in named], [name for name, _ in named], gone=gone(request)
     )
     return _answer(model, predictions, top_k)
 

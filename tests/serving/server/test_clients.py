@@ -109,5 +109,6 @@ def test_curl_sees_that_a_body_is_too_large(served, tmp_path):
 
 
 def test_schemathesis_finds_nothing(served):
-    command = (_tool("SCHEMATHESIS"), "run", f"{served.url}/openapi.json", "--max-examples", "40", "--seed", "1")
-    _run(*command, "--checks", "all", "--exclude-checks", "positive_data_acceptance", "--workers", "2")
+    command = (_tool("SCHEMATHESIS"), "run", f"{served.url}/openapi.json", "--max-examples", "40", "--checks", "all")
+    # Any bytes fit the schema of an image, and unknown parameters are ignored.
+    _run(*command, "--exclude-checks", "positive_data_acceptance,negative_data_rejection")
