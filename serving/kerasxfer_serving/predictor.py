@@ -17,6 +17,7 @@ from kerasxfer_serving.errors import DeviceError, ImageError, ModelError, UsageE
 from kerasxfer_serving.images import DecodedImage, Decoder
 from kerasxfer_serving.inputs.input import Input, as_inputs
 from kerasxfer_serving.model.manifest import Manifest
+from kerasxfer_serving.model.probabilities import check_probabilities
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.runtime.concurrency import batched, map_in_order
 from kerasxfer_serving.runtime.session import Session, open_session
@@ -126,6 +127,7 @@ class Predictor:
         if decode is not None:
             self.manifest = replace(self.manifest, policy=replace(self.manifest.policy, decoder=decode))
         self._lock = threading.Lock()
+        self._checked = False
         self._threads = threads
         self._open = partial(
             open_session,
@@ -236,6 +238,9 @@ class Predictor:
         with nullcontext() if session.device == "cpu" else self._slots[lane]:
             outputs = session.run(images)
         probabilities, *features = (_as_rows(output, len(images)) for output in outputs)
+        if not self._checked:  # on the first batch: what a manifest says is not believed
+            check_probabilities(probabilities, self.manifest)
+            self._checked = True
         return [self._as_classes(probabilities), *features]
 
     def describe(self) -> dict[str, Any]:

@@ -42,9 +42,12 @@ def test_two_fields_are_enough():
     assert manifest.policy == ImagePolicy()
 
 
-def test_a_class_name_of_undecodable_bytes_survives():
-    manifest = Manifest(class_names=("a\udce9", "b"), image_size=(8, 8))
-    assert Manifest.from_json(manifest.to_json().encode()) == manifest
+@pytest.mark.parametrize("name", ["caf\udce9", "\ud83d", "a\udc00"])
+def test_a_class_name_that_is_no_text_is_refused(name):
+    with pytest.raises(ModelError, match="Unicode text"):
+        Manifest(class_names=(name, "b"), image_size=(8, 8))
+    with pytest.raises(ModelError, match="Unicode text"):
+        Manifest.from_json(json.dumps({"class_names": [name, "b"], "image_size": [8, 8]}))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The options that describe a model from elsewhere, for every command that runs one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -8,15 +9,44 @@ import typer
 
 from kerasxfer_serving.commands import choices
 from kerasxfer_serving.commands.options import read_size
+from kerasxfer_serving.commands.output import note
+from kerasxfer_serving.errors import UsageError
 
 if TYPE_CHECKING:
+    from kerasxfer_serving.images import ImagePolicy
     from kerasxfer_serving.model.manifest import Manifest
+    from kerasxfer_serving.model.normalisation import Normalisation
 
 _PANEL = "A model from elsewhere"
 
 PreprocessOption: TypeAlias = Annotated[
-    choices.Normalisation | None,
-    typer.Option(help="What the model expects to have been done to pixels.", rich_help_panel=_PANEL),
+    choices.Preprocess | None,
+    typer.Option(
+        help="What was done to images in training, by the name of who did it. torchvision, timm and clip also say "
+        "interpolation and crop.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+MeanOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Mean of the channels, as in 0.485,0.456,0.406. With --std and --scale instead of --preprocess's figures.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+StdOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Standard deviation of the channels.", rich_help_panel=_PANEL, show_default=False),
+]
+ScaleOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Factor on pixels of 0 to 255, before mean and deviation. Default: 1/255.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
 ]
 ImageSizeOption: TypeAlias = Annotated[
     str | None, typer.Option(help="HxW. Default: the graph's.", rich_help_panel=_PANEL, show_default=False)
@@ -26,16 +56,40 @@ LayoutOption: TypeAlias = Annotated[
     typer.Option(help="Order of the axes. Default: the graph's.", rich_help_panel=_PANEL, show_default=False),
 ]
 LabelsOption: TypeAlias = Annotated[
-    Path | None, typer.Option(help="File of class names, one a line or JSON.", rich_help_panel=_PANEL)
+    Path | None,
+    typer.Option(help="File of class names: one a line, CSV or JSON.", rich_help_panel=_PANEL, show_default=False),
 ]
 ActivationOption: TypeAlias = Annotated[
-    choices.Activation | None, typer.Option(help="What the output holds.", rich_help_panel=_PANEL)
+    choices.Activation | None,
+    typer.Option(help="What the output holds. Default: what the graph tells.", rich_help_panel=_PANEL),
+]
+OutputNameOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--output", metavar="NAME", help="Which of several outputs holds the classes.", rich_help_panel=_PANEL
+    ),
 ]
 ResizeOption: TypeAlias = Annotated[
     choices.Resize | None,
     typer.Option(
         help="How images come to the model's shape. Default: stretch.", rich_help_panel=_PANEL, show_default=False
     ),
+]
+CropFractionOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        help="Crop as torchvision and timm do: 0.875 resizes to 256 and cuts out 224.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+InterpolationOption: TypeAlias = Annotated[
+    choices.Interpolation | None,
+    typer.Option(help="Pillow's filter. Default: bilinear.", rich_help_panel=_PANEL, show_default=False),
+]
+MaxPixelsOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most pixels of an image. Default: 50 to 120 million, by the memory.", show_default=False),
 ]
 DraftOption: TypeAlias = Annotated[
     bool, typer.Option("--draft", help="Decode large JPEGs faster, with slightly different pixels.")
@@ -44,55 +98,129 @@ DraftOption: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What the command line says about the model.
+    """What the command line says about the model and the images that it takes.
 
     Args:
         sha256: Hash that the file must have.
         draft: Whether large JPEGs are decoded faster.
-        preprocess: What a model from elsewhere expects to have been done to pixels; as for the rest, see the options.
+        max_pixels: Most pixels of one image.
+        preprocess: How images were prepared for a model from elsewhere; as for the rest, see the options.
     """
 
     sha256: str | None = None
     draft: bool = False
-    preprocess: choices.Normalisation | None = None
+    max_pixels: int | None = None
+    preprocess: choices.Preprocess | None = None
+    mean: str | None = None
+    std: str | None = None
+    scale: str | None = None
     image_size: str | None = None
     layout: choices.Layout | None = None
     labels: Path | None = None
     activation: choices.Activation | None = None
+    output: str | None = None
     resize: choices.Resize | None = None
+    crop_fraction: float | None = None
+    interpolation: choices.Interpolation | None = None
 
     def manifest(self, model: Path) -> "Manifest | None":
-        """The manifest that the options make or change; `None` for the model's own.
+        """The manifest that the options make or change; `None` for the model's own. What is inferred is printed.
 
         Raises:
             UsageError: Options describe a model that describes itself.
         """
-        from kerasxfer_serving.errors import UsageError
-        from kerasxfer_serving.images import ImagePolicy
         from kerasxfer_serving.model import foreign
         from kerasxfer_serving.model.model_file import load_model_file
 
-        if self.preprocess is None:
-            for name in ("image_size", "layout", "labels", "activation", "resize"):
-                if getattr(self, name) is not None:
-                    option = name.replace("_", "-")
-                    raise UsageError(f"`--{option}` describes a model from elsewhere: add `--preprocess`.")
-            return _with_draft(model) if self.draft else None
-        return foreign.describe(
+        if not self._describes():
+            self._refuse_descriptions()
+            return self._with_limits(model)
+        manifest = foreign.describe(
             load_model_file(model, sha256=self.sha256),
-            normalisation=self.preprocess.value,
+            normalisation=self._normalisation(),
             image_size=read_size("--image-size", self.image_size) if self.image_size else None,
             layout=self.layout.value if self.layout else None,
             class_names=foreign.read_labels(self.labels) if self.labels else None,
             output=self.activation.value if self.activation else None,
-            policy=ImagePolicy(resize=self.resize.value if self.resize else "stretch", draft=self.draft),
+            output_name=self.output,
+            policy=self._policy(),
+        )
+        note(_summary(manifest))
+        return manifest
+
+    def _describes(self) -> bool:
+        return any(value is not None for value in (self.preprocess, self.mean, self.std, self.scale))
+
+    def _refuse_descriptions(self) -> None:
+        names = ("image_size", "layout", "labels", "activation", "output", "resize", "crop_fraction", "interpolation")
+        for name in names:
+            if getattr(self, name) is not None:
+                option = name.replace("_", "-")
+                raise UsageError(f"`--{option}` describes a model from elsewhere: add `--preprocess`.")
+
+    def _with_limits(self, model: Path) -> "Manifest | None":
+        from kerasxfer_serving.model.manifest import Manifest
+
+        if not self.draft and self.max_pixels is None:
+            return None
+        manifest = Manifest.read(model)
+        return replace(manifest, policy=replace(manifest.policy, draft=self.draft, max_pixels=self.max_pixels))
+
+    def _normalisation(self) -> "str | Normalisation":
+        from kerasxfer_serving.model.normalisation import Normalisation, find_preset
+
+        if self.mean is None and self.std is None and self.scale is None:
+            return find_preset(self.preprocess and self.preprocess.value).normalisation
+        return Normalisation(
+            mean=read_figures("--mean", self.mean or "0"),
+            std=read_figures("--std", self.std or "1"),
+            scale=read_figures("--scale", self.scale or "1/255")[0],
         )
 
+    def _policy(self) -> "ImagePolicy":
+        from kerasxfer_serving.images import ImagePolicy
+        from kerasxfer_serving.model.normalisation import find_preset
 
-def _with_draft(model: Path) -> "Manifest":
-    from dataclasses import replace
+        policy = find_preset(self.preprocess.value).policy if self.preprocess else ImagePolicy()
+        resize = self.resize.value if self.resize else "crop" if self.crop_fraction is not None else policy.resize
+        fraction = self.crop_fraction if self.crop_fraction is not None else policy.crop_fraction
+        try:
+            return ImagePolicy(
+                interpolation=self.interpolation.value if self.interpolation else policy.interpolation,
+                resize=resize,
+                draft=self.draft,
+                max_pixels=self.max_pixels,
+                crop_fraction=fraction if resize == "crop" or self.crop_fraction is not None else None,
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
-    from kerasxfer_serving.model.manifest import Manifest
 
-    manifest = Manifest.read(model)
-    return replace(manifest, policy=replace(manifest.policy, draft=True))
+def read_figures(option: str, text: str) -> tuple[float, ...]:
+    """Read `0.485,0.456,0.406`, or `1/255`.
+
+    Args:
+        option: The option, for the message.
+        text: Its value.
+
+    Raises:
+        UsageError: It holds something else than one number or three.
+    """
+    try:
+        figures = tuple(float(Fraction(part.strip())) for part in text.split(","))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        figures = ()
+    if len(figures) not in (1, 3):
+        raise UsageError(f"`{option}` is a number, or three, as in 0.485,0.456,0.406. Received: {text!r}")
+    return figures
+
+
+def _summary(manifest: "Manifest") -> str:
+    """What is made of a model from elsewhere, to be read before its answers are believed."""
+    policy = ", ".join(f"{name} {value}" for name, value in manifest.policy.to_dict().items() if value is not False)
+    height, width = manifest.image_size
+    return (
+        f"Model from elsewhere: images {height} × {width} {manifest.layout} ({policy}), normalisation "
+        f"{manifest.normalisation}; {len(manifest.class_names)} classes from `{manifest.output_name}`, which holds "
+        f"{manifest.output}."
+    )

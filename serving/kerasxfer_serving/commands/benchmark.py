@@ -39,12 +39,19 @@ def benchmark(
     tf32: options.Tf32Option = True,
     cache_dir: options.CacheDirOption = None,
     preprocess: _model.PreprocessOption = None,
+    mean: _model.MeanOption = None,
+    std: _model.StdOption = None,
+    scale: _model.ScaleOption = None,
     image_size: _model.ImageSizeOption = None,
     layout: _model.LayoutOption = None,
     labels: _model.LabelsOption = None,
     activation: _model.ActivationOption = None,
+    output: _model.OutputNameOption = None,
     resize: _model.ResizeOption = None,
+    crop_fraction: _model.CropFractionOption = None,
+    interpolation: _model.InterpolationOption = None,
     draft: _model.DraftOption = False,
+    max_pixels: _model.MaxPixelsOption = None,
     format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
     """Measure a model on this machine: decoding, the model alone, end to end; VALID or INVALID with the reasons."""
@@ -53,12 +60,19 @@ def benchmark(
 
     model_options = _model.ModelOptions(
         draft=draft,
+        max_pixels=max_pixels,
         preprocess=preprocess,
+        mean=mean,
+        std=std,
+        scale=scale,
         image_size=image_size,
         layout=layout,
         labels=labels,
         activation=activation,
+        output=output,
         resize=resize,
+        crop_fraction=crop_fraction,
+        interpolation=interpolation,
     )
     for path in (out, png, html):
         if path is not None:

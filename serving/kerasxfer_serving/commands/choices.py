@@ -34,10 +34,14 @@ class TableFormat(StrEnum):
     parquet = "parquet"
 
 
-class Normalisation(StrEnum):
-    """What a model from elsewhere expects to have been done to pixels."""
+class Preprocess(StrEnum):
+    """How images were prepared for a model from elsewhere, by the names that people know."""
 
     imagenet = "imagenet"
+    torch = "torch"
+    torchvision = "torchvision"
+    timm = "timm"
+    clip = "clip"
     tf = "tf"
     caffe = "caffe"
     rescale = "rescale"
@@ -65,6 +69,17 @@ class Resize(StrEnum):
     stretch = "stretch"
     crop = "crop"
     pad = "pad"
+
+
+class Interpolation(StrEnum):
+    """Pillow's filters."""
+
+    nearest = "nearest"
+    bilinear = "bilinear"
+    bicubic = "bicubic"
+    lanczos = "lanczos"
+    box = "box"
+    hamming = "hamming"
 
 
 class LogFormat(StrEnum):

@@ -54,12 +54,19 @@ def predict(
     tf32: options.Tf32Option = True,
     cache_dir: options.CacheDirOption = None,
     preprocess: _model.PreprocessOption = None,
+    mean: _model.MeanOption = None,
+    std: _model.StdOption = None,
+    scale: _model.ScaleOption = None,
     image_size: _model.ImageSizeOption = None,
     layout: _model.LayoutOption = None,
     labels: _model.LabelsOption = None,
     activation: _model.ActivationOption = None,
+    output: _model.OutputNameOption = None,
     resize: _model.ResizeOption = None,
+    crop_fraction: _model.CropFractionOption = None,
+    interpolation: _model.InterpolationOption = None,
     draft: _model.DraftOption = False,
+    max_pixels: _model.MaxPixelsOption = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder that relative paths in lists start from.", show_default=False)
     ] = None,
@@ -105,12 +112,19 @@ def predict(
     model_options = _model.ModelOptions(
         sha256=sha256,
         draft=draft,
+        max_pixels=max_pixels,
         preprocess=preprocess,
+        mean=mean,
+        std=std,
+        scale=scale,
         image_size=image_size,
         layout=layout,
         labels=labels,
         activation=activation,
+        output=output,
         resize=resize,
+        crop_fraction=crop_fraction,
+        interpolation=interpolation,
     )
     reader = _open_reader(inputs, root, all_files)
     size = _batch_size(batch_size, output_options)

@@ -9,13 +9,13 @@ from typing import Any
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.inputs.text import decode_text
+from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset
 from kerasxfer_serving.model.onnx_file import read_onnx
 
 METADATA_KEY = "kerasxfer.manifest"
 FORMAT_VERSION = 1
 OUTPUTS = ("softmax", "sigmoid", "logits")
 LAYOUTS = ("nhwc", "nchw")
-NORMALISATIONS = ("none", "rescale", "tf", "caffe", "imagenet")
 PRECISIONS = ("fp32", "fp16", "int8")
 
 # A manifest comes with a file from anywhere. These bounds hold a hundred thousand class names and stop a bomb.
@@ -29,28 +29,28 @@ class Manifest:
     """What must be known to predict with a model file, and where the file comes from.
 
     Args:
-        class_names: the classes, in the order of the output's columns.
-        image_size: `(height, width)` that pictures are resized to.
-        policy: `ImagePolicy`, how pictures are decoded and resized.
+        class_names: The classes, in the order of the output's columns.
+        image_size: `(height, width)` that images are resized to.
+        policy: `ImagePolicy`, how images are decoded and resized.
         output: `"softmax"`, or `"sigmoid"`. A sigmoid output with one column and two classes is the probability of
             the second class. `"logits"`, of a model from elsewhere: softmax is still to be taken.
         layout: `"nhwc"`, or `"nchw"` for a model from elsewhere that takes channels first.
-        normalisation: what a model from elsewhere expects to have been done to its pixels, as in
-            `kerasxfer_serving.model.foreign`. Defaults to `"none"`: the graph takes pixels in 0–255 and does it itself.
-        input_name: name of the graph's input, `[batch, height, width, 3]`.
-        output_name: name of the output with the probabilities, `[batch, columns]`.
-        features_name: name of the output with the pooled features, or `None`.
+        normalisation: What a model from elsewhere expects to have been done to its pixels: a `Normalisation`, or the
+            name of one of `NORMALISATIONS`. Defaults to `"none"`: the graph takes pixels in 0–255 and does it itself.
+        input_name: Name of the graph's input, `[batch, height, width, 3]`.
+        output_name: Name of the output with the probabilities, `[batch, columns]`.
+        features_name: Name of the output with the pooled features, or `None`.
         precision: `"fp32"`, `"fp16"` or `"int8"`.
-        opset: version of the default ONNX operator set.
-        backbone: name of the `keras.applications` model, or `None`.
-        preprocessing: name of the normalisation inside the graph, or `None` where the model brought its own.
+        opset: Version of the default ONNX operator set.
+        backbone: Name of the `keras.applications` model, or `None`.
+        preprocessing: Name of the normalisation inside the graph, or `None` where the model brought its own.
         source_sha256: SHA-256 of the Keras model that was exported.
-        source_backend: the Keras backend whose outputs the file was checked against.
-        versions: packages that made the file, by name.
-        golden: SHA-256 of known pictures after decoding and resizing, by case.
-        parity: figures of the comparison with the source model.
-        calibration: how an int8 model was calibrated.
-        format_version: version of this schema.
+        source_backend: The Keras backend whose outputs the file was checked against.
+        versions: Packages that made the file, by name.
+        golden: SHA-256 of known images after decoding and resizing, by case.
+        parity: Figures of the comparison with the source model.
+        calibration: How an int8 model was calibrated.
+        format_version: Version of this schema.
 
     Example:
 
@@ -65,7 +65,7 @@ class Manifest:
     policy: ImagePolicy = field(default_factory=ImagePolicy)
     output: str = "softmax"
     layout: str = "nhwc"
-    normalisation: str = "none"
+    normalisation: str | Normalisation = "none"
     input_name: str = "images"
     output_name: str = "probabilities"
     features_name: str | None = None
@@ -86,7 +86,7 @@ class Manifest:
         object.__setattr__(self, "image_size", _image_size(self.image_size))
         _one_of("output", self.output, OUTPUTS)
         _one_of("layout", self.layout, LAYOUTS)
-        _one_of("normalisation", self.normalisation, NORMALISATIONS)
+        object.__setattr__(self, "normalisation", _normalisation(self.normalisation))
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("format_version", self.format_version, (FORMAT_VERSION,))
         for name in ("input_name", "output_name"):
@@ -97,10 +97,17 @@ class Manifest:
         for name in ("versions", "golden", "parity", "calibration"):
             _is(name, getattr(self, name), Mapping)
 
+    def find_normalisation(self) -> Normalisation:
+        """What the model expects to have been done to pixels, as figures."""
+        named = self.normalisation
+        return NORMALISATIONS[named] if isinstance(named, str) else named
+
     def to_json(self) -> str:
         """The manifest as one line of JSON with sorted keys: equal manifests give equal text."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
         data["policy"] = self.policy.to_dict()
+        if isinstance(self.normalisation, Normalisation):
+            data["normalisation"] = self.normalisation.to_dict()
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -124,6 +131,7 @@ class Manifest:
     def _from_dict(cls, data: dict[str, Any]) -> "Manifest":
         # First the version: the fields of a newer manifest are unknown here for a reason worth telling.
         _one_of("format_version", data.get("format_version", FORMAT_VERSION), (FORMAT_VERSION,))
+        data = _expand_preset(data)
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise ModelError(f"The manifest has unknown fields. Received: {unknown}. Known: {sorted(known)}")
@@ -199,7 +207,31 @@ def _class_names(names: Any) -> tuple[str, ...]:
         raise ModelError(f"`class_names` is a list of non-empty strings. Received: {names!r:.200}")
     if not 1 < len(names) <= _MAX_CLASSES or len(set(names)) != len(names):
         raise ModelError(f"`class_names` has 2 to {_MAX_CLASSES:,} different names. Received: {names!r:.200}")
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"`class_names` are Unicode text, without half characters. Received: {names!a:.200}") from None
     return tuple(names)
+
+
+def _normalisation(value: Any) -> str | Normalisation:
+    if isinstance(value, Mapping):
+        return Normalisation.from_dict(value)
+    if not isinstance(value, Normalisation):
+        _one_of("normalisation", value, tuple(NORMALISATIONS))
+    return value  # type: ignore[no-any-return]
+
+
+def _expand_preset(data: dict[str, Any]) -> dict[str, Any]:
+    """What a sidecar says, its `"preset"` spelt out; what it says besides comes first."""
+    if "preset" not in data:
+        return data
+    preset = find_preset(data["preset"])
+    said = {name: value for name, value in data.items() if name != "preset"}
+    policy = said.get("policy", {})
+    if isinstance(policy, Mapping):
+        policy = preset.policy.to_dict() | dict(policy)
+    return {"normalisation": preset.normalisation, **said, "policy": policy}
 
 
 def _image_size(size: Any) -> tuple[int, int]:
