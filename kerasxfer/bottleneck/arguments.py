@@ -1,30 +1,75 @@
 """The arguments of `fit`, in the forms that Keras takes them, made into those that the cache works with."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
+from kerasxfer_serving.errors import UsageError
 
+from kerasxfer.bottleneck.batch_source import BatchSource
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.sources import Source, as_source
+from kerasxfer.bottleneck.sources import ArraySource, FolderSource, ImageSource
 
 
-def split(arrays: tuple[Any, Any, Any], share: float) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The last rows for validation, as `fit` divides them."""
-    if not hasattr(arrays[0], "shape"):
-        raise ValueError("`validation_split` needs arrays. Give `validation_data`, or split the `ImageFolder`.")
-    at = int(np.floor(len(arrays[0]) * (1.0 - share)))
-    parts = [None if array is None else (array[:at], array[at:]) for array in arrays]
-    return tuple(p and p[0] for p in parts), tuple(p and p[1] for p in parts)
+def as_source(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    limit: int | None = None,
+) -> ImageSource:
+    """Wrap what `model.fit` takes.
+
+    Args:
+        x: `ImageFolder`, array, `PyDataset`, `tf.data.Dataset`, torch `DataLoader`.
+        y: Labels, with an array.
+        sample_weight: Weights, with an array.
+        batch_size: Rows in a batch, with an array. Defaults to `None`, 32.
+        shuffle: Whether each epoch has another order, with an array. Defaults to `False`.
+        seed: Seed of these orders. Defaults to `0`.
+        limit: Batches that are needed of a data set without an end. Defaults to `None`, it must have one.
+    """
+    if all(hasattr(x, name) for name in ("paths", "order", "load", "targets")):
+        return FolderSource(x)
+    if hasattr(x, "shape") and hasattr(x, "__array__"):
+        return ArraySource(x, y, sample_weight, batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
+    if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
+        raise CacheError(
+            f"`x` must be an array or a data set of batches. Received: {type(x).__name__}. Models with several inputs "
+            "are trained with `model.fit`."
+        )
+    return BatchSource(x, seed=seed, limit=limit)
 
 
-def validation_source(data: Any, batch_size: int | None) -> Source:
+def validation_source(data: Any, batch_size: int | None, limit: int | None = None) -> ImageSource:
     """What to validate on; no augmentation."""
-    source = as_source(*(data if isinstance(data, tuple | list) else (data,)), batch_size=batch_size)
+    source = as_source(*(data if isinstance(data, tuple | list) else (data,)), batch_size=batch_size, limit=limit)
     if source.random:
         raise CacheError("What is validated on must not be augmented. Received: an augmenting data set.")
     return source
+
+
+def split(arrays: tuple[Any, Any, Any], share: float) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+    """The last rows for validation, as `fit` divides them; labels and weights may be trees of arrays."""
+    if not 0 < share < 1:
+        raise UsageError(f"`validation_split` must be between 0 and 1. Received: validation_split={share!r}")
+    if not all(array is None or hasattr(array, "shape") for array in keras.tree.flatten(arrays)):
+        raise UsageError("`validation_split` needs arrays. Give `validation_data`, or split the `ImageFolder`.")
+    count = len(arrays[0])
+    at = math.floor(count * (1.0 - share))
+    if at in (0, count):
+        raise UsageError(
+            f"`validation_split` must leave rows on both sides. Received: validation_split={share!r} with {count} rows"
+        )
+
+    def part(rows: slice) -> Any:
+        return keras.tree.map_structure(lambda array: None if array is None else array[rows], arrays)
+
+    return part(slice(0, at)), part(slice(at, count))
 
 
 def schedule_of(callbacks: Sequence[Any]) -> Sequence[Any] | None:

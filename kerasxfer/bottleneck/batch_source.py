@@ -1,5 +1,6 @@
 """Any data set that yields batches, made into rows that can be found again."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -8,42 +9,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.sources import Rows, RowSource, hash_pixels, to_numpy
+from kerasxfer.bottleneck.sources import RowIndices, RowSource, hash_pixels, to_numpy
 
 _RANDOM = (
-    "The data set gives other pictures each time it is read: random augmentation. Either give an "
+    "The data set gives other images each time it is read: random augmentation. Either give an "
     "`ImageFolder(augmentation=…)` and cache a number of augmented copies, `BottleneckCache(directory, copies=K)`, or "
-    "take the augmentation out and cache the plain pictures."
+    "take the augmentation out and cache the plain images."
 )
+_RANDOM_WITHOUT_END = (
+    "A data set without an end must give the same images each time it is read from the start. Received one that is "
+    "augmented, or shuffled, at random: leave out `.repeat()` and `steps_per_epoch`, or train with `model.fit`."
+)
+_MOST_PASSES = 50  # to find rows that a data set drops at random: each pass finds at least half of them
 
 
 class BatchSource(RowSource):
     """Any data set that yields batches: a `PyDataset`, a `tf.data.Dataset`, a torch `DataLoader`.
 
-    One pass notes what is in it: the hash and the labels of every picture. Its pictures are read again only where
-    features are missing. What it does with its order is up to it; what it does at random to its pixels is found out.
+    One pass notes what is in it: the hash and the labels of every image. Its images are read again only where features
+    are missing. What it does with its order is up to it; what it does at random to its pixels is found out.
+
+    Args:
+        dataset: The data set.
+        seed: Seed of the orders, if the data set has another one in each pass. Defaults to `0`.
+        limit: Batches to read of a data set that has no end: all that the fit is going to ask for. They are then served
+            in the order in which they were read. Defaults to `None`: the data set must end.
     """
 
-    def __init__(self, dataset: Any, *, seed: int = 0) -> None:
-        if iter(_iterable(dataset)) is dataset:
+    def __init__(self, dataset: Any, *, seed: int = 0, limit: int | None = None) -> None:
+        if isinstance(dataset, Iterator):
             raise CacheError(
                 "The data set must be one that can be read again: `ImageFolder`, arrays, a `PyDataset`, a "
                 f"`tf.data.Dataset` or a torch `DataLoader`. Received: {type(dataset).__name__}, a generator, which is "
                 "used up after one pass."
             )
         self._dataset = dataset
+        self._limit = limit if _known_length(dataset) is None else None
         self._keys: list[str] = []
         self._row_of: dict[str, int] = {}
-        batches, targets = [], []
+        parts: list[tuple[Any, ...]] = []
+        batches = []
         for images, *rest in self._read():
-            keys = [hash_pixels(image) for image in images]
-            batches.append(np.arange(len(self._keys), len(self._keys) + len(keys)))
-            self._keys += keys
-            targets.append(tuple(rest))
+            batches.append(self._note([hash_pixels(image) for image in images]))
+            parts.append(tuple(rest))
         if not batches:
-            raise ValueError("The data set must hold at least one batch. Received: an empty data set")
-        self._row_of = {key: row for row, key in enumerate(self._keys)}
-        super().__init__(_concatenate(targets), batches, self._reshuffles(batches[0]), seed)
+            raise CacheError("The data set must hold at least one batch. Received: an empty data set.")
+        reshuffles = self._reshuffles(batches, parts)
+        super().__init__(_concatenate(parts), batches, reshuffles, seed)
 
     @property
     def keys(self) -> list[str]:
@@ -57,15 +69,15 @@ class BatchSource(RowSource):
     def random_access(self) -> bool:
         return isinstance(self._dataset, keras.utils.PyDataset)
 
-    def images(self, rows: Rows, copy: int | None = None) -> NDArray[Any]:
+    def images(self, rows: RowIndices, copy: int | None = None) -> NDArray[Any]:
         found = self._by_batch(rows) if self.random_access else {}
         if not all(self._keys[row] in found for row in rows):
             pairs = (pair for some, images in self.stream(rows) for pair in zip(some, images, strict=True))
             found = {self._keys[row]: image for row, image in pairs}
         return np.stack([found[self._keys[row]] for row in rows])
 
-    def _by_batch(self, rows: Rows) -> dict[str, NDArray[Any]]:
-        """Pictures by key, from the batches that the rows were in; a data set that reshuffles has others there now."""
+    def _by_batch(self, rows: RowIndices) -> dict[str, NDArray[Any]]:
+        """Images by key, from the batches that the rows were in; a data set that reshuffles has others there now."""
         starts = [batch[0] for batch in self._batches]
         found: dict[str, NDArray[Any]] = {}
         for k in np.unique(np.searchsorted(starts, rows, side="right") - 1):
@@ -73,50 +85,115 @@ class BatchSource(RowSource):
             found.update((hash_pixels(image), image) for image in images)
         return found
 
-    def stream(self, rows: Rows) -> Iterator[tuple[Rows, NDArray[Any]]]:
+    def stream(self, rows: RowIndices) -> Iterator[tuple[RowIndices, NDArray[Any]]]:
         wanted = {self._keys[row]: row for row in rows}
-        for images, *_ in self._read():
-            keys = [hash_pixels(image) for image in images]
-            here = {key: k for k, key in enumerate(keys) if key in wanted}
-            if here:
-                yield np.array([wanted.pop(key) for key in here]), images[list(here.values())]
-            if not wanted:
-                return
-        if wanted:
-            raise CacheError(_RANDOM)
+        for _ in range(_MOST_PASSES):
+            for images, *_ in self._read():
+                keys = [hash_pixels(image) for image in images]
+                here = {key: k for k, key in enumerate(keys) if key in wanted}
+                if here:
+                    yield np.array([wanted.pop(key) for key in here]), images[list(here.values())]
+                if not wanted:
+                    return
+            if not self._shuffle or len(wanted) >= self.batch_size:  # more than a pass can have dropped
+                break
+        raise CacheError(self._random)
+
+    @property
+    def _random(self) -> str:
+        return _RANDOM if self._limit is None else _RANDOM_WITHOUT_END
 
     def _read(self) -> Iterator[tuple[Any, ...]]:
-        for batch in _iterable(self._dataset):
+        for batch in _batches(self._dataset, self._limit):
             parts = batch if isinstance(batch, tuple | list) else (batch,)
             images, *rest = keras.tree.map_structure(to_numpy, tuple(parts))
             if not isinstance(images, np.ndarray):
                 raise CacheError(
-                    f"The data set must yield `(pictures, labels)`. Received: pictures of {type(images).__name__}."
+                    f"The data set must yield `(images, labels)`. Received: images of {type(images).__name__}."
                 )
             yield images, *rest
 
-    def _reshuffles(self, first: Rows) -> bool:
+    def _note(self, keys: Sequence[str]) -> RowIndices:
+        """Append rows; returns their numbers."""
+        rows = np.arange(len(self._keys), len(self._keys) + len(keys))
+        self._keys += keys
+        self._row_of.update(zip(keys, rows.tolist(), strict=True))
+        return rows
+
+    def _reshuffles(self, batches: Sequence[RowIndices], parts: list[tuple[Any, ...]]) -> bool:
         """Compare the first batch of a second pass, as of the next epoch, with the first one's."""
-        for hook in ("on_epoch_begin", "on_epoch_end"):
-            getattr(self._dataset, hook, lambda: None)()
+        self._tell_epoch_is_over()
         images, *_ = next(self._read())
         keys = [hash_pixels(image) for image in images]
-        if any(key not in self._row_of for key in keys):
-            raise CacheError(_RANDOM)
-        return keys != [self._keys[row] for row in first]
+        unknown = any(key not in self._row_of for key in keys)
+        full = len({len(rows) for rows in batches}) == 1
+        if self._limit is not None:
+            if unknown:
+                raise CacheError(self._random)
+            return False
+        if unknown and not full:
+            raise CacheError(self._random)
+        reshuffles = unknown or keys != [self._keys[row] for row in batches[0]]
+        if reshuffles and full and getattr(self._dataset, "drop_last", True):
+            self._note_dropped(len(batches[0]), parts)
+        return reshuffles
+
+    def _note_dropped(self, batch_size: int, parts: list[tuple[Any, ...]]) -> None:
+        """Note the rows that earlier passes have dropped, as a shuffled data set without its last partial batch does.
+
+        They are fewer than a batch, and after some passes no new ones come. Random augmentation never ends.
+        """
+        known, before = len(self._keys), -1
+        while before < len(self._keys):
+            before = len(self._keys)
+            for images, *rest in self._read():
+                keys = [hash_pixels(image) for image in images]
+                new = [k for k, key in enumerate(keys) if key not in self._row_of]
+                if new:
+                    self._note([keys[k] for k in new])
+                    parts.append(keras.tree.map_structure(lambda array, new=new: array[new], tuple(rest)))
+                if len(self._keys) - known >= batch_size:
+                    raise CacheError(self._random)
+            self._tell_epoch_is_over()
+
+    def _tell_epoch_is_over(self) -> None:
+        for hook in ("on_epoch_begin", "on_epoch_end"):
+            getattr(self._dataset, hook, lambda: None)()
 
 
-def _iterable(dataset: Any) -> Iterable[Any]:
-    if not isinstance(dataset, keras.utils.PyDataset):
-        if getattr(dataset, "cardinality", None) is not None and int(dataset.cardinality()) == -1:
-            raise CacheError("The data set must end. Received: an infinite `tf.data.Dataset`; leave out `.repeat()`.")
-        return dataset  # type: ignore[no-any-return]
-    if dataset.num_batches is None:
-        raise CacheError("The data set must end. Received: a `PyDataset` whose `num_batches` is None.")
-    return (dataset[k] for k in range(dataset.num_batches))
+def _batches(dataset: Any, limit: int | None) -> Iterable[Any]:
+    """The batches of a pass, of a data set without an end those within the limit."""
+    if limit is None and _is_endless(dataset):
+        raise CacheError(
+            "The data set must end, or the fit have `steps_per_epoch` (`validation_steps`). Received: an infinite "
+            f"`{type(dataset).__name__}`."
+        )
+    if isinstance(dataset, keras.utils.PyDataset):
+        return (dataset[k] for k in range(dataset.num_batches or limit or 0))
+    return dataset if limit is None else itertools.islice(dataset, limit)
 
 
-def _concatenate(targets: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+def _known_length(dataset: Any) -> int | None:
+    """Number of batches; None if there is no end, or nobody knows."""
+    if isinstance(dataset, keras.utils.PyDataset):
+        return dataset.num_batches
+    if hasattr(dataset, "cardinality"):  # `tf.data`: -1 is infinite, -2 unknown
+        count = int(dataset.cardinality())
+        return count if count >= 0 else None
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _is_endless(dataset: Any) -> bool:
+    """Whether a data set says that it has no end."""
+    if isinstance(dataset, keras.utils.PyDataset):
+        return dataset.num_batches is None
+    return hasattr(dataset, "cardinality") and int(dataset.cardinality()) == -1
+
+
+def _concatenate(parts: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     return tuple(
-        keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *part) for part in zip(*targets, strict=True)
+        keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *part) for part in zip(*parts, strict=True)
     )

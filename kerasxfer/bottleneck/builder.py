@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.graph import Graph
 from kerasxfer.bottleneck.progress import progress
-from kerasxfer.bottleneck.sources import Source
+from kerasxfer.bottleneck.sources import ImageSource
 from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf
 
 _POLL_SECONDS = 0.5
@@ -77,7 +77,7 @@ class Builder:
             if jit_compile is not None:
                 model.jit_compile = jit_compile
 
-    def run(self, source: Source, copies: int = 0, shard: tuple[int, int] | None = None) -> int:
+    def run(self, source: ImageSource, copies: int = 0, shard: tuple[int, int] | None = None) -> int:
         """Fill the shelves.
 
         Args:
@@ -107,7 +107,7 @@ class Builder:
             return len(todo)
 
     def _run_plan(
-        self, source: Source, items: Sequence[Item], size: int, shard: tuple[int, int] | None, advance: Any
+        self, source: ImageSource, items: Sequence[Item], size: int, shard: tuple[int, int] | None, advance: Any
     ) -> int:
         """Go through the shards of a plan that depends on the pictures alone, and come back to those others work on."""
         plan = shards_of(items, size, shard)
@@ -129,7 +129,7 @@ class Builder:
             plan = postponed
         return done
 
-    def _compute(self, source: Source, chunk: Sequence[Item], advance: Any) -> int:
+    def _compute(self, source: ImageSource, chunk: Sequence[Item], advance: Any) -> int:
         missing = self._missing(chunk)  # once more: another builder may have just finished it
         keys = {item.key for items in missing.values() for item in items}
         todo = [item for item in chunk if item.key in keys]
@@ -137,7 +137,7 @@ class Builder:
         return len(todo)
 
     def _write(
-        self, source: Source, batches: Iterable[tuple[list[Item], NDArray[Any]]], missing: dict[Tap, list[Item]],
+        self, source: ImageSource, batches: Iterable[tuple[list[Item], NDArray[Any]]], missing: dict[Tap, list[Item]],
         advance: Any, size: float = math.inf,
     ) -> None:  # fmt: skip
         """Run batches through the prefix and write a shard for each tap, or one every `size` rows."""
@@ -189,7 +189,7 @@ class Builder:
         outputs, _ = self._augment.stateless_call([], states, keras.ops.convert_to_tensor(images), training=True)
         return np.asarray(keras.ops.convert_to_numpy(outputs))
 
-    def _checked(self, source: Source, tap: Tap, items: Sequence[Item], features: NDArray[Any]) -> NDArray[Any]:
+    def _checked(self, source: ImageSource, tap: Tap, items: Sequence[Item], features: NDArray[Any]) -> NDArray[Any]:
         """Features in the storage dtype; an error for what cannot be stored or trained on."""
         with np.errstate(over="ignore"):
             stored = features.astype(tap.dtype)
@@ -229,7 +229,7 @@ def shards_of(items: Sequence[Item], size: int, shard: tuple[int, int] | None = 
     return plan if shard is None else plan[shard[0] :: shard[1]]
 
 
-def items_of(source: Source, copies: int) -> list[Item]:
+def items_of(source: ImageSource, copies: int) -> list[Item]:
     """What a cache of this data set holds: each different picture once, or each of its copies."""
     rows = {key: row for row, key in reversed(list(enumerate(source.keys)))}
     ordered = sorted(rows.items(), key=lambda pair: pair[1])
@@ -271,7 +271,7 @@ def ahead(iterator: Iterable[Any]) -> Iterator[Any]:
             yield item
 
 
-def _load(source: Source, items: Sequence[Item]) -> Iterator[tuple[list[Item], NDArray[Any]]]:
+def _load(source: ImageSource, items: Sequence[Item]) -> Iterator[tuple[list[Item], NDArray[Any]]]:
     """Pictures in batches; a batch is of one copy."""
     size = source.batch_size
     for copy in dict.fromkeys(item.copy for item in items):

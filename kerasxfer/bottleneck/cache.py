@@ -11,15 +11,15 @@ import keras
 import numpy as np
 
 from kerasxfer.bottleneck import maintenance
-from kerasxfer.bottleneck.arguments import listed, schedule_of, split, validation_source
+from kerasxfer.bottleneck.arguments import as_source, listed, schedule_of, split, validation_source
 from kerasxfer.bottleneck.builder import items_of
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, Place, own_errors
+from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, Place, TrainingFeed, own_errors
 from kerasxfer.bottleneck.job import Job, Settings
 from kerasxfer.bottleneck.measure import faster_with_jit, seconds_per_picture
 from kerasxfer.bottleneck.planner import Plan, parse_bytes, storage_dtype
 from kerasxfer.bottleneck.routing import Router
-from kerasxfer.bottleneck.sources import as_source
+from kerasxfer.bottleneck.sources import ImageSource
 
 Rows = list[dict[str, Any]]
 
@@ -120,10 +120,18 @@ class BottleneckCache:
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split((x, y, sample_weight), validation_split)
         callbacks = listed(callbacks)
-        source = as_source(x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=self.settings.seed)
+        source = as_source(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=self.settings.seed,
+            limit=steps_per_epoch and steps_per_epoch * max(1, epochs - initial_epoch),
+        )
         validation = None
         if validation_data is not None:
-            validation = validation_source(validation_data, validation_batch_size or batch_size)
+            validation = validation_source(validation_data, validation_batch_size or batch_size, validation_steps)
         job = Job(self.settings, model, schedule_of(callbacks))
         plan = job.plan(source, validation)
         if not source.random_access and not all(stage.cached for stage in plan.stages):
@@ -133,22 +141,31 @@ class BottleneckCache:
             )
         self._announce(plan, epochs)
 
-        feeds = [FeatureFeed(source, copies=job.copies(source), steps=steps_per_epoch)]
+        copies, known = job.copies(source), job.known_beforehand(plan)
+        job.build(known, source, copies)
         if validation is not None:
-            feeds.append(FeatureFeed(validation, steps=validation_steps, restart=True))
-        for feed in feeds:
-            job.build(job.known_beforehand(plan), feed.source, feed.copies)
-        places = self._places(job, plan, feeds, epochs * len(feeds[0]))
-        router = Router(job.graph, places, feeds, job.fetch, augmentation=bool(feeds[0].copies))
-        router.enter(next(place for place in places if place.position == plan.first_position))
+            job.build(known, validation, 0)
+        steps = epochs * (steps_per_epoch or len(source))
+        places = self._places(job, plan, [source, validation] if validation is not None else [source], copies, steps)
+        feeds: list[FeatureFeed] = [TrainingFeed(source, places, copies, steps_per_epoch)]
+        if validation is not None:
+            feeds.append(FeatureFeed(validation, places))
+        first = next(place for place in places if place.position == plan.first_position)
+        router = Router(job.graph, first, places, feeds, job.features)
         with router.routed(model), own_errors(feeds):
             return model.fit(
-                feeds[0], epochs=epochs, verbose=verbose, callbacks=[*callbacks, router],
+                feeds[0],
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=[*callbacks, router],
                 validation_data=feeds[1] if validation is not None else None,
                 # Keras shuffles the order of a data set's batches itself, here as it would there.
-                shuffle=shuffle and isinstance(x, keras.utils.PyDataset), class_weight=class_weight,
-                initial_epoch=initial_epoch, validation_freq=validation_freq,
-            )  # fmt: skip
+                shuffle=shuffle and isinstance(x, keras.utils.PyDataset),
+                class_weight=class_weight,
+                initial_epoch=initial_epoch,
+                validation_steps=validation_steps,
+                validation_freq=validation_freq,
+            )
 
     def evaluate(
         self, model: keras.Model, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
@@ -172,17 +189,16 @@ class BottleneckCache:
         Returns:
             What `model.evaluate` returns.
         """
-        source = validation_source((x, y, sample_weight), batch_size)
+        source = validation_source((x, y, sample_weight), batch_size, steps)
         job = Job(self.settings, model)
-        arguments = {"verbose": verbose, "callbacks": callbacks, "return_dict": return_dict}
-        # Augmenting layers at the front let the pictures pass when nothing is trained.
+        arguments = {"steps": steps, "verbose": verbose, "callbacks": callbacks, "return_dict": return_dict}
+        # Augmenting layers at the front let the images pass when nothing is trained.
         stage = job.decide(len(items_of(source, 0)), augmentation=True).stages[0]
         if not stage.cached:
-            return model.evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, steps=steps, **arguments)
-        feed = FeatureFeed(source, steps=steps)
+            return model.evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, **arguments)
         place = self._place(job, stage.boundary.position)
-        router = Router(job.graph, [place], [feed], job.fetch)
-        router.enter(place)
+        feed = FeatureFeed(source, [place])
+        router = Router(job.graph, place, [place], [feed], job.features)
         with router.routed(model), own_errors([feed]):
             return model.evaluate(feed, **arguments)
 
@@ -282,8 +298,7 @@ class BottleneckCache:
             pooling = f"GlobalAveragePooling{len(prefix.output_shape) - 2}D"
             prefix = keras.Model(prefix.inputs, getattr(keras.layers, pooling)()(prefix.outputs[0]))
         job, source = Job(self.settings, prefix), as_source(data)
-        feed = FeatureFeed(source)
-        return FeatureDataset(source, job.fetch(feed, len(job.graph.steps))[1])
+        return FeatureDataset(source, job.features(len(job.graph.steps), source, 0))
 
     def list(self) -> Rows:
         """One row for each set of features in the directory: boundary, rows, bytes, platform, last use."""
@@ -306,24 +321,23 @@ class BottleneckCache:
         limit = self.settings.budget if budget is None else parse_bytes(budget)
         return maintenance.collect(self.directory, limit, older_than)
 
-    def _places(self, job: Job, plan: Plan, feeds: Sequence[FeatureFeed], steps: int) -> Sequence[Place]:
-        samples = [feed.source.images(np.array([0]), 0 if feed.copies else None) for feed in feeds]
-        places = [Place(0, samples[0].shape[1:], np.result_type(*samples), None)]
+    def _places(self, job: Job, plan: Plan, sources: Sequence[ImageSource], copies: int, steps: int) -> Sequence[Place]:
+        samples = [source.images(np.array([0]), 0 if copies and k == 0 else None) for k, source in enumerate(sources)]
+        places = [Place(0, np.empty((0, *samples[0].shape[1:]), np.result_type(*samples)))]
         for position in plan.positions:
             place = self._place(job, position)
-            place.jit_compile = self._jit_compile(job.model, place, feeds[0].source.batch_size, steps)
-            places.append(place)
+            places.append(replace(place, jit_compile=self._jit_compile(job, place, sources[0].batch_size, steps)))
         return places
 
     def _place(self, job: Job, position: int) -> Place:
         tensor = job.graph.cut(position)
-        dtype = storage_dtype(tensor, job.settings.dtype)
-        return Place(position, tensor.shape[1:], dtype, job.suffix(position))
+        empty_batch = np.empty((0, *tensor.shape[1:]), storage_dtype(tensor, job.settings.dtype))
+        return Place(position, empty_batch, job.suffix(position))
 
-    def _jit_compile(self, model: keras.Model, place: Place, batch_size: int, steps: int) -> bool | None:
+    def _jit_compile(self, job: Job, place: Place, batch_size: int, steps: int) -> bool | None:
         if isinstance(self.jit_compile, bool):
             return self.jit_compile
-        return faster_with_jit(self.directory, model, place.suffix, place.nothing, batch_size, steps)
+        return faster_with_jit(self.directory, job.model, place.suffix, place.empty_batch, batch_size, steps)
 
     def _announce(self, plan: Plan, epochs: int) -> None:
         if not self.verbose:

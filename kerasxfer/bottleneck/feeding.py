@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -9,49 +10,165 @@ import numpy as np
 from kerasxfer_serving.errors import KerasxferError
 from numpy.typing import NDArray
 
-from kerasxfer.bottleneck.builder import copy_key
 from kerasxfer.bottleneck.features import Features
-from kerasxfer.bottleneck.sources import Rows, Source
+from kerasxfer.bottleneck.sources import ImageSource, RowIndices
+from kerasxfer.data.passes import Passes
 
 # Keras takes the batch's size from the first input, and inputs are sorted by name. The rows are always there.
 ROWS = "0_rows"
 
 
-class Feed(keras.utils.PyDataset):
-    """Batches of a source, its epochs counted as `ImageFolder` counts its own: by the batches that were served.
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A boundary that a fit may train from.
 
-    Keras begins and ends an epoch on the side, to build a model on one batch. That is no pass.
+    Args:
+        position: Number of steps before it; 0 is the image itself.
+        empty_batch: A batch of no rows, in shape and dtype of what is fed here.
+        suffix: The model from here on. Defaults to `None`, the whole model.
+        jit_compile: How the model is to be compiled when it trains from here. Defaults to `None`, as it is.
     """
 
-    def __init__(self, source: Source) -> None:
+    position: int
+    empty_batch: NDArray[Any]
+    suffix: keras.Model | None = None
+    jit_compile: bool | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name among the inputs of a batch."""
+        return f"1_at_{self.position:05d}"
+
+
+class Feed(keras.utils.PyDataset):
+    """Batches of a source, pass after pass, counted as `ImageFolder` counts its own.
+
+    Args:
+        source: Images, labels and order.
+    """
+
+    def __init__(self, source: ImageSource) -> None:
         super().__init__()
         self.source = source
         self.failure: KerasxferError | None = None
-        self._served = 0
+        self._passes = Passes()
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        rows = self.source.batch_rows(index)
-        self._served += 1
+        self._passes.serve()
+        return self.batch(index, self.source.epoch)
+
+    def batch(self, index: int, epoch: int) -> tuple[Any, ...]:
+        """A batch of the pass with the number `epoch`."""
+        rows = self.source.batch_rows(index, epoch)
         try:
-            return self.inputs(rows), *self.source.targets(rows)
+            return self.inputs(rows, epoch), *self.source.targets(rows)
         except KerasxferError as error:
             self.failure = error
             raise
 
-    def inputs(self, rows: Rows) -> Any:
-        """What stands in for the pictures of these rows."""
+    def inputs(self, rows: RowIndices, epoch: int) -> Any:
+        """What stands in for the images of these rows."""
         raise NotImplementedError
 
-    def on_epoch_begin(self) -> None:
+    def on_epoch_end(self) -> None:
+        if self._passes.end_epoch(len(self)):
+            self.source.begin_epoch(self.source.epoch + 1)
+
+
+class FeatureDataset(Feed):
+    """Features and labels of a data set, in its order."""
+
+    def __init__(self, source: ImageSource, features: Features) -> None:
+        super().__init__(source)
+        self._features = features
+
+    def inputs(self, rows: RowIndices, epoch: int) -> NDArray[Any]:
+        return self._features.read(rows)
+
+    def array(self) -> NDArray[Any]:
+        """Features of all rows in their fixed order, in memory."""
+        return np.asarray(self._features)
+
+
+class FeatureFeed(Feed):
+    """A data set with features in place of its images.
+
+    A batch has an input for every place of the schedule, so that TensorFlow can fix the signature for the whole fit;
+    all but the active one get no rows.
+
+    Args:
+        source: Images, labels and order.
+        places: All that may become active, the images (position 0) first. They are until another is switched to.
+        copies: Number of augmented copies that the passes take turns with. Defaults to `0`, the plain images.
+    """
+
+    def __init__(self, source: ImageSource, places: Sequence[Place], copies: int = 0) -> None:
+        super().__init__(source)
+        self.copies = copies
+        self._empty = {place.key: place.empty_batch for place in places}
+        self._active = places[0]
+        self._features: Features | None = None
+
+    def switch(self, place: Place, features: Features | None = None) -> None:
+        """Serve another place from now on, from its `features`; the images need none."""
+        self._active, self._features = place, features
+
+    def inputs(self, rows: RowIndices, epoch: int) -> dict[str, NDArray[Any]]:
+        return {ROWS: rows.astype("int32"), **self._empty, self._active.key: self._values(rows, epoch)}
+
+    def _values(self, rows: RowIndices, epoch: int) -> NDArray[Any]:
+        copy = epoch % self.copies if self.copies else None
+        if self._features is None:
+            images = self.source.images(rows, copy)
+            return images.astype(self._active.empty_batch.dtype, copy=False)
+        return self._features.read(rows + (copy or 0) * len(self.source.keys))
+
+
+class TrainingFeed(FeatureFeed):
+    """What a fit trains on: each of its epochs goes on where the one before has ended, round and round the data.
+
+    Args:
+        source: As of `FeatureFeed`.
+        places: As of `FeatureFeed`.
+        copies: As of `FeatureFeed`.
+        steps: Batches in an epoch of the fit. Defaults to `None`, all.
+    """
+
+    def __init__(self, source: ImageSource, places: Sequence[Place], copies: int = 0, steps: int | None = None) -> None:
+        super().__init__(source, places, copies)
+        self._steps = steps or len(source)
+        self._first_epoch: int | None = None
+        self._first_pass = source.epoch
         self._served = 0
 
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        passes, index = divmod(self._served + index, len(self.source))
+        return self.batch(index, self._first_pass + passes)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called when an epoch of the fit begins, with its number: the first one is not 0 where a fit is resumed."""
+        whole_passes = self._steps == len(self.source)
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+            if not self.source.counts_passes:
+                self.source.begin_epoch(epoch * self._steps // len(self.source))
+            self._first_pass = self.source.epoch
+        self._served = (epoch - self._first_epoch) * self._steps
+        if whole_passes:  # a callback may have told the data set which pass this is
+            self._first_pass = self.source.epoch - self._served // self._steps
+
+    def end_epoch(self) -> None:
+        """Called when an epoch of the fit ends: tells the source how many passes are over."""
+        self.source.begin_epoch(self._first_pass + (self._served + self._steps) // len(self.source))
+
     def on_epoch_end(self) -> None:
-        if self._served >= len(self.source):
-            self.source.end_epoch()
-        self._served = 0
+        """Keras ends epochs on the side, too: `end_epoch` counts."""
 
 
 @contextlib.contextmanager
@@ -64,84 +181,3 @@ def own_errors(feeds: Sequence[Feed]) -> Iterator[None]:
         if failure is None or failure is error:
             raise
         raise failure from None
-
-
-class FeatureDataset(Feed):
-    """Features and labels of a data set, in its order."""
-
-    def __init__(self, source: Source, features: Features) -> None:
-        super().__init__(source)
-        self._features = features
-
-    def inputs(self, rows: Rows) -> NDArray[Any]:
-        return self._features.read(rows)
-
-    def array(self) -> NDArray[Any]:
-        """Features of all rows in their fixed order, in memory."""
-        return np.asarray(self._features)
-
-
-class Place:
-    """A boundary that the fit may train from; position 0 is the picture itself."""
-
-    def __init__(self, position: int, shape: Sequence[int], dtype: Any, suffix: keras.Model | None) -> None:
-        self.position = position
-        self.key = f"1_at_{position:05d}"
-        self.suffix = suffix
-        self.nothing = np.empty((0, *shape), dtype)
-        self.jit_compile: bool | None = None
-
-
-class FeatureFeed(Feed):
-    """A data set with features in place of its pictures.
-
-    A batch has a place for every boundary of the schedule, so that TensorFlow can fix the signature for the whole fit;
-    all but the active one get no rows.
-
-    Args:
-        source: Pictures, labels and order.
-        copies: Number of augmented copies that the epochs take turns with; 0 for plain pictures.
-        steps: Batches in an epoch. Defaults to `None`, all.
-        restart: Whether an epoch of some steps starts from the first batch again. Defaults to `False`.
-    """
-
-    def __init__(self, source: Source, *, copies: int = 0, steps: int | None = None, restart: bool = False) -> None:
-        super().__init__(source)
-        self.copies = copies
-        self.places: Sequence[Place] = ()
-        self.active: Place | None = None
-        self.features: tuple[str, Features] | None = None
-        self._steps = len(source) if steps is None else min(steps, len(source))
-        self._restart = restart
-        self._first = 0
-
-    @property
-    def keys(self) -> list[str]:
-        """Keys of all rows, copy by copy."""
-        keys = self.source.keys
-        return [copy_key(key, copy) for copy in range(self.copies) for key in keys] if self.copies else keys
-
-    def __len__(self) -> int:
-        return self._steps
-
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        return super().__getitem__((self._first + index) % len(self.source))
-
-    def inputs(self, rows: Rows) -> dict[str, NDArray[Any]]:
-        inputs = {place.key: place.nothing for place in self.places}
-        assert self.active is not None
-        inputs[self.active.key] = self._active(rows)
-        return {ROWS: rows.astype("int32"), **inputs}
-
-    def on_epoch_end(self) -> None:
-        if not self._restart and self._served >= self._steps < len(self.source):
-            self._first = (self._first + self._steps) % len(self.source)
-        super().on_epoch_end()
-
-    def _active(self, rows: Rows) -> NDArray[Any]:
-        copy = self.source.epoch % self.copies if self.copies else None
-        if self.active is None or not self.active.position:
-            images = self.source.images(rows, copy)
-            return images if self.active is None else images.astype(self.active.nothing.dtype, copy=False)
-        assert self.features is not None
-        return self.features[1].read(rows + (copy or 0) * len(self.source.keys))

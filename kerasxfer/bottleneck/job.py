@@ -12,15 +12,14 @@ import numpy as np
 
 from kerasxfer.bottleneck import maintenance
 from kerasxfer.bottleneck.boundary import augmenting_steps, refuse_useless, trained_now
-from kerasxfer.bottleneck.builder import Builder, Tap, existing_parent, items_of
+from kerasxfer.bottleneck.builder import Builder, Tap, copy_key, existing_parent, items_of
 from kerasxfer.bottleneck.check import check_features, check_suffix
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.features import Features
-from kerasxfer.bottleneck.feeding import FeatureFeed
 from kerasxfer.bottleneck.fingerprint import canonical_config, fingerprint, platform
 from kerasxfer.bottleneck.graph import Graph, trace
 from kerasxfer.bottleneck.planner import Plan, plan_stages, storage_dtype
-from kerasxfer.bottleneck.sources import Source
+from kerasxfer.bottleneck.sources import ImageSource
 from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf
 
 _CHECKED = 4  # pictures whose features are computed again when a stage starts
@@ -55,8 +54,9 @@ class Job:
         self.stages = trained_by_stage(model, self.graph, stages)
         self.augmented = augmenting_steps(self.graph)
         self._suffixes: dict[int, keras.Model] = {}
+        self._opened: dict[int, tuple[str, Features]] = {}  # by source: the last
 
-    def copies(self, source: Source) -> int:
+    def copies(self, source: ImageSource) -> int:
         """Copies to cache of a training set; refuses augmentation without copies, and copies without augmentation."""
         copies = self.settings.copies
         if copies and not (source.random or self.augmented):
@@ -72,7 +72,7 @@ class Job:
             )
         return copies
 
-    def plan(self, source: Source, validation: Source | None = None) -> Plan:
+    def plan(self, source: ImageSource, validation: ImageSource | None = None) -> Plan:
         """Decide where each stage is cached."""
         copies = self.copies(source)
         rows = len(items_of(source, copies)) + (len(items_of(validation, 0)) if validation else 0)
@@ -101,7 +101,7 @@ class Job:
             trained |= ids
         return sorted(positions)
 
-    def taps(self, positions: Sequence[int], source: Source, copies: int) -> list[Tap]:
+    def taps(self, positions: Sequence[int], source: ImageSource, copies: int) -> list[Tap]:
         """The boundaries with the shelves that belong to the present weights."""
         conditions: dict[str, Any] = {**source.conditions, "jit_compile": bool(self.model.jit_compile)}
         if copies and self.augmented:
@@ -117,7 +117,7 @@ class Job:
         return taps
 
     def build(
-        self, positions: Sequence[int], source: Source, copies: int, shard: tuple[int, int] | None = None
+        self, positions: Sequence[int], source: ImageSource, copies: int, shard: tuple[int, int] | None = None
     ) -> list[Tap]:
         """Compute what is missing at some boundaries, in one pass."""
         taps = self.taps(positions, source, copies)
@@ -134,7 +134,7 @@ class Job:
             builder.run(source, copies, shard)
         return taps
 
-    def _manifest(self, tap: Tap, source: Source) -> dict[str, Any]:
+    def _manifest(self, tap: Tap, source: ImageSource) -> dict[str, Any]:
         return {
             "model": self.model.name,
             "boundary": tap.name,
@@ -150,19 +150,25 @@ class Job:
             self._suffixes[position] = self.graph.model(position)
         return self._suffixes[position]
 
-    def fetch(self, feed: FeatureFeed, position: int) -> tuple[str, Features]:
-        """Fingerprint and features of a boundary, computed if they are missing or damaged."""
-        (tap,) = self.build([position], feed.source, feed.copies)
-        if feed.features and feed.features[0] == tap.shelf.fingerprint:
-            return feed.features
-        features = tap.shelf.open(feed.keys)
-        if not self.augmented:  # random layers in front would differ, as they should
-            rows = np.arange(min(_CHECKED, len(feed.source.keys)))
-            images = feed.source.images(rows, 0 if feed.copies else None)
-            computed = check_features(self.graph, position, images, features.read(rows))
-            if position < len(self.graph.steps):
-                check_suffix(self.model, self.suffix(position), images, computed)
-        return tap.shelf.fingerprint, features
+    def features(self, position: int, source: ImageSource, copies: int) -> Features:
+        """Features of a boundary for the present weights, computed if they are missing or damaged, and proved."""
+        (tap,) = self.build([position], source, copies)
+        opened = self._opened.get(id(source))
+        if opened is None or opened[0] != tap.shelf.fingerprint:
+            keys = source.keys
+            features = tap.shelf.open([copy_key(key, k) for k in range(copies) for key in keys] if copies else keys)
+            self._check(position, source, copies, features)
+            opened = self._opened[id(source)] = tap.shelf.fingerprint, features
+        return opened[1]
+
+    def _check(self, position: int, source: ImageSource, copies: int, features: Features) -> None:
+        if self.augmented:  # random layers in front would differ, as they should
+            return
+        rows = np.arange(min(_CHECKED, len(source.keys)))
+        images = source.images(rows, 0 if copies else None)
+        computed = check_features(self.graph, position, images, features.read(rows))
+        if position < len(self.graph.steps):
+            check_suffix(self.model, self.suffix(position), images, computed)
 
 
 def trained_by_stage(model: keras.Model, graph: Graph, stages: Sequence[Any] | None) -> list[tuple[str, set[int]]]:

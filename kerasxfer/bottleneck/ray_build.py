@@ -22,7 +22,7 @@ from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.job import Job, Settings
 from kerasxfer.bottleneck.planner import Plan
 from kerasxfer.bottleneck.progress import progress
-from kerasxfer.bottleneck.sources import ArraySource, FolderSource, Source
+from kerasxfer.bottleneck.sources import ArraySource, FolderSource, ImageSource
 
 _PARTS_PER_WORKER = 4  # so that the last worker to finish does not keep the others waiting for long
 _RETRIES = 3
@@ -35,13 +35,13 @@ class _Work:
     settings: Settings
     model: bytes
     jit_compile: bool
-    source: Source
+    source: ImageSource
     positions: tuple[int, ...]
     fingerprints: tuple[str, ...]
 
 
 def build_on_ray(
-    job: Job, source: Source, *, address: str | None = None, num_workers: int | None = None,
+    job: Job, source: ImageSource, *, address: str | None = None, num_workers: int | None = None,
     gpus_per_worker: float = 0,
 ) -> Plan:  # fmt: skip
     """Fill the shelves of a schedule by the workers of a cluster.

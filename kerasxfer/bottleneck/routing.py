@@ -2,7 +2,7 @@
 
 The optimizer, the metrics, the state on JAX, the loop and the callbacks are those of the model, because it is the model
 that is fitted. Only what it computes on a batch of features starts at the boundary. Everything else that is called with
-pictures during the fit (`model.predict` in a callback) goes the whole way.
+images during the fit (`model.predict` in a callback) goes the whole way.
 """
 
 import contextlib
@@ -11,11 +11,14 @@ from typing import Any
 
 import keras
 
-from kerasxfer.bottleneck.boundary import Boundary, find_boundary, trained_now
+from kerasxfer.bottleneck.boundary import find_boundary, trained_now
 from kerasxfer.bottleneck.features import Features
-from kerasxfer.bottleneck.feeding import ROWS, FeatureFeed, Place
+from kerasxfer.bottleneck.feeding import ROWS, FeatureFeed, Place, TrainingFeed
 from kerasxfer.bottleneck.graph import Graph
+from kerasxfer.bottleneck.sources import ImageSource
 from kerasxfer.keras_internals import remake_functions
+
+GetFeatures = Callable[[int, ImageSource, int], Features]
 
 
 class Router(keras.callbacks.Callback):
@@ -26,49 +29,38 @@ class Router(keras.callbacks.Callback):
 
     Args:
         graph: The model's graph.
-        places: Boundaries with features, the pictures (position 0) among them.
+        place: The place that the fit starts from.
+        places: All places, the images (position 0) among them.
         feeds: The data sets whose features must be at hand.
-        fetch: Called with a feed and a position: sees that the features of the present weights are there and returns
-            their fingerprint and themselves.
-        augmentation: Whether augmentation is cached as copies.
+        get_features: Called with a position, a source and its number of copies: gives the features of the present
+            weights, computed where they are missing.
     """
 
     def __init__(
-        self, graph: Graph, places: Sequence[Place], feeds: Sequence[FeatureFeed],
-        fetch: Callable[[FeatureFeed, int], tuple[str, Features]], *, augmentation: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        graph: Graph,
+        place: Place,
+        places: Sequence[Place],
+        feeds: Sequence[FeatureFeed],
+        get_features: GetFeatures,
+    ) -> None:
         super().__init__()
-        self.graph = graph
-        self.places = sorted(places, key=lambda place: place.position)
-        self.active = self.places[0]
+        self._graph = graph
+        self._places = places
         self._feeds = feeds
-        self._fetch = fetch
-        self._augmentation = augmentation
+        self._get_features = get_features
         self._settled = False
-        for feed in feeds:
-            feed.places = self.places
-
-    def boundary(self, model: keras.Model) -> Boundary:
-        """The boundary of what is trained now."""
-        return find_boundary(self.graph, trained_now(model, self.graph), augmentation=self._augmentation)
-
-    def enter(self, place: Place) -> None:
-        """Train from a boundary: have its features at hand, computed with the weights of this moment."""
-        if place.position:
-            for feed in self._feeds:
-                feed.features = self._fetch(feed, place.position)
-        self.active = place
-        for feed in self._feeds:
-            feed.active = place
+        self._enter(place)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._feeds[0].source.epoch = epoch
-        position = self.boundary(self.model).position
-        place = max((p for p in self.places if p.position <= position), key=lambda p: p.position)
-        if place is self.active and self._settled:
+        for feed in self._training_feeds():
+            feed.begin_epoch(epoch)
+        place = self._place_of_what_is_trained()
+        if place is self._active and self._settled:
             return
-        changed = place is not self.active
-        self.enter(place)
+        changed = place is not self._active
+        # Even where it is the place that the fit has started from: a callback may have loaded other weights since.
+        self._enter(place)
         self._settled = True
         if place.jit_compile is not None and self.model.jit_compile != place.jit_compile:
             self.model.jit_compile = place.jit_compile
@@ -77,18 +69,22 @@ class Router(keras.callbacks.Callback):
             remake_functions(self.model)
             self.model.make_test_function(force=True)
 
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        for feed in self._training_feeds():
+            feed.end_epoch()
+
     @contextlib.contextmanager
     def routed(self, model: keras.Model) -> Iterator[None]:
-        """Let the model take batches of features as well as pictures."""
+        """Let the model take batches of features as well as images."""
         whole, spec, jit_compile = model.call, model.input_spec, model.jit_compile
 
         def call(inputs: Any, training: bool | None = None, mask: Any = None, **kwargs: Any) -> Any:
             if not isinstance(inputs, dict) or ROWS not in inputs:
                 return whole(inputs, training=training, mask=mask, **kwargs)
-            features = inputs[self.active.key]
-            if self.active.suffix is None:
+            features = inputs[self._active.key]
+            if self._active.suffix is None:
                 return whole(features, training=training, **kwargs)
-            return self.active.suffix(features, training=training, **kwargs)
+            return self._active.suffix(features, training=training, **kwargs)
 
         model.call, model.input_spec = call, None
         model.train_function = model.test_function = None
@@ -99,3 +95,18 @@ class Router(keras.callbacks.Callback):
             model.input_spec = spec
             model.jit_compile = jit_compile
             model.train_function = model.test_function = None
+
+    def _enter(self, place: Place) -> None:
+        """Train from a place: have its features at hand, computed with the weights of this moment."""
+        self._active = place
+        for feed in self._feeds:
+            feed.switch(place, self._get_features(place.position, feed.source, feed.copies) if place.position else None)
+
+    def _place_of_what_is_trained(self) -> Place:
+        trained = trained_now(self.model, self._graph)
+        augmentation = any(feed.copies for feed in self._feeds)
+        position = find_boundary(self._graph, trained, augmentation=augmentation).position
+        return max((place for place in self._places if place.position <= position), key=lambda place: place.position)
+
+    def _training_feeds(self) -> list[TrainingFeed]:
+        return [feed for feed in self._feeds if isinstance(feed, TrainingFeed)]

@@ -12,17 +12,20 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.hashing import file_hash
 
-Rows = NDArray[np.intp]
+RowIndices = NDArray[np.intp]
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """A data set as the cache sees it: numbered rows, their content keys, and an order for each epoch."""
 
     batch_size: int
-    epoch: int
+    counts_passes: bool  # whether the data set itself counts its passes, and may be told which one comes
+
+    @property
+    def epoch(self) -> int:
+        """Number of the pass in force; it decides the order."""
 
     @property
     def random_access(self) -> bool:
@@ -43,29 +46,30 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Number of batches in an epoch."""
 
-    def batch_rows(self, index: int) -> Rows:
-        """Rows of a batch of the current epoch."""
+    def batch_rows(self, index: int, epoch: int) -> RowIndices:
+        """Rows of a batch of the pass with the number `epoch`."""
 
-    def targets(self, rows: Rows) -> tuple[Any, ...]:
+    def targets(self, rows: RowIndices) -> tuple[Any, ...]:
         """What follows the pictures in a batch: labels, and sample weights if there are any."""
 
-    def images(self, rows: Rows, copy: int | None = None) -> NDArray[Any]:
+    def images(self, rows: RowIndices, copy: int | None = None) -> NDArray[Any]:
         """Pictures of the rows; of an augmenting data set, their augmented copy with this number."""
 
-    def stream(self, rows: Rows) -> Iterator[tuple[Rows, NDArray[Any]]] | None:
+    def stream(self, rows: RowIndices) -> Iterator[tuple[RowIndices, NDArray[Any]]] | None:
         """The pictures of the rows in one pass, in the data set's own order; None if `images` is as cheap."""
 
     def label(self, row: int) -> str:
         """Name of a row in messages."""
 
-    def end_epoch(self) -> None:
-        """Go on to the next epoch's order."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Have the pass with this number in force."""
 
 
 class FolderSource:
     """An `ImageFolder`; its own order, its own labels. The keys are hashes of the files."""
 
     random_access = True
+    counts_passes = True
 
     def __init__(self, folder: Any) -> None:
         self.folder = folder
@@ -76,10 +80,6 @@ class FolderSource:
     def epoch(self) -> int:
         """The folder's: it counts by itself, and `SetEpoch` sets it, so that the batches are those of `model.fit`."""
         return int(self.folder.epoch)
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        pass
 
     @property
     def keys(self) -> list[str]:
@@ -111,60 +111,71 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.folder)
 
-    def batch_rows(self, index: int) -> Rows:
-        return np.asarray(self.folder.batch_rows(index))
+    def batch_rows(self, index: int, epoch: int) -> RowIndices:
+        return np.asarray(self.folder.order(epoch)[index * self.batch_size : (index + 1) * self.batch_size])
 
-    def targets(self, rows: Rows) -> tuple[Any, ...]:
+    def targets(self, rows: RowIndices) -> tuple[Any, ...]:
         return (self.folder.targets(rows),)
 
-    def images(self, rows: Rows, copy: int | None = None) -> NDArray[Any]:
+    def images(self, rows: RowIndices, copy: int | None = None) -> NDArray[Any]:
         # As in epoch `copy`: with as many copies as epochs, the epochs are exactly those of `model.fit`.
         return np.asarray(self.folder.load(rows, copy))
 
-    def stream(self, rows: Rows) -> None:
+    def stream(self, rows: RowIndices) -> None:
         return None
 
     def label(self, row: int) -> str:
         return f"'{self.folder.paths[row]}'"
 
-    def end_epoch(self) -> None:
-        self.folder.set_epoch(self.folder.epoch + 1)
+    def begin_epoch(self, epoch: int) -> None:
+        self.folder.set_epoch(epoch)
 
 
 class RowSource:
-    """Shared by data sets without an order of their own: the order of an epoch depends on `(seed, epoch)` alone."""
+    """Shared by data sets without an order of their own: the order of a pass depends on `(seed, epoch)` alone.
 
-    def __init__(self, targets: tuple[Any, ...], batches: list[Rows], shuffle: bool, seed: int) -> None:
+    Args:
+        targets: Labels, and sample weights if there are any, of all rows.
+        batches: Rows of each batch, as they are when nothing is shuffled.
+        shuffle: Whether each pass has another order.
+        seed: Seed of these orders.
+    """
+
+    counts_passes = False
+    random = False
+
+    def __init__(self, targets: tuple[Any, ...], batches: list[RowIndices], shuffle: bool, seed: int) -> None:
         self._targets = targets
         self._batches = batches
         self._shuffle = shuffle
         self._seed = seed
-        self._order: tuple[int, list[Rows]] | None = None
+        self._order: tuple[int, list[RowIndices]] | None = None
         self.epoch = 0
         self.batch_size = max(len(rows) for rows in batches)
-        self.random = False
+
+    @property
+    def keys(self) -> list[str]:
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def batch_rows(self, index: int) -> Rows:
+    def batch_rows(self, index: int, epoch: int) -> RowIndices:
         if not self._shuffle:
             return self._batches[index]
-        if self._order is None or self._order[0] != self.epoch:
-            self._order = (self.epoch, self._shuffled(np.random.default_rng((self._seed, self.epoch))))
+        if self._order is None or self._order[0] != epoch:
+            order = np.random.default_rng((self._seed, epoch)).permutation(len(self.keys))
+            self._order = (epoch, batched(order, self.batch_size))
         return self._order[1][index]
 
-    def targets(self, rows: Rows) -> tuple[Any, ...]:
+    def targets(self, rows: RowIndices) -> tuple[Any, ...]:
         return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in self._targets)
 
     def label(self, row: int) -> str:
         return f"row {row}"
 
-    def end_epoch(self) -> None:
-        self.epoch += 1
-
-    def _shuffled(self, generator: np.random.Generator) -> list[Rows]:
-        return batched(generator.permutation(np.concatenate(self._batches)), self.batch_size)
+    def begin_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
 
 
 class ArraySource(RowSource):
@@ -173,9 +184,15 @@ class ArraySource(RowSource):
     random_access = True
 
     def __init__(
-        self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int = 32, shuffle: bool = False,
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        batch_size: int = 32,
+        shuffle: bool = False,
         seed: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._x = to_numpy(x)
         targets = tuple(keras.tree.map_structure(to_numpy, part) for part in _without_trailing_none(y, sample_weight))
         lengths = {len(self._x), *(len(array) for array in keras.tree.flatten(targets))}
@@ -195,43 +212,15 @@ class ArraySource(RowSource):
     def conditions(self) -> dict[str, Any]:
         return {"pixels": "array"}
 
-    def images(self, rows: Rows, copy: int | None = None) -> NDArray[Any]:
+    def images(self, rows: RowIndices, copy: int | None = None) -> NDArray[Any]:
         return np.asarray(self._x[rows])
 
-    def stream(self, rows: Rows) -> None:
+    def stream(self, rows: RowIndices) -> None:
         return None
 
 
-def as_source(
-    x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int | None = None, shuffle: bool = False,
-    seed: int = 0,
-) -> Source:  # fmt: skip
-    """Wrap what `model.fit` takes.
-
-    Args:
-        x: `ImageFolder`, array, `PyDataset`, `tf.data.Dataset`, torch `DataLoader`.
-        y: labels, with an array.
-        sample_weight: weights, with an array.
-        batch_size: rows in a batch, with an array. Defaults to `32`.
-        shuffle: whether each epoch has another order, with an array. Defaults to `False`.
-        seed: seed of these orders. Defaults to `0`.
-    """
-    if all(hasattr(x, name) for name in ("paths", "batch_rows", "load", "targets")):
-        return FolderSource(x)
-    if hasattr(x, "shape") and hasattr(x, "__array__"):
-        return ArraySource(x, y, sample_weight, batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
-    if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
-        raise CacheError(
-            f"`x` must be an array or a data set of batches. Received: {type(x).__name__}. Models with several inputs "
-            "are trained with `model.fit`."
-        )
-    from kerasxfer.bottleneck.batch_source import BatchSource
-
-    return BatchSource(x, seed=seed)
-
-
-def batched(rows: Any, size: int) -> list[Rows]:
-    """Rows in batches."""
+def batched(rows: Any, size: int) -> list[RowIndices]:
+    """RowIndices in batches."""
     rows = np.asarray(rows)
     return [rows[k * size : (k + 1) * size] for k in range(math.ceil(len(rows) / size))]
 

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import keras
@@ -6,12 +7,13 @@ import keras
 class SetEpoch(keras.callbacks.Callback):
     """Tells a dataset which epoch `fit` is in.
 
-    A dataset counts the epochs it has seen. When a run resumes, with `initial_epoch` or
-    `keras.callbacks.BackupAndRestore`, that count starts from 0 again; with this callback the resumed epochs see the
-    order, and the augmentation, that an uninterrupted run would have given them.
+    A dataset counts its passes. When a run resumes, with `initial_epoch` or `keras.callbacks.BackupAndRestore`, that
+    count starts from 0 again; with this callback the resumed epochs see the order, and the augmentation, that an
+    uninterrupted run would have given them. With `steps_per_epoch` several epochs make up one pass, and a resumed run
+    begins its pass at the first batch.
 
     Args:
-        dataset: what `fit` trains on: a `kerasxfer.ImageFolder`, or anything with `set_epoch(epoch)`.
+        dataset: What `fit` trains on: a `kerasxfer.ImageFolder`, or anything with `set_epoch(epoch)`.
 
     Example:
 
@@ -26,6 +28,17 @@ class SetEpoch(keras.callbacks.Callback):
     def __init__(self, dataset: Any) -> None:
         super().__init__()
         self.dataset = dataset
+        self._first: int | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._first = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.dataset.set_epoch(epoch)
+        if self._first is None:
+            self._first = epoch
+        epochs = self._epochs_of_a_pass()
+        self.dataset.set_epoch(self._first // epochs + (epoch - self._first) // epochs)
+
+    def _epochs_of_a_pass(self) -> int:
+        steps = self.params.get("steps")
+        return math.ceil(len(self.dataset) / steps) if steps and hasattr(self.dataset, "__len__") else 1

@@ -23,6 +23,7 @@ from kerasxfer.data.image_files import (
     find_labelled_images,
     stratified_split,
 )
+from kerasxfer.data.passes import Passes
 
 _LABEL_MODES = ("int", "binary", "categorical")
 _SUBSETS = ("training", "validation")
@@ -134,7 +135,7 @@ class ImageFolder(keras.utils.PyDataset):
         self.skipped: list[BadImage] = []
         self.failure: UnreadableImagesError | None = None
         self._epoch = 0
-        self._served = 0
+        self._passes = Passes()
         self._last_index = -1
         self._known_order: tuple[int, NDArray[np.intp]] | None = None
         self._ahead: tuple[int, int, PendingBatch] | None = None
@@ -229,17 +230,12 @@ class ImageFolder(keras.utils.PyDataset):
         if in_sequence and index + 1 < len(self):
             self._ahead = (epoch, index + 1, self._submit(self.batch_rows(index + 1), epoch))
         self._last_index = index
-        self._served += 1
+        self._passes.serve()
         return self._result(batch), self.targets(rows)
 
-    def on_epoch_begin(self) -> None:
-        self._served = 0
-
     def on_epoch_end(self) -> None:
-        # Keras also begins, or just ends, an epoch to build the model on one batch: that is no pass.
-        if self._served >= len(self):
+        if self._passes.end_epoch(len(self)):
             self._epoch += 1
-        self._served = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ahead": None}

@@ -44,3 +44,13 @@ def test_a_resumed_run_begins_with_its_own_epoch():
     model().fit(dataset, initial_epoch=4, epochs=5, verbose=0, shuffle=False, callbacks=[SetEpoch(dataset)])
 
     assert dataset.asked == [(4, 0), (4, 1)]
+
+
+def test_several_epochs_make_up_a_pass():
+    dataset = Dataset()
+
+    model().fit(dataset, epochs=5, steps_per_epoch=1, verbose=0, shuffle=False, callbacks=[SetEpoch(dataset)])
+
+    # TensorFlow reads ahead, so what was asked for may belong to the pass of an epoch to come.
+    assert dataset.asked[:4] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert dataset.epoch == 2

@@ -327,6 +327,24 @@ def test_fit_sees_every_image_once_an_epoch(pets, shuffle):
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model.seen), 3 * expected)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "steps", "epochs", "passes"),
+    [(4, 2, 9, 3), (4, 5, 4, 2), (8, 1, 9, 3), (8, None, 2, 2), (11, 1, 4, 2), (21, None, 3, 3), (21, 1, 3, 3)],
+)
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_an_epoch_of_keras_is_no_pass(pets, batch_size, steps, epochs, passes, shuffle):
+    """Order and augmentation go by passes. Keras also reads a batch or two on the side, here even a whole pass."""
+    data = ImageFolder(pets, (4, 4), batch_size=batch_size, seed=3)
+    model = classifier()
+
+    model.fit(data, steps_per_epoch=steps, epochs=epochs, verbose=0, shuffle=shuffle)
+    after_fit = data.epoch
+    model.evaluate(data, verbose=0)
+
+    assert after_fit == passes
+    assert data.epoch == passes + 1
+
+
 def test_fit_counts_the_epochs_and_evaluate_and_predict_take_the_dataset(pets):
     data = ImageFolder(pets, (4, 4), batch_size=4, seed=3)
     fixed = ImageFolder(pets, (4, 4), batch_size=4, shuffle=False)
