@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kerasxfer.metric_names import direction, is_bookkeeping
 from kerasxfer.runs.histories import read_history, stage_starts
 from kerasxfer.smoothing import smooth_curve
 
@@ -19,8 +20,6 @@ History = Mapping[str, Sequence[Any]]
 TRAINING: dict[str, Any] = {"color": "#0072B2", "marker": "o", "markerfacecolor": "none"}
 VALIDATION: dict[str, Any] = {"color": "#D55E00", "marker": "s"}
 QUIET = "#595959"
-
-NOT_CURVES = ("epoch", "stage", "learning_rate", "lr", "trainable_params", "smoothed_")
 
 
 def plot_history(
@@ -62,6 +61,7 @@ def plot_history(
     figure = Figure(figsize=(0.6 + 5.2 * len(names), 4.0), dpi=120, layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         _draw_panel(axes, history, name, factor, prefix)
+        _mark_best(axes, history, name, getattr(history_or_run, "model", None))
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4 if with_validation else 2, frameon=False)
     if title:
@@ -87,7 +87,12 @@ def _as_history(source: Any) -> History:
 
 def curve_names(history: History, prefix: str = "smoothed_") -> list[str]:
     """The metrics of a history without `val_` and smoothed ones and without bookkeeping; the loss last."""
-    names = [n for n in history if not n.startswith((*NOT_CURVES, prefix)) and _is_numeric(history[n])]
+    validated = {name.removeprefix("val_") for name in history if name.startswith("val_")}
+    names = [
+        name
+        for name in history
+        if not name.startswith(prefix) and not is_bookkeeping(name, validated) and _is_numeric(history[name])
+    ]
     names = list(dict.fromkeys(name.removeprefix("val_") for name in names))
     return sorted(names, key=lambda name: name.endswith("loss"))
 
@@ -112,7 +117,6 @@ def _draw_panel(axes: Axes, history: History, name: str, factor: float, prefix: 
             smooth_epochs = epochs[len(epochs) - len(smoothed) :]
             axes.plot(smooth_epochs, smoothed, color=style["color"], linewidth=weight, label=f"{label}, smoothed")
     _mark_stages(axes, history)
-    _mark_best(axes, history, name)
     axes.set_title(name.replace("_", " ").capitalize(), loc="left", fontweight="bold", fontsize=12, pad=18)
     axes.set_xlabel("epoch", color=QUIET)
     epochs = _epochs(history)
@@ -138,14 +142,16 @@ def _mark_stages(axes: Axes, history: History) -> None:
             axes.axvline(first, color=QUIET, linewidth=1, linestyle=(0, (2, 2)))
 
 
-def _mark_best(axes: Axes, history: History, name: str) -> None:
+def _mark_best(axes: Axes, history: History, name: str, model: Any) -> None:
+    """Ring the best epoch, where it is known which way the metric is better."""
+    outputs = [each.removesuffix("_loss") for each in history if each.endswith("_loss")]
+    way = direction(name, model, outputs)
     key = f"val_{name}" if f"val_{name}" in history else name
     epochs, raw = _points(history, key)
     finite = [(value, epoch) for value, epoch in zip(raw, epochs, strict=True) if math.isfinite(value)]
-    if not finite:
+    if not finite or way is None:
         return
-    low = name.endswith(("loss", "error"))
-    value, epoch = min(finite) if low else max(finite, key=lambda point: (point[0], -point[1]))
+    value, epoch = min(finite) if way == "min" else max(finite, key=lambda point: (point[0], -point[1]))
     axes.plot([epoch], [value], "o", markersize=11, markerfacecolor="none", markeredgecolor="#111111")
     axes.set_title(f"○ best {value:.3g} in epoch {epoch}", loc="right", fontsize=9, color=QUIET, pad=18)
 

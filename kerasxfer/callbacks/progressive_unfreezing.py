@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from kerasxfer.keras_internals import metrics_so_far
 from kerasxfer.unfreezing.engine import Engine
 from kerasxfer.unfreezing.plan import Plan, plan
 from kerasxfer.unfreezing.schedules import by_block, dump_yaml, load_yaml
@@ -87,7 +88,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         return self.engine
 
     def _logs_so_far(self) -> dict[str, float]:
-        return self._logs or (_numbers(self._model.get_metrics_result()) if self._begun else {})
+        return self._logs or (_numbers(metrics_so_far(self)) if self._begun else {})
 
     def load_model(self, path: str | Path, **kwargs: Any) -> Any:
         """Loads a `.keras` file that was saved in any stage, with the optimizer's slots and the schedule's state.
@@ -170,6 +171,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         engine = self.attach(self.model)
         engine.steps_per_epoch = self.params.get("steps")
         engine.check_length(self.params.get("epochs"))
+        engine.check_monitors()
         self._begun, self._logs = False, {}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -192,7 +194,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Notes the training metrics for a checkpoint that is written before `on_epoch_end` comes here."""
         if self._begun:
-            self._logs = _numbers(self._model.get_metrics_result())
+            self._logs = _numbers(metrics_so_far(self))
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Notes the validation metrics for such a checkpoint."""

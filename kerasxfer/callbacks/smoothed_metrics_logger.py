@@ -11,14 +11,12 @@ from typing import Any
 
 import keras
 
-from kerasxfer.callbacks._neighbours import callbacks_of_this_fit, direction, monitored_names, single_metrics
+from kerasxfer.keras_internals import callbacks_of_this_fit
+from kerasxfer.metric_names import direction, is_bookkeeping, single_metrics
 from kerasxfer.runs.histories import HistoryFiles, Row, stage_starts, to_columns
 from kerasxfer.smoothing import MovingAverage, batch_values
 
 Logs = dict[str, Any]
-
-# Numbers that callbacks put into the logs to say what they did; nothing is measured, so nothing is to be smoothed.
-BOOKKEEPING = ("epoch", "batch", "stage", "trainable_params", "lr", "learning_rate")
 
 
 class SmoothedMetricsLogger(keras.callbacks.Callback):
@@ -141,7 +139,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = {} if logs is None else logs
-        names = [name for name, value in logs.items() if self._is_smoothed(name, value)]
+        names = self._smoothed_names(logs)
         self._warn_of_missing(logs)
         by_batch, batch_rows = self._fold_batches(epoch)
         for name in names:
@@ -182,7 +180,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
         by_batch: set[str] = set()
         self._averages = {}
         for row in self._files.read():
-            raw = {name: value for name, value in row.items() if self._is_smoothed(name, value)}
+            raw = {name: row[name] for name in self._smoothed_names(row)}
             if "batch" in row:
                 by_batch |= raw.keys()
             for name, value in raw.items():
@@ -204,12 +202,11 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
         batches = sorted(self._batches, key=itemgetter(0))
         numbers = [number for number, _ in batches]
         columns: dict[str, list[Any]] = {}
-        for name, value in batches[-1][1].items():
-            if self._is_smoothed(name, value):
-                logged = [logs.get(name, math.nan) for _, logs in batches]
-                values = logged if name.endswith(not_means) else batch_values(logged, [n + 1 for n in numbers])
-                update = self._average(name).update
-                columns |= {name: values, self.prefix + name: [update(value) for value in values]}
+        for name in self._smoothed_names(batches[-1][1]):
+            logged = [logs.get(name, math.nan) for _, logs in batches]
+            values = logged if name.endswith(not_means) else batch_values(logged, [n + 1 for n in numbers])
+            update = self._average(name).update
+            columns |= {name: values, self.prefix + name: [update(value) for value in values]}
         if self._files.jsonl is None:
             return set(columns), []
         points = zip(numbers, *columns.values(), strict=True)
@@ -218,10 +215,12 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
     def _average(self, name: str) -> MovingAverage:
         return self._averages.setdefault(name, MovingAverage(self.factor, self.debias))
 
-    def _is_smoothed(self, name: str, value: Any) -> bool:
-        if not isinstance(value, Real) or name.startswith(self.prefix):
-            return False
-        return name in self.metrics if self.metrics is not None else not name.startswith(BOOKKEEPING)
+    def _smoothed_names(self, logs: Logs) -> list[str]:
+        numbers = [n for n, value in logs.items() if isinstance(value, Real) and not n.startswith(self.prefix)]
+        if self.metrics is not None:
+            return [name for name in numbers if name in self.metrics]
+        validated = {name.removeprefix("val_") for name in numbers if name.startswith("val_")}
+        return [name for name in numbers if not is_bookkeeping(name, validated)]
 
     def _warn_of_missing(self, logs: Logs) -> None:
         known = {*logs, *self._averages}
@@ -237,7 +236,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
         for callback in self._followers:
             if getattr(callback, "mode", None) == "auto":
                 for name in monitored_names(callback):
-                    callback.mode = direction(name.removeprefix(self.prefix), self.model.metrics) or "auto"
+                    callback.mode = direction(name.removeprefix(self.prefix), self.model) or "auto"
         self._followers = []  # once is enough, and on JAX each look at `self.model` costs a synchronisation
 
     def collect_late_logs(self) -> None:
@@ -259,6 +258,12 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
             from kerasxfer.plots import plot_history  # only who wants a picture pays for matplotlib's import
 
             plot_history(to_columns(self._rows), self.plot, factor=self.factor, prefix=self.prefix)
+
+
+def monitored_names(callback: Any) -> list[str]:
+    """The logs that a callback follows: its `monitor`, or `monitors` where there are several."""
+    names = [getattr(callback, "monitor", None), *(getattr(callback, "monitors", None) or ())]
+    return [name for name in names if isinstance(name, str)]
 
 
 def _print(message: str) -> None:

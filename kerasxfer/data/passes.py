@@ -1,4 +1,4 @@
-from kerasxfer.keras_internals.epochs import begins_anew
+from kerasxfer.keras_internals import begins_anew
 
 
 class Passes:

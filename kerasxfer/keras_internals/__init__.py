@@ -4,19 +4,26 @@
 the same in short where a user's Keras is newer than what was tested.
 """
 
+from kerasxfer.keras_internals.callbacks import (
+    callbacks_of_this_fit,
+    declared_metrics,
+    metric_direction,
+    metrics_so_far,
+)
 from kerasxfer.keras_internals.contract import UnsupportedKerasError
+from kerasxfer.keras_internals.epochs import begins_anew
 from kerasxfer.keras_internals.models import graph_parents, graph_units, remake_functions, sublayers, synchronise
 from kerasxfer.keras_internals.optimizers import (
     Attachment,
+    active_variables,
     attachment,
     build_on,
     built_on,
     clocks,
     compiled_rates,
     iterations,
-    look_at,
-    looked_at,
     seed_averages,
+    set_active_variables,
     slots,
     stepping,
 )
@@ -26,18 +33,23 @@ __all__ = [
     "Attachment",
     "StepSeam",
     "UnsupportedKerasError",
+    "active_variables",
     "attachment",
+    "begins_anew",
     "build_on",
     "built_on",
+    "callbacks_of_this_fit",
     "clocks",
     "compiled_rates",
+    "declared_metrics",
     "graph_parents",
     "graph_units",
     "iterations",
-    "look_at",
-    "looked_at",
+    "metric_direction",
+    "metrics_so_far",
     "remake_functions",
     "seed_averages",
+    "set_active_variables",
     "slots",
     "stepping",
     "sublayers",

@@ -133,7 +133,7 @@ def build_on(optimizer: Optimizer, variables: Sequence[Variable]) -> Attachment:
     return fresh
 
 
-def look_at(optimizer: Optimizer, active: Sequence[Variable]) -> None:
+def set_active_variables(optimizer: Optimizer, active: Sequence[Variable]) -> None:
     """Lets an optimizer that was built on more see only the `active` variables, in that order."""
     held = attachment(optimizer)
     assert held is not None
@@ -150,7 +150,7 @@ def look_at(optimizer: Optimizer, active: Sequence[Variable]) -> None:
             object.__setattr__(built.optimizer, "_model_variables_moving_average", averages)
 
 
-def looked_at(optimizer: Optimizer) -> list[Variable]:
+def active_variables(optimizer: Optimizer) -> list[Variable]:
     """The variables that the optimizer sees now."""
     return list(optimizer._trainable_variables)
 
@@ -158,7 +158,7 @@ def looked_at(optimizer: Optimizer) -> list[Variable]:
 def built_on(optimizer: Optimizer) -> list[Variable]:
     """The variables that the optimizer has slots for."""
     held = attachment(optimizer)
-    return next(held.built).variables if held else looked_at(optimizer)
+    return next(held.built).variables if held else active_variables(optimizer)
 
 
 def slots(optimizer: Optimizer) -> dict[tuple[str, str], Variable]:

@@ -2,6 +2,5 @@
 
 from kerasxfer.unfreezing.engine import Engine
 from kerasxfer.unfreezing.resolve import ResolvedStage, resolve
-from kerasxfer.unfreezing.segment import Segment
 
-__all__ = ["Engine", "ResolvedStage", "Segment", "resolve"]
+__all__ = ["Engine", "ResolvedStage", "resolve"]

@@ -25,10 +25,9 @@ class Control:
         self.resolved = resolved
         self.variables = union(resolved, model)
         self.steps_per_epoch: int | None = None
-        self._runner = model
         self._traced: Any = None
         self.inherited = self._inherit()
-        internals.look_at(self.optimizer, model.trainable_variables)
+        internals.set_active_variables(self.optimizer, model.trainable_variables)
 
     def _inherit(self) -> State:
         """Builds the optimizer; returns a state with what an earlier schedule, or a `fit` without one, did to it."""
@@ -61,37 +60,24 @@ class Control:
     def apply(self, one: ResolvedStage, state: State) -> None:
         """Makes flags, optimizer and train function those of a stage."""
         set_flags(one.flags)
-        order = self._runner.trainable_variables
+        order = self.model.trainable_variables
         same = {id(variable) for variable in order} == {id(variable) for variable in one.variables}
-        internals.look_at(self.optimizer, order if same else one.variables)
+        internals.set_active_variables(self.optimizer, order if same else one.variables)
         traced = ([id(v) for v in one.variables], [flag for _, flag in one.flags], self._set_seams(one, state))
         if traced != self._traced:
-            internals.remake_functions(self._runner)
+            internals.remake_functions(self.model)
             self._traced = traced
-
-    def use(self, model: Any, one: ResolvedStage, state: State) -> None:
-        """Lets another model on the same variables train in a stage."""
-        own, other = {id(v) for v in one.variables}, {id(v) for v in model.trainable_variables}
-        if own != other or model.optimizer is not self.optimizer:
-            missing = [v.path for v in one.variables if id(v) not in other]
-            extra = [v.path for v in model.trainable_variables if id(v) not in own]
-            raise ScheduleError(
-                "`model` must be compiled with the engine's optimizer and have the stage's trainable variables. "
-                f"Received: model={model.name!r}, without {missing}, with {extra} besides."
-            )
-        self._runner, self._traced = model, None
-        self.apply(one, state)
 
     def snapshot(self) -> Callable[[], None]:
         """Remembers how model and optimizer are set; returns what sets them so again."""
-        internals.synchronise(self._runner)
-        flags, seen = flags_of(self.model), internals.looked_at(self.optimizer)
+        internals.synchronise(self.model)
+        flags, seen = flags_of(self.model), internals.active_variables(self.optimizer)
         seams = [seam.settings for seam in self.attachment.seams]
         rates = internals.compiled_rates(self.optimizer)
 
         def undo() -> None:
             set_flags(flags)
-            internals.look_at(self.optimizer, seen)
+            internals.set_active_variables(self.optimizer, seen)
             for seam, settings in zip(self.attachment.seams, seams, strict=True):
                 seam.settings = settings
             for member, rate in zip(internals.stepping(self.optimizer), rates, strict=True):

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from kerasxfer import keras_internals as internals
+from kerasxfer.metric_names import direction
 from kerasxfer.unfreezing.control import Control
 from kerasxfer.unfreezing.rates import check_rates
 from kerasxfer.unfreezing.resolve import ResolvedStage, resolve
@@ -141,6 +142,16 @@ class Engine:
                 f"Received: epochs={epochs}"
             )
 
+    def check_monitors(self) -> None:
+        """Refuses a stage of which nobody knows which way its `monitor` is better.
+
+        Raises:
+            ScheduleError: If a stage needs a `mode`.
+        """
+        for one in self.resolved:
+            if one.stage.watches:
+                self._is_rising(one.stage)
+
     def log(self) -> dict[str, float]:
         """What the stage adds to the epoch's logs.
 
@@ -198,7 +209,8 @@ class Engine:
         """
         state, stage = self._state, self.resolved[self._state.stage].stage
         state.epoch, state.epochs = state.epoch + 1, state.epochs + 1
-        if stage.watches and state.observe(_monitored(stage, logs), stage.rising, stage.min_delta):
+        value = _monitored(stage, logs) if stage.watches else None
+        if stage.watches and state.observe(value, value is not None and self._is_rising(stage), stage.min_delta):
             self._best_weights = [_array(v) for v in self.current.weights] if stage.restore_best else []
         out_of_patience = stage.patience is not None and state.wait >= stage.patience
         if out_of_patience or state.epochs == stage.epochs:
@@ -234,19 +246,17 @@ class Engine:
             self._control.seed_averages(self.current.variables)
         self._best_weights = []
 
-    def use(self, model: Any) -> None:
-        """Lets another model on the same variables train with the optimizer, in the stage the engine is in.
-
-        Args:
-            model: a compiled model that has the stage's trainable variables, such as the trainable end of the
-                engine's own; or that one again.
-
-        Raises:
-            ScheduleError: if its trainable variables are not those of the stage.
-        """
-        self._control.use(model, self.current, self._state)
-
     # How
+
+    def _is_rising(self, stage: Stage) -> bool:
+        """Whether a larger value of the stage's monitor is better."""
+        mode = direction(str(stage.monitor), self.model) if stage.mode == "auto" else stage.mode
+        if mode is None:
+            raise ScheduleError(
+                f"Stage {stage.name!r} watches `{stage.monitor}`, and no metric of the model says whether a larger or "
+                f'a smaller value of it is better. Pass `mode="max"` or `mode="min"`. Received: mode={stage.mode!r}'
+            )
+        return mode == "max"
 
     def _set_state(self, state: State) -> None:
         self._state = self._control.attachment.state = state

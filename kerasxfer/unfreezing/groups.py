@@ -94,13 +94,6 @@ class LayerGroups:
         ]
         return "\n".join(rows)
 
-    def block_of(self, layer: Layer) -> LayerGroup:
-        """The group that holds `layer`, which may be a part of one of the group's layers."""
-        for group in self:
-            if any(layer is unit or layer in parts(unit) for unit in group.layers):
-                return group
-        raise ValueError(f"`layer` must be one of the model's. Received: layer={layer.name!r}")
-
 
 def layer_groups(model: Any) -> LayerGroups:
     """Groups the layers of a model into the blocks of its backbone and the head.

@@ -9,7 +9,6 @@ from kerasxfer_serving.errors import UsageError
 
 _MODES = ("auto", "min", "max")
 _BATCH_NORM = ("frozen", "train")
-_RISING = ("acc", "accuracy", "auc", "precision", "recall", "f1_score", "fbeta_score", "iou", "r2_score")
 
 
 class ScheduleError(UsageError, ValueError):
@@ -34,7 +33,8 @@ class Stage:
         patience: after how many epochs without improvement it ends.
         min_delta: the smallest change of `monitor` that counts as an improvement. Defaults to 0.
         monitor: key of the epoch's logs to watch. Defaults to `"val_loss"`.
-        mode: `"min"`, `"max"` or `"auto"`, which goes by the name of `monitor`.
+        mode: `"min"`, `"max"` or `"auto"`, which asks the model's metric. Metrics of one's own do not say which way is
+            better, nor do logs of other callbacks: they need a mode.
         learning_rate: a number, a string such as `"0.1x"` (times the rate the model was compiled with), or a
             `keras.optimizers.schedules.LearningRateSchedule`, which starts over with the stage. Defaults to `None`:
             the rate stays.
@@ -121,13 +121,6 @@ class Stage:
         except ValueError:
             return None
         return factor if 0 < factor < float("inf") else None
-
-    @property
-    def rising(self) -> bool:
-        """Whether a larger value of `monitor` is better."""
-        if self.mode != "auto":
-            return self.mode == "max"
-        return str(self.monitor).endswith(_RISING)
 
     @property
     def watches(self) -> bool:

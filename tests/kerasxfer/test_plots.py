@@ -94,3 +94,17 @@ def test_refuses_a_metric_that_is_not_there():
 def test_refuses_what_is_no_history():
     with pytest.raises(TypeError, match="`history_or_run` must be a History"):
         plot_history([1, 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [("mse", "0.2 in epoch 2"), ("cosine_similarity", "0.5 in epoch 1"), ("out_mae", "0.2 in epoch 2")],
+)
+def test_the_best_epoch_goes_by_the_metric(name, best):
+    figure = plot_history({name: [0.5, 0.2, 0.3], "out_loss": [3.0, 2.0, 1.0]})
+    assert figure.axes[0].get_title("right") == f"○ best {best}"
+
+
+def test_no_epoch_is_best_where_nobody_knows_which_way_is_better():
+    figure = plot_history({"inverse_recall": [0.5, 0.2, 0.3]})
+    assert figure.axes[0].get_title("right") == ""

@@ -61,22 +61,6 @@ def test_names(stage, name):
 
 
 @pytest.mark.parametrize(
-    ("monitor", "mode", "rising"),
-    [
-        ("val_loss", "auto", False),
-        ("smoothed_val_loss", "auto", False),
-        ("val_accuracy", "auto", True),
-        ("val_sparse_categorical_accuracy", "auto", True),
-        ("auc", "auto", True),
-        ("val_loss", "max", True),
-        ("accuracy", "min", False),
-    ],
-)
-def test_which_way_is_better(monitor, mode, rising):
-    assert Stage(monitor=monitor, mode=mode).rising is rising
-
-
-@pytest.mark.parametrize(
     ("stage", "least"),
     [(Stage(epochs=5), 5), (Stage(patience=3), 4), (Stage(epochs=2, patience=3), 2), (Stage(), 1)],
 )

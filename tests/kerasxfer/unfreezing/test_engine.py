@@ -8,7 +8,7 @@ import pytest
 
 from kerasxfer import Stage
 from kerasxfer.callbacks import ProgressiveUnfreezing
-from kerasxfer.unfreezing import Engine, Segment, resolve
+from kerasxfer.unfreezing import Engine, resolve
 from kerasxfer.unfreezing.stages import ScheduleError
 
 
@@ -97,51 +97,6 @@ def test_the_best_weights_of_a_stage_come_back(build, pictures, weights, same):
     engine.advance({"val_loss": 0.6})
     engine.restore_best()
     assert same(weights(model), best)
-
-
-@pytest.mark.slow
-def test_a_suffix_on_the_same_layers_takes_the_same_steps(build, pictures, weights, same):
-    stages = [Stage("block3", epochs=2), Stage("block2", epochs=1)]
-    x, y = pictures
-    whole, split = build(keras.optimizers.Adam(1e-2)), build(keras.optimizers.Adam(1e-2))
-    callbacks = [ProgressiveUnfreezing(stages, verbose=0)]
-    whole.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
-
-    engine = Engine(split, stages)
-    engine.start()
-    epoch = 0
-    for boundary in ("block2_relu", "block1_relu"):
-        cut = split.get_layer(boundary).output
-        prefix, suffix = keras.Model(split.input, cut), keras.Model(cut, split.output)
-        suffix.compile(split.optimizer, split.loss)
-        engine.use(suffix)
-        features = prefix.predict(x, verbose=0)
-        suffix.fit(
-            features,
-            y,
-            batch_size=8,
-            initial_epoch=epoch,
-            epochs=9,
-            shuffle=False,
-            verbose=0,
-            callbacks=[Segment(engine)],
-        )
-        epoch = engine.epoch
-        engine.use(split)
-        engine.enter()
-    assert engine.finished
-    for key, value in weights(whole).items():
-        np.testing.assert_allclose(value, weights(split)[key], atol=2e-5)
-
-
-def test_a_model_with_other_variables_is_refused(build):
-    model = build("adam")
-    engine = Engine(model, [Stage("block3", epochs=1), Stage("block2")])
-    engine.start()
-    suffix = keras.Model(model.get_layer("pool").input, model.output)
-    suffix.compile(model.optimizer, "mse")
-    with pytest.raises(ScheduleError, match="block3_conv"):
-        engine.use(suffix)
 
 
 def test_resolving_leaves_the_model_as_it_was(build):
