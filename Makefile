@@ -4,8 +4,12 @@ BACKBONE ?= DemoVGG
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 PYTEST = -m pytest -q --numprocesses auto --dist loadfile
 QUICK = -m "not slow"
+# What rests on Keras: everything that differs between its versions is tested here.
+CORE = tests/kerasxfer/bottleneck tests/kerasxfer/callbacks tests/kerasxfer/export tests/kerasxfer/keras_internals \
+	tests/kerasxfer/layers tests/kerasxfer/unfreezing tests/kerasxfer/test_groups.py tests/kerasxfer/test_models.py
 
-.PHONY: demo test test-all lint test-tensorflow test-jax test-torch test-serving test-end-to-end test-lowest clean
+.PHONY: demo check test test-all lint test-tensorflow test-jax test-torch test-core test-serving test-end-to-end \
+	test-keras test-lowest clean
 
 demo: .venv/installed
 	.venv/bin/kerasxfer demo --backbone $(BACKBONE) --out demo-run --overwrite
@@ -32,11 +36,24 @@ test-serving: .venv-serving/installed
 test-end-to-end: .venv/installed .venv-serving/installed
 	.venv/bin/python $(PYTEST) $(QUICK) tests/end_to_end
 
-# The oldest versions that both distributions say they run with.
+# The loop of every few minutes: all that one backend can tell.
+check: lint test-serving test-core
+
+test-core: .venv/installed
+	KERAS_BACKEND=$(or $(BACKEND),tensorflow) .venv/bin/python $(PYTEST) $(QUICK) $(CORE)
+
+# Another Keras laid over the environment: `make test-keras VERSION=3.12.4 BACKEND=jax`.
+test-keras: .venv/keras-$(VERSION)/installed
+	PYTHONPATH=$(abspath $(<D)) KERAS_BACKEND=$(or $(BACKEND),tensorflow) .venv/bin/python $(PYTEST) $(QUICK) $(CORE)
+
+.venv/keras-%/installed: .venv/installed
+	.venv/bin/python $(PIP_INSTALL) --no-deps --upgrade --target $(@D) keras==$*
+	touch $@
+
+# The oldest versions that both distributions say they run with, Keras's too.
 test-lowest: .venv-lowest/installed
 	.venv-lowest/bin/python $(PYTEST) $(QUICK) tests/serving
-	KERAS_BACKEND=jax .venv-lowest/bin/python $(PYTEST) $(QUICK) tests/kerasxfer/keras_internals tests/kerasxfer/layers \
-		tests/kerasxfer/test_data.py tests/kerasxfer/unfreezing
+	KERAS_BACKEND=$(or $(BACKEND),jax) .venv-lowest/bin/python $(PYTEST) $(QUICK) $(CORE)
 
 lint: .venv/installed
 	.venv/bin/ruff check
@@ -61,7 +78,7 @@ lint: .venv/installed
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python $(PIP_INSTALL) --upgrade pip
 	.venv-lowest/bin/python $(PIP_INSTALL) --constraint requirements/lowest.txt --group test \
-		--editable "./serving[cpu,parquet,plot,remote]" --editable ".[jax]"
+		--editable "./serving[cpu,parquet,plot,remote]" --editable ".[export,jax,report,tensorflow]"
 	touch $@
 
 clean:
