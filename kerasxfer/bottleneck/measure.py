@@ -51,7 +51,7 @@ def faster_with_jit(
     )
     path = directory / LAYOUT / "jit_compile.json"
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(path.read_text())
+        known = json.loads(path.read_text(encoding="utf-8"))
         if key in known:
             return bool(known[key])
     batch = np.random.default_rng(0).random((batch_size, *nothing.shape[1:]), dtype="float32")
@@ -61,7 +61,7 @@ def faster_with_jit(
         return None
     faster = seconds[True] < seconds[False]
     with contextlib.suppress(OSError):
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps({**known, key: faster}))
     return faster

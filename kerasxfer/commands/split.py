@@ -65,7 +65,7 @@ def _take_out_unreadable(source: Path, classes: "Classes") -> "list[BadImage]":
     from kerasxfer.data.decoding_ahead import check_images
 
     places = [(name, path) for name, images in classes.items() for path in images]
-    paths = [str(classes[name][path].relative_to(source)) for name, path in places]
+    paths = [classes[name][path].relative_to(source).as_posix() for name, path in places]
     unreadable = []
     for (name, path), bad in zip(places, track(check_images(source, paths), "Checking", len(paths)), strict=True):
         if bad is not None:

@@ -47,7 +47,7 @@ def convert(source: Source, folder: Path, entry: ImageInput, *, activation: str 
         "sys_path": [entry for entry in sys.path if entry],
     }
     job_file = folder / "job.json"
-    job_file.write_text(json.dumps(job))
+    job_file.write_text(json.dumps(job), encoding="utf-8")
     failed, stderr = _run(job_file, folder)
     if failed or not target.is_file():
         raise ExportError(f"The conversion of `{source.model.name}` failed:\n{_last_words(stderr)}")

@@ -15,7 +15,7 @@ from typing import Any
 def main(job_file: str) -> None:
     """Convert the model of a job file to its `target`, a raw ONNX file."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    job: dict[str, Any] = json.loads(Path(job_file).read_text())
+    job: dict[str, Any] = json.loads(Path(job_file).read_text(encoding="utf-8"))
     sys.path.extend(entry for entry in job["sys_path"] if entry not in sys.path)
 
     import keras

@@ -57,7 +57,7 @@ def write_triton(file: ModelFile, repository: str | Path, name: str | None = Non
     columns = int(file.outputs[0].shape[1] or len(manifest.class_names))
     # A single sigmoid column is the second class's.
     labels = manifest.class_names if columns > 1 else manifest.class_names[1:]
-    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
+    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
     image = choose_samples(None, 1, manifest.image_size, manifest.policy).images[0]
     (folder / "warmup" / "image").write_bytes(image.tobytes())
     outputs = [
@@ -72,5 +72,5 @@ def write_triton(file: ModelFile, repository: str | Path, name: str | None = Non
         dims=", ".join(str(size) for size in (*manifest.image_size, 3)),
         outputs=",\n  ".join(outputs),
     )
-    (folder / "config.pbtxt").write_text(config)
+    (folder / "config.pbtxt").write_text(config, encoding="utf-8")
     return folder

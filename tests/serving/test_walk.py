@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kerasxfer_serving.images import IMAGE_SUFFIXES
 from kerasxfer_serving.inputs.reader import Reader
 from kerasxfer_serving.inputs.walk import LeftOut, find_images, is_image_name, list_folders, reason_left_out, walk
+from PIL import features
 
 
 def put(root, *paths):
@@ -47,6 +48,7 @@ def test_files_of_systems_and_hidden_ones_are_left_out_and_named(tmp_path, name)
     assert found(tmp_path) == (["x.jpg"], {"hidden files" if name == ".x.jpg" else "system files": 1})
 
 
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
 def test_every_suffix_of_a_format_that_is_read_is_taken(tmp_path):
     names = [f"x{suffix}" for suffix in sorted(IMAGE_SUFFIXES)] + ["UPPER.JPE"]
     put(tmp_path, *names, "notes.txt", "raw.CR3", "README")

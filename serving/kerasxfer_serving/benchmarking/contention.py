@@ -25,7 +25,7 @@ class Contention:
 def _snapshot() -> tuple[float, float, float] | None:
     """Seconds: the clock's, those in which our cores were busy, and those in which they were busy for us."""
     try:
-        lines = Path("/proc/stat").read_text().splitlines()
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
         ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
     except (OSError, AttributeError):
         return None

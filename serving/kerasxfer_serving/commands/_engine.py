@@ -110,7 +110,7 @@ def _arguments(model: Path, model_options: ModelOptions, options: EngineOptions)
 @contextmanager
 def _silent() -> Iterator[None]:
     """Keep off standard output what Ray prints there of its own accord, about workers that died."""
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123
         yield
 
 

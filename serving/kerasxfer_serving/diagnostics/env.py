@@ -67,7 +67,7 @@ def loaded_cuda() -> dict[str, dict[str, str]]:
     try:
         paths = {
             line.split(maxsplit=5)[5].strip()
-            for line in Path("/proc/self/maps").read_text().splitlines()
+            for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
             if "/" in line
         }
     except OSError:
@@ -89,7 +89,7 @@ def _version(package: str) -> str | None:
 def _cpu() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break

@@ -163,6 +163,8 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the file, while it is still locked."""
+        if os.name == "nt":  # where no open file can be removed
+            self._file.close()
         self._path.unlink(missing_ok=True)
         self._file.close()
 

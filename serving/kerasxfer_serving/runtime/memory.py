@@ -31,6 +31,6 @@ def _physical_memory() -> int:
 
 def _limit(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):  # there is none, or it says "max"
         return None

@@ -43,10 +43,10 @@ def cgroup_quota(root: Path = _CGROUP) -> float | None:
 
 
 def _quota_v2(root: Path) -> float | None:
-    quota, period = (root / "cpu.max").read_text().split()
+    quota, period = (root / "cpu.max").read_text(encoding="ascii").split()
     return None if quota == "max" else int(quota) / int(period)
 
 
 def _quota_v1(root: Path) -> float | None:
-    quota = int((root / "cpu" / "cpu.cfs_quota_us").read_text())
-    return quota / int((root / "cpu" / "cpu.cfs_period_us").read_text()) if quota > 0 else None
+    quota = int((root / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+    return quota / int((root / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii")) if quota > 0 else None

@@ -171,5 +171,6 @@ class Supervisor:
 
 
 def _run_worker(work: Callable[..., None], sockets: Sequence[socket.socket], heartbeat: Heartbeat) -> None:
-    os.setsid()  # Ctrl-C goes to the supervisor, which tells the workers once
+    if hasattr(os, "setsid"):  # not on Windows
+        os.setsid()  # Ctrl-C goes to the supervisor, which tells the workers once
     work(sockets, heartbeat)
