@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -97,11 +97,18 @@ class PartFiles:
         for name in names:
             (self._destination.folder / name).unlink(missing_ok=True)
 
-    def remove_uncommitted(self, number: int) -> None:
-        """Remove what a killed run wrote and the journal does not know: from the part `number` on, in a row."""
-        while (path := self._destination.part(number)).is_file() or _unfinished(path).is_file():
+    def remove_after(self, count: int, names: Set[str]) -> None:
+        """Remove all parts of a run but the first ones: those it named, and what it wrote before it was killed.
+
+        Args:
+            count: How many parts are kept.
+            names: Those that its journal names. What it does not name is of this run only where it comes next, and
+                begins as its tables do.
+        """
+        number = count
+        while (path := self._destination.part(number)).name in names or path.is_file() or _unfinished(path).is_file():
             _unfinished(path).unlink(missing_ok=True)
-            if path.is_file() and not self._is_ours(path):
+            if path.is_file() and path.name not in names and not self._is_ours(path):
                 return
             path.unlink(missing_ok=True)
             number += 1

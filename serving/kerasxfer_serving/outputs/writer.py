@@ -200,7 +200,7 @@ class PartWriter:
         names = {part.name for part in kept}
         if leftovers:
             self._files.remove(journal.names - names)
-            self._files_of(journal.run or run).remove_uncommitted(len(kept))
+            self._files_of(journal.run or run).remove_after(len(kept), journal.names)
         self._files.require_no_others(names)
         if anew:
             journal.begin(run, versions)
