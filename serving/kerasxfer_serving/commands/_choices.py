@@ -3,10 +3,9 @@ from kerasxfer_serving.commands.choices import (
     Device,
     EngineName,
     Layout,
-    Normalisation,
     Resize,
     TableFormat,
 )
 from kerasxfer_serving.commands.choices import EngineName as Engine
 
-__all__ = ["Activation", "Device", "Engine", "EngineName", "Layout", "Normalisation", "Resize", "TableFormat"]
+__all__ = ["Activation", "Device", "Engine", "EngineName", "Layout", "Resize", "TableFormat"]

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kerasxfer_serving.inputs.text import printable, printable_json, printable_lines
+
 
 def console() -> Any:
     """Rich console on stderr, for progress and notes."""
@@ -15,13 +17,13 @@ def console() -> Any:
 
 
 def note(message: str) -> None:
-    """Print one line for a person, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Print one line for a person, on stderr; escapes in names that it quotes do not reach the terminal."""
+    print(printable_lines(message), file=sys.stderr, flush=True)
 
 
 def print_json(data: Any) -> None:
     """Print `data` as JSON on stdout."""
-    print(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+    print(printable_json(json.dumps(data, indent=2, ensure_ascii=False, default=str)))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
@@ -32,9 +34,9 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
 
     table = Table(title=title, title_justify="left")
     for key in rows[0] if rows else ():
-        table.add_column(escape(str(key)))
+        table.add_column(escape(printable(str(key))))
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        table.add_row(*(escape(printable(str(value))) for value in row.values()))
     Console(highlight=False).print(table)
 
 

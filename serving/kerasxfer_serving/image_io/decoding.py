@@ -64,7 +64,7 @@ def open_image(source: Source, max_pixels: int | None = None) -> Iterator[Image.
         with _open_binary(source, max_pixels) as (name, file), _typed_errors(name, file):
             allow_pixels(max_pixels)
             guarded = GuardedFile(file, max_pixels)
-            with Image.open(guarded, "r", [_sniff(file)]) as image:  # type: ignore[arg-type]
+            with Image.open(guarded, "r", [_sniff(file)]) as image:
                 check_cost(image, guarded, max_pixels)
                 guarded.opened()
                 yield image

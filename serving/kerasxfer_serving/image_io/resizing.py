@@ -53,10 +53,10 @@ def geometry(
     (width, height), (to_height, to_width) = stored, size
     scale = width / to_width, height / to_height
     if resize == "crop" and crop_fraction is not None:
-        whole, (left, top) = _whole_and_start(stored, size, crop_fraction)
+        whole, start = _whole_and_start(stored, size, crop_fraction)
         across, down = width / whole[0], height / whole[1]
-        right, bottom = min((left + to_width) * across, width), min((top + to_height) * down, height)
-        return (left * across, top * down, right, bottom), (to_width, to_height)
+        right, bottom = min((start[0] + to_width) * across, width), min((start[1] + to_height) * down, height)
+        return (start[0] * across, start[1] * down, right, bottom), (to_width, to_height)
     if resize == "crop":
         # A product may exceed the side by a rounding error, which Pillow refuses.
         used = min(min(scale) * to_width, width), min(min(scale) * to_height, height)

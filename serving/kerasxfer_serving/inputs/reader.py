@@ -78,9 +78,9 @@ class Reader:
             return self._list(self.stdin or sys.stdin.buffer, "txt")
         if is_remote(source):
             return read_remote(source, self._wanted)
-        if Path(source).is_dir():
+        if os.path.isdir(source):  # noqa: PTH112  (False for a name that no file can have)
             return self._walk(source)
-        if Path(source).exists():
+        if os.path.exists(source):  # noqa: PTH110
             if is_archive(source):
                 return read_archive(source, self._wanted)
             if suffix in LIST_SUFFIXES:

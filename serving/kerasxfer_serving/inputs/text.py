@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ class Table(NamedTuple):
 
 def peekable(file: IO[bytes]) -> io.BufferedReader:
     """A binary file that can be looked into without reading on."""
-    return file if isinstance(file, io.BufferedReader) else io.BufferedReader(file, PEEK)  # type: ignore[type-var]
+    return file if isinstance(file, io.BufferedReader) else io.BufferedReader(file, PEEK)  # type: ignore[arg-type]
 
 
 def encoding_of(head: bytes) -> str:
@@ -119,6 +120,14 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """As `printable`, for a message of several lines."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_json(text: str) -> str:
+    """JSON that a terminal shows as it is: what it would take for a command is escaped as JSON does."""
+    return _MAYBE_UNPRINTABLE.sub(
+        lambda match: match[0] if match[0] == "\n" or _escaped(match[0]) == match[0] else json.dumps(match[0])[1:-1],
+        text,
+    )
 
 
 def _escaped(character: str) -> str:

@@ -255,7 +255,9 @@ def _suffix(name: str) -> str:
 def _unsupported(path: str) -> ImageError | None:
     name = FORMAT_OF_SUFFIX.get(_suffix(path))
     package = missing_plugin(name) if name else None
-    return package and ImageError("unsupported", f"{path!r}: this Pillow cannot read {name}: `pip install {package}`")
+    if package is None:
+        return None
+    return ImageError("unsupported", f"{path!r}: this Pillow cannot read {name}: `pip install {package}`")
 
 
 def _reason(path: str, error: ImageError) -> str:

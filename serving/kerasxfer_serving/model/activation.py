@@ -103,7 +103,7 @@ class _Scope:
             if node is None:
                 return name in scope._constants
             if node.op_type not in _PASSING:
-                return node.op_type == "Constant"
+                return bool(node.op_type == "Constant")
             scope, name = scope.leave(node.input[0])
         return False
 
@@ -116,9 +116,7 @@ class _Scope:
             if below is None or below.op_type not in _SHAPING:
                 break
             below = self.producers.get(below.input[0])
-        return (
-            above is not None
-            and below is not None
-            and (above.op_type, below.op_type) == ("Exp", "ReduceSum")
-            and below.input[0] == node.input[0]
-        )
+        if above is None or below is None:
+            return False
+        kinds = (above.op_type, below.op_type)
+        return kinds == ("Exp", "ReduceSum") and bool(below.input[0] == node.input[0])
