@@ -132,7 +132,7 @@ def test_a_device_that_is_not_there_is_no_silent_fall_back(model, folder):
     done = run(model, folder, "--device", "cuda")
     assert done.returncode == ON_ERROR
     assert done.stdout == b""
-    assert b"`device='cuda'` cannot be had" in done.stderr
+    assert b"`device='cuda'` is not available" in done.stderr
 
 
 def test_stopping_at_errors(model, folder, tmp_path):

@@ -196,7 +196,7 @@ def test_a_device_that_no_worker_has(ray, model):
 
     if cuda_devices():
         pytest.skip("there is a GPU")
-    with pytest.raises(DeviceError, match="`device='cuda'` cannot be had"):
+    with pytest.raises(DeviceError, match="`device='cuda'` is not available"):
         RayPredictor(ray, model, device="cuda")
 
 

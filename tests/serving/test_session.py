@@ -47,7 +47,7 @@ def test_auto_says_why_it_took_the_cpu(model):
 @needs_no_gpu
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_a_device_that_cannot_be_had_is_an_error_with_the_remedy(model, device):
-    with pytest.raises(DeviceError, match=f"`device='{device}'` cannot be had.*(pip install|nvidia-smi)"):
+    with pytest.raises(DeviceError, match=f"`device='{device}'` is not available.*(pip install|nvidia-smi)"):
         open_session(model, device)
 
 

@@ -64,7 +64,7 @@ def benchmark(
 
     Raises:
         UsageError: a scenario that does not exist, or data without pictures.
-        DeviceError: the device cannot be had.
+        DeviceError: The device is not available.
         ModelError: the model is refused.
 
     Example:

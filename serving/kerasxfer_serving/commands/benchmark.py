@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kerasxfer_serving.commands import _model, choices, options
-from kerasxfer_serving.commands.output import note, print_json, print_table
+from kerasxfer_serving.commands.output import note, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from kerasxfer_serving.benchmarking import Report
@@ -117,7 +117,7 @@ def _print(report: "Report") -> None:
 
     print_table(figures(report))
     for name, text in headlines(report).items():
-        print(f"{name:<20} {text}")
-    print("VALID" if report.valid else "INVALID")
+        print_line(f"{name:<20} {text}")
+    print_line("VALID" if report.valid else "INVALID")
     for reason in report.reasons:
-        print(f"  {reason}")
+        print_line(f"  {reason}")

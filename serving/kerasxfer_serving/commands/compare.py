@@ -34,8 +34,8 @@ def compare(
     ]
     output.print_table(rows)
     for label in comparison.only:
-        print(f"only in one of the two: {label}")
+        output.print_line(f"only in one of the two: {label}")
     for name, first, second in comparison.differences:
-        print(f"{name}: {first} → {second}")
+        output.print_line(f"{name}: {first} → {second}")
     for name in comparison.invalid:
         output.note(f"{name} is INVALID: its figures are not to be quoted")

@@ -17,11 +17,11 @@ def show(found: Mapping[str, Any], format: choices.ResultFormat) -> None:
         output.print_json(found)
         return
     for name, text in _lines(found):
-        print(f"{name:<26} {text}")
+        output.print_line(f"{name:<26} {text}")
     for problem in found["problems"]:
-        print(f"problem: {problem['what']}\n    {problem['command']}")
+        output.print_line(f"problem: {problem['what']}\n    {problem['command']}")
     if not found["problems"]:
-        print("no problem found")
+        output.print_line("no problem found")
 
 
 def _lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,11 +1,14 @@
 """What every command shares: data to stdout, the rest to stderr, and exit codes 0, 1 (known failure), 2 (usage)."""
 
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kerasxfer_serving.errors import KerasxferError, UsageError, WriteError
+from kerasxfer_serving.files import writing
 from kerasxfer_serving.inputs.text import printable, printable_json, printable_lines
 
 
@@ -21,9 +24,18 @@ def note(message: str) -> None:
     print(printable_lines(message), file=sys.stderr, flush=True)
 
 
+def print_line(text: str) -> None:
+    """Print one line of the result on stdout.
+
+    Raises:
+        WriteError: Standard output is closed, or cannot be written.
+    """
+    _print(printable_lines(text))
+
+
 def print_json(data: Any) -> None:
     """Print `data` as JSON on stdout."""
-    print(printable_json(json.dumps(data, indent=2, ensure_ascii=False, default=str)))
+    _print(printable_json(json.dumps(data, indent=2, ensure_ascii=False, default=str)))
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> None:
@@ -37,14 +49,16 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
         table.add_column(escape(printable(str(key))))
     for row in rows:
         table.add_row(*(escape(printable(str(value))) for value in row.values()))
-    Console(highlight=False).print(table)
+    with (console := Console(highlight=False)).capture() as printed:
+        console.print(table)
+    _print(printed.get().rstrip("\n"))
 
 
 def run(app: Callable[..., Any], name: str) -> None:
     """Run a typer application; turn known errors into one message and an exit status."""
-    from kerasxfer_serving.errors import KerasxferError, UsageError
-
     _occupy_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may know less than Unicode
     try:
         try:
             app(prog_name=name)
@@ -56,11 +70,15 @@ def run(app: Callable[..., Any], name: str) -> None:
         _give_up_stdout()
         sys.exit(1)
     except OSError as error:
-        if _stdout_fails():
-            _give_up_stdout()
-            _fail(f"standard output cannot be written: {error.strerror}. Send it elsewhere.", 1)
         where = "" if error.filename is None else f"`{os.fsdecode(error.filename)}`: "
         _fail(f"{where}{error.strerror or error}", 1)
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:
+        raise WriteError("Standard output is closed, and the result goes there.")
+    with writing("standard output", "Send it elsewhere."):
+        print(text)
 
 
 def _fail(message: str, status: int) -> None:
@@ -80,16 +98,14 @@ def _occupy_closed_streams() -> None:
 
 
 def _flush() -> None:
-    if sys.stdout is not None:
-        sys.stdout.flush()
-
-
-def _stdout_fails() -> bool:
+    if sys.stdout is None:
+        return
     try:
-        _flush()
-    except OSError:
-        return True
-    return False
+        with writing("standard output", "Send it elsewhere."):
+            sys.stdout.flush()
+    except WriteError:
+        _give_up_stdout()
+        raise
 
 
 def _give_up_stdout() -> None:

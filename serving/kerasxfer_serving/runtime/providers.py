@@ -58,7 +58,7 @@ def require_device(device: str, gpu_id: int) -> None:
 
 def wish(device: str) -> str:
     """How a message about a device begins."""
-    return f"`device={device!r}` cannot be had"
+    return f"`device={device!r}` is not available"
 
 
 def provider_list(device: str, *, gpu_id: int = 0, tf32: bool = True, cache_dir: str | Path | None = None) -> list[Any]:

@@ -167,7 +167,7 @@ def open_session(
         A `Session`.
 
     Raises:
-        DeviceError: the device cannot be had.
+        DeviceError: The device is not available.
         ModelError: the file is refused, or ONNX Runtime cannot load it.
 
     Example:
