@@ -74,7 +74,7 @@ def images(tmp_path_factory, draw_colours):
 class Running:
     """A server in a thread of this process, on a free port."""
 
-    def __init__(self, models, options=None, *, watch=False, run=None):
+    def __init__(self, models, options=None, *, watch=False, run=None, companions=lambda core: []):
         from kerasxfer_serving.server import create_app
         from kerasxfer_serving.server.running import RunOptions, listen, make_server
 
@@ -84,7 +84,8 @@ class Running:
         self._socket = listen(run)
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.uvicorn = make_server(self.app, run)
+        self.companions = companions(self.core)
+        self.uvicorn = make_server(self.app, run, companions=self.companions)
         self._thread = threading.Thread(target=self.uvicorn.run, args=([self._socket],))
 
     def __enter__(self):
