@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from kerasxfer_serving.benchmarking.data import draw_pictures
+from kerasxfer_serving.benchmarking.data import draw_images
 from kerasxfer_serving.diagnostics.env import environment
 from kerasxfer_serving.images import IMAGE_SUFFIXES, ImagePolicy
 from PIL import Image, ImageOps
@@ -68,7 +68,7 @@ def sets(folder, temporary):
         ]
     for name, picture_size, count in (("drawn 500×375", (375, 500), 64), ("drawn 2000×1500", (1500, 2000), 8)):
         (temporary / name).mkdir()
-        found[name] = draw_pictures(temporary / name, picture_size, count)
+        found[name] = draw_images(temporary / name, picture_size, count)
     turned = temporary / "turned"
     turned.mkdir()
     exif = Image.Exif()

@@ -165,7 +165,7 @@ class Predictor:
         """Classify images.
 
         Args:
-            inputs: a path, encoded bytes, `PIL.Image.Image` or uint8 array `[h, w, 3]`; many of them in a list or other
+            inputs: A path, encoded bytes, `PIL.Image.Image` or uint8 array `[h, w, 3]`; many of them in a list or other
                 iterable; or one uint8 array `[n, h, w, 3]`.
 
         Returns:
@@ -181,7 +181,7 @@ class Predictor:
         """Decode, run, and make the answers of one batch: the step that every engine repeats.
 
         Args:
-            items: at most `batch_size` inputs.
+            items: At most `batch_size` inputs.
             threads: CPU threads to run with. Defaults to those of the predictor.
 
         Returns:

@@ -7,7 +7,7 @@ import pytest
 from kerasxfer_serving import benchmark
 from kerasxfer_serving.benchmarking import Report, Rules, compare
 from kerasxfer_serving.benchmarking.contention import Contention
-from kerasxfer_serving.benchmarking.data import draw_pictures, open_pictures
+from kerasxfer_serving.benchmarking.data import draw_images, open_images
 from kerasxfer_serving.benchmarking.measuring import Measurement, Repeat
 from kerasxfer_serving.benchmarking.report import ReportError
 from kerasxfer_serving.benchmarking.tables import figures, headlines
@@ -115,7 +115,7 @@ class TestRun:
         assert len(figures(report)) == len(report.measurements)
         told = headlines(report)
         assert told["accuracy"] == "75.00% of 16"
-        assert told["pictures"].endswith("bad: 1 empty, 1 not_an_image")
+        assert told["images"].endswith("bad: 1 empty, 1 not_an_image")
         assert "CPUExecutionProvider" in told["device"]
 
     def test_one_scenario_alone(self, model):
@@ -127,7 +127,7 @@ class TestRun:
         assert single.data["source"] == "64 drawn, 40×30"
         assert single.accuracy is None
         assert single.ceiling is None
-        assert headlines(single)["pictures"] == "64 drawn, 40×30"
+        assert headlines(single)["images"] == "64 drawn, 40×30"
 
     def test_model_with_a_fixed_batch_has_only_that(self, write_model, tmp_path, folder):
         fixed = write_model(tmp_path / "fixed.onnx", batch=3)
@@ -146,16 +146,16 @@ class TestRun:
             benchmark(model, scenarios=("server",))
 
     def test_folder_without_pictures(self, model, tmp_path):
-        with pytest.raises(UsageError, match="`data` must hold pictures"):
+        with pytest.raises(UsageError, match="`data` must hold images"):
             benchmark(model, tmp_path)
 
     def test_folder_of_bad_files_alone_is_invalid(self, model, tmp_path):
         (tmp_path / "empty.jpg").write_bytes(b"")
         found = benchmark(model, tmp_path, device="cpu", batch_sizes=(2,), duration=0.01, rules=LENIENT)
-        assert "not one picture could be read" in found.reasons
+        assert "not one image could be read" in found.reasons
         assert found.summary["end_to_end"] == 0
         assert found.ceiling is None
-        assert headlines(found)["pictures"].endswith("bad: 1 empty")
+        assert headlines(found)["images"].endswith("bad: 1 empty")
         found.save(tmp_path / "bench.json")
         assert compare(found, Report.read(tmp_path / "bench.json")).changes
 
@@ -203,7 +203,7 @@ class TestReport:
 
     def test_data_without_a_readable_picture_is_invalid(self):
         data = {"source": "photos", "drawn": False, "pictures": 5, "seen": 2, "bad": {"empty": 2}}
-        assert made_up(FAST, data=data).reasons == ["not one picture could be read"]
+        assert made_up(FAST, data=data).reasons == ["not one image could be read"]
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": "kerasxfer-benchmark"}'])
     def test_other_files_are_no_reports(self, tmp_path, text):
@@ -245,7 +245,7 @@ class TestData:
     def test_drawn_pictures_are_photographs_of_that_size_and_the_same_every_time(self, tmp_path):
         for name in "ab":
             (tmp_path / name).mkdir()
-        first, again = (draw_pictures(tmp_path / name, (375, 500), 2) for name in "ab")
+        first, again = (draw_images(tmp_path / name, (375, 500), 2) for name in "ab")
         assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
         assert load_image(first[0]).shape == (375, 500, 3)
         # Photographs of this size take 30 to 70 kB.
@@ -253,7 +253,7 @@ class TestData:
         assert first[0].read_bytes() != first[1].read_bytes()
 
     def test_limit_takes_some_of_all(self, zoo):
-        with open_pictures(zoo[0].path.parent, 10, (1, 1)) as pictures:
+        with open_images(zoo[0].path.parent, 10, (1, 1)) as pictures:
             assert len(pictures.items) == 10
             paths = [item.path for item in pictures.items]
             assert paths != sorted(paths)
@@ -268,12 +268,12 @@ class TestData:
             lambda: (tmp_path / "b.png").write_bytes(b""),
         ):
             change()
-            with open_pictures(tmp_path, 10, (1, 1)) as pictures:
+            with open_images(tmp_path, 10, (1, 1)) as pictures:
                 hashes.add(pictures.describe()["sha256"])
         assert len(hashes) == 3
 
     def test_the_zoo_is_described_without_an_error(self, zoo):
-        with open_pictures(zoo[0].path.parent, 1000, (1, 1)) as pictures:
+        with open_images(zoo[0].path.parent, 1000, (1, 1)) as pictures:
             assert pictures.describe()["bytes"] > 10_000
         assert {case.code for case in zoo} - {None} <= ERROR_CODES.keys()
 

@@ -1,6 +1,6 @@
 """A benchmark that can be quoted: four separate rates, proof of the device, spread, and VALID or INVALID with reasons.
 
-The way through: pictures → for every batch size a predictor → decode, device and end-to-end rates → `Report`.
+The way through: images → for every batch size a predictor → decode, device and end-to-end rates → `Report`.
 """
 
 import time
@@ -14,7 +14,7 @@ import numpy as np
 
 from kerasxfer_serving.benchmarking.compare import compare
 from kerasxfer_serving.benchmarking.contention import Contention
-from kerasxfer_serving.benchmarking.data import open_pictures
+from kerasxfer_serving.benchmarking.data import open_images
 from kerasxfer_serving.benchmarking.measuring import Measurement, Rules
 from kerasxfer_serving.benchmarking.report import Report
 from kerasxfer_serving.benchmarking.scenarios import decode_rates, device_rates, offline, single_stream
@@ -47,31 +47,31 @@ def benchmark(
     """Measure a model on this machine.
 
     Args:
-        model: an `.onnx` file.
-        data: folder of pictures; where its folders bear the names of the classes, the accuracy is reported too.
-            Defaults to `None`: pictures are drawn.
-        batch_sizes: the sweep. Defaults to 1, 8 and 32, and 128 on a GPU; a model with a fixed batch has only that.
+        model: An `.onnx` file.
+        data: Folder of images; where its folders bear the names of the classes, the accuracy is reported too.
+            Defaults to `None`: Images are drawn.
+        batch_sizes: The sweep. Defaults to 1, 8 and 32, and 128 on a GPU; a model with a fixed batch has only that.
         scenarios: `"offline"`, `"single-stream"` or both, MLPerf's names. Defaults to both.
-        duration: seconds of every figure, three repeats together. Defaults to 10.
-        rules: when a figure counts. Defaults to `Rules()`.
-        limit: how many pictures of `data` are used, taken by lot. Defaults to 2000.
-        picture_size: `(height, width)` of drawn pictures. Defaults to `(375, 500)`.
-        progress: called with a line before each step.
+        duration: Seconds of every figure, three repeats together. Defaults to 10.
+        rules: When a figure counts. Defaults to `Rules()`.
+        limit: How many images of `data` are used, taken by lot. Defaults to 2000.
+        picture_size: `(height, width)` of drawn images. Defaults to `(375, 500)`.
+        progress: Called with a line before each step.
         **predictor: Arguments of `Predictor`, such as `device`. Its `batch_size` is left to `batch_sizes`.
 
     Returns:
         A `Report`.
 
     Raises:
-        UsageError: a scenario that does not exist, or data without pictures.
+        UsageError: A scenario that does not exist, or data without images.
         DeviceError: The device is not available.
-        ModelError: the model is refused.
+        ModelError: The model is refused.
 
     Example:
 
     ```python
     report = benchmark("model.onnx", "photos/", batch_sizes=(1, 32))
-    report.summary["end_to_end"]   # pictures a second
+    report.summary["end_to_end"]   # images a second
     report.valid, report.reasons
     ```
     """
@@ -90,19 +90,19 @@ def benchmark(
             progress(f"{measurement.label}: {measurement.rate:,.1f} images/s")
 
     single = _open(model, sessions, predictor | {"batch_size": 1})
-    with open_pictures(data, limit, picture_size) as pictures:
-        add(*decode_rates(pictures, single, duration, rules))
+    with open_images(data, limit, picture_size) as images:
+        add(*decode_rates(images, single, duration, rules))
         if "single-stream" in scenarios:
-            add(single_stream(single, pictures, duration, rules))
+            add(single_stream(single, images, duration, rules))
         if "offline" in scenarios:
             for size in _sweep(single, batch_sizes):
                 same = size == single.batch_size
                 batched = single if same else _open(model, sessions, predictor | {"batch_size": size})
-                add(*device_rates(batched, duration, rules), offline(batched, pictures, duration, rules))
+                add(*device_rates(batched, duration, rules), offline(batched, images, duration, rules))
         return Report(
             model=_describe_model(model, single),
             preprocessing=_describe_preprocessing(single.manifest),
-            data=pictures.describe(),
+            data=images.describe(),
             device=single.session.describe() | {"stream_threads": single.stream_threads, "workers": single.workers},
             settings={
                 "device": predictor.get("device", "auto"),
@@ -112,7 +112,7 @@ def benchmark(
             },
             sessions=sessions,
             measurements=measurements,
-            accuracy=pictures.accuracy(single.manifest.class_names),
+            accuracy=images.accuracy(single.manifest.class_names),
             cores_of_others=contention.cores_of_others(),
             environment=environment(),
             created=created,

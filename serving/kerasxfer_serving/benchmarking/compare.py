@@ -24,10 +24,10 @@ class Change:
     """One figure in both reports.
 
     Attributes:
-        label: name of the measurement with its batch size.
-        before: pictures a second in the first report.
-        after: pictures a second in the second report.
-        beyond_spread: whether the repeats of one report all lie on one side of those of the other.
+        label: Name of the measurement with its batch size.
+        before: Images a second in the first report.
+        after: Images a second in the second report.
+        beyond_spread: Whether the repeats of one report all lie on one side of those of the other.
     """
 
     label: str
@@ -53,10 +53,10 @@ class Comparison:
     """Two reports side by side.
 
     Attributes:
-        changes: the figures that both have.
-        only: labels of figures that one of them lacks.
-        differences: circumstances that are not the same, as (name, first, second).
-        invalid: which of the two, `"A"` or `"B"`, are invalid themselves.
+        changes: The figures that both have.
+        only: Labels of figures that one of them lacks.
+        differences: Circumstances that are not the same, as (name, first, second).
+        invalid: Which of the two, `"A"` or `"B"`, are invalid themselves.
     """
 
     changes: list[Change]

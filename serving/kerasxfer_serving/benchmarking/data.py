@@ -1,4 +1,4 @@
-"""What is benchmarked on: pictures of a folder, or drawn ones."""
+"""What is benchmarked on: images of a folder, or drawn ones."""
 
 import hashlib
 from collections import Counter
@@ -22,13 +22,13 @@ _DRAWN = 64
 
 
 @dataclass
-class Pictures:
+class BenchmarkImages:
     """The inputs of a benchmark, and what has been predicted for them.
 
     Args:
-        items: the inputs.
-        source: the folder they come from, or a description of drawn ones.
-        drawn: whether they were drawn.
+        items: The inputs.
+        source: The folder they come from, or a description of drawn ones.
+        drawn: Whether they were drawn.
     """
 
     items: list[Input]
@@ -42,13 +42,13 @@ class Pictures:
             yield from self.items
 
     def note(self, predictions: Predictions) -> int:
-        """Remember the answers; return how many pictures were answered."""
+        """Remember the answers; return how many images were answered."""
         rows = zip(predictions.paths, predictions.status, predictions.labels, strict=True)
         self.answers.update((path, (status, label)) for path, status, label in rows)
         return sum(status == OK for status in predictions.status)
 
     def accuracy(self, class_names: Sequence[str]) -> dict[str, Any] | None:
-        """Share of right answers, where the pictures stand in folders with the names of the classes."""
+        """Share of right answers, where the images stand in folders with the names of the classes."""
         truth = {path: PurePath(path).parent.name for path, (status, _) in self.answers.items() if status == OK}
         known = {path: name for path, name in truth.items() if name in class_names}
         if self.drawn or not known:
@@ -70,34 +70,34 @@ class Pictures:
 
 
 @contextmanager
-def open_pictures(folder: str | Path | None, limit: int, size: tuple[int, int]) -> Iterator[Pictures]:
-    """Pictures below a folder, `limit` of them by lot; or drawn ones of `size`, (height, width)."""
+def open_images(folder: str | Path | None, limit: int, size: tuple[int, int]) -> Iterator[BenchmarkImages]:
+    """Images below a folder, `limit` of them by lot; or drawn ones of `size`, (height, width)."""
     if folder is None:
         with TemporaryDirectory(prefix="kerasxfer-benchmark-") as temporary:
-            paths = draw_pictures(Path(temporary), size)
-            yield Pictures(
+            paths = draw_images(Path(temporary), size)
+            yield BenchmarkImages(
                 list(Reader([str(path) for path in paths])), f"{len(paths)} drawn, {size[1]}×{size[0]}", True
             )
         return
     items = list(Reader([str(folder)]))
     if not items:
-        raise UsageError(f"`data` must hold pictures. Received: data={str(folder)!r} with none")
+        raise UsageError(f"`data` must hold images. Received: data={str(folder)!r} with none")
     # Drawn by lot: a short run sees the first ones only, and those of a sorted folder are all of one class.
-    yield Pictures(Random(0).sample(items, min(limit, len(items))), str(folder), False)
+    yield BenchmarkImages(Random(0).sample(items, min(limit, len(items))), str(folder), False)
 
 
-def draw_pictures(folder: Path, size: tuple[int, int], count: int = _DRAWN) -> list[Path]:
+def draw_images(folder: Path, size: tuple[int, int], count: int = _DRAWN) -> list[Path]:
     """Write JPEG files that cost a decoder about what photographs of that size do: detail at every scale."""
     random = np.random.default_rng(0)
     paths = []
     for number in range(count):
-        picture = np.zeros((*size, 3))
+        image = np.zeros((*size, 3))
         for scale in (4, 16, 64, 256):
             noise = random.integers(0, 256, (max(2, size[0] // scale), max(2, size[1] // scale), 3), "uint8")
             layer = Image.fromarray(noise).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-            picture += np.asarray(layer) * {4: 0.1, 16: 0.2, 64: 0.3, 256: 0.4}[scale]
+            image += np.asarray(layer) * {4: 0.1, 16: 0.2, 64: 0.3, 256: 0.4}[scale]
         paths.append(folder / f"{number:03}.jpg")
-        Image.fromarray(picture.clip(0, 255).astype("uint8")).save(paths[-1], quality=90)
+        Image.fromarray(image.clip(0, 255).astype("uint8")).save(paths[-1], quality=90)
     return paths
 
 

@@ -1,6 +1,6 @@
 """Timing of repeated work: warmed up until stable, repeated, with its spread and every raw sample.
 
-Work is an endless iterator: each item is the number of pictures that one step (a batch, a query) has done.
+Work is an endless iterator: each item is the number of images that one step (a batch, a query) has done.
 """
 
 import math
@@ -24,11 +24,11 @@ class Rules:
     """When a measurement counts.
 
     Args:
-        seconds: least time of a measurement, all repeats together.
-        repeats: number of repeats.
-        batches: least number of steps of each repeat.
-        spread: largest `(max - min) / median` of the repeats.
-        stable: warm-up ends when the rates of three windows in a row are this close.
+        seconds: Least time of a measurement, all repeats together.
+        repeats: Number of repeats.
+        batches: Least number of steps of each repeat.
+        spread: Largest `(max - min) / median` of the repeats.
+        stable: Warm-up ends when the rates of three windows in a row are this close.
     """
 
     seconds: float = 10.0
@@ -40,7 +40,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Repeat:
-    """One repeat: pictures done, and the seconds that each step took."""
+    """One repeat: images done, and the seconds that each step took."""
 
     images: int
     steps: tuple[float, ...]
@@ -52,7 +52,7 @@ class Repeat:
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
+        """Images a second."""
         return self.images / self.seconds
 
 
@@ -61,12 +61,12 @@ class Measurement:
     """A figure with everything it was made of.
 
     Args:
-        name: what was measured: `"decode"`, `"decode_resize"`, `"device"`, `"latency"`, `"end_to_end"`,
+        name: What was measured: `"decode"`, `"decode_resize"`, `"device"`, `"latency"`, `"end_to_end"`,
             `"single_stream"`.
-        batch_size: pictures of a step, or `None` where there are no batches.
-        repeats: the raw samples.
-        warm_up_seconds: time before the first repeat.
-        stable: whether the warm-up ended because the rate was stable.
+        batch_size: Images of a step, or `None` where there are no batches.
+        repeats: The raw samples.
+        warm_up_seconds: Time before the first repeat.
+        stable: Whether the warm-up ended because the rate was stable.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Measurement:
 
     @property
     def rate(self) -> float:
-        """Pictures a second: the median of the repeats."""
+        """Images a second: the median of the repeats."""
         return statistics.median(repeat.rate for repeat in self.repeats)
 
     @property
@@ -133,7 +133,7 @@ class Measurement:
 
     @property
     def padding(self) -> float:
-        """Share of the places in batches that held no readable picture; those are not counted in any rate."""
+        """Share of the places in batches that held no readable image; those are not counted in any rate."""
         places = sum(len(repeat.steps) for repeat in self.repeats) * (self.batch_size or 1)
         return 1 - sum(repeat.images for repeat in self.repeats) / places
 
@@ -149,11 +149,11 @@ def measure(
     """Measure endless work.
 
     Args:
-        work: each item is the pictures done by one step.
-        name: see `Measurement`.
-        batch_size: see `Measurement`.
-        duration: seconds of all repeats together; more where `rules.batches` need it.
-        rules: number of repeats and what ends the warm-up.
+        work: Each item is the images done by one step.
+        name: See `Measurement`.
+        batch_size: See `Measurement`.
+        duration: Seconds of all repeats together; more where `rules.batches` need it.
+        rules: Number of repeats and what ends the warm-up.
     """
     warm_up_seconds, stable = _warm_up(work, duration, rules)
     repeats = [_repeat(work, duration / rules.repeats, rules.batches) for _ in range(rules.repeats)]

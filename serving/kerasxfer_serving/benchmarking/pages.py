@@ -62,7 +62,7 @@ def _figure(report: Report) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError("A picture needs Matplotlib: `pip install 'kerasxfer-serving[plot]'`") from error
+        raise UsageError("A plot needs Matplotlib: `pip install 'kerasxfer-serving[plot]'`") from error
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     rates, latencies = figure.subplots(1, 2)
     _draw_rates(rates, report)
@@ -86,7 +86,7 @@ def _draw_rates(axes: Any, report: Report) -> None:
     axes.set_ylim(
         0, max([*rates, ceiling or 0.0]) * 1.2 or None
     )  # decoding may be far above: its legend tells the rate
-    _finish(axes, report, "Throughput", "pictures a second, least to most of the repeats")
+    _finish(axes, report, "Throughput", "images a second, least to most of the repeats")
 
 
 def _draw_latencies(axes: Any, report: Report) -> None:

@@ -25,17 +25,17 @@ class Report:
     """What a benchmark found.
 
     Attributes:
-        model: name, hash, precision and the like.
-        preprocessing: policy, hashes of the golden images, and which of them differ from the model's.
-        data: what was read: number, hash, bad files by code.
-        device: proof of the device: providers, options, nodes by provider, TF32, threads.
-        settings: what was asked for, with the `Rules`.
-        sessions: seconds of making a session and of its first run, by batch size.
-        measurements: the figures with their raw samples.
-        accuracy: share of right answers, or `None` where the truth is not known.
-        cores_of_others: cores that other processes kept busy meanwhile, or `None`.
+        model: Name, hash, precision and the like.
+        preprocessing: Policy, hashes of the golden images, and which of them differ from the model's.
+        data: What was read: number, hash, bad files by code.
+        device: Proof of the device: providers, options, nodes by provider, TF32, threads.
+        settings: What was asked for, with the `Rules`.
+        sessions: Seconds of making a session and of its first run, by batch size.
+        measurements: The figures with their raw samples.
+        accuracy: Share of right answers, or `None` where the truth is not known.
+        cores_of_others: Cores that other processes kept busy meanwhile, or `None`.
         environment: `kerasxfer_serving.diagnostics.env.environment()`.
-        created: date and time, ISO 8601.
+        created: Date and time, ISO 8601.
     """
 
     model: Mapping[str, Any]
@@ -61,7 +61,7 @@ class Report:
         if (share := self._share_off_device()) > _OFF_DEVICE:
             found.append(f"{share:.0%} of the model's nodes ran on the CPU, not on {self.device['device']}")
         if sum(self.data["bad"].values()) == self.data["seen"]:
-            found.append("not one picture could be read")
+            found.append("not one image could be read")
         return found
 
     @property
@@ -84,12 +84,12 @@ class Report:
 
     @property
     def model_alone(self) -> float | None:
-        """Pictures a second of the model on pixels that lie ready, run by run or many at once: whichever is faster."""
+        """Images a second of the model on pixels that lie ready, run by run or many at once: whichever is faster."""
         return max((m.rate for m in self.of("device") + self.of("latency")), default=None)
 
     @property
     def ceiling(self) -> float | None:
-        """Pictures a second that no pipeline can beat on this machine.
+        """Images a second that no pipeline can beat on this machine.
 
         A GPU computes while the CPU decodes: the slower of the two. On a CPU both share the cores: their times add up.
         """
@@ -138,7 +138,7 @@ class Report:
         """Read what `save` wrote.
 
         Raises:
-            ReportError: the file is no report, or one of a later version.
+            ReportError: The file is no report, or one of a later version.
         """
         try:
             data = json.loads(_content(Path(path)))

@@ -1,6 +1,6 @@
 """What is measured: decoding, the device, and both together, by MLPerf's names.
 
-Offline is throughput with everything at hand; SingleStream is the latency of one picture at a time.
+Offline is throughput with everything at hand; SingleStream is the latency of one image at a time.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,16 +8,16 @@ from functools import partial
 
 import numpy as np
 
-from kerasxfer_serving.benchmarking.data import Pictures
+from kerasxfer_serving.benchmarking.data import BenchmarkImages
 from kerasxfer_serving.benchmarking.measuring import Measurement, Rules, concurrently, measure
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.predictor import Predictor
 from kerasxfer_serving.runtime.threads import available_cores
 
 
-def decode_rates(pictures: Pictures, predictor: Predictor, duration: float, rules: Rules) -> Iterator[Measurement]:
+def decode_rates(images: BenchmarkImages, predictor: Predictor, duration: float, rules: Rules) -> Iterator[Measurement]:
     """Decode alone, then decode and resize: what the files give on all cores, with no model."""
-    policy, items = predictor.manifest.policy, pictures.items
+    policy, items = predictor.manifest.policy, images.items
 
     def decode(size: tuple[int, int] | None, number: int) -> int:
         try:
@@ -47,15 +47,15 @@ def device_rates(predictor: Predictor, duration: float, rules: Rules) -> Iterato
     yield measure(_repeated(partial(predictor.run, images), batch), "latency", batch, duration=duration, rules=rules)
 
 
-def offline(predictor: Predictor, pictures: Pictures, duration: float, rules: Rules) -> Measurement:
-    """Files in, answers out, through the whole pipeline; pictures that cannot be read do not count."""
-    work = (pictures.note(predictions) for predictions in predictor.stream(pictures.endless()))
+def offline(predictor: Predictor, images: BenchmarkImages, duration: float, rules: Rules) -> Measurement:
+    """Files in, answers out, through the whole pipeline; images that cannot be read do not count."""
+    work = (images.note(predictions) for predictions in predictor.stream(images.endless()))
     return measure(work, "end_to_end", predictor.batch_size, duration=duration, rules=rules)
 
 
-def single_stream(predictor: Predictor, pictures: Pictures, duration: float, rules: Rules) -> Measurement:
+def single_stream(predictor: Predictor, images: BenchmarkImages, duration: float, rules: Rules) -> Measurement:
     """One file after the other, each answered before the next is opened."""
-    work = (pictures.note(predictor.predict_batch([item])) for item in pictures.endless())
+    work = (images.note(predictor.predict_batch([item])) for item in images.endless())
     return measure(work, "single_stream", 1, duration=duration, rules=rules)
 
 

@@ -9,7 +9,7 @@ from kerasxfer_serving.benchmarking.percentiles import latency
 from kerasxfer_serving.benchmarking.report import Report
 
 _BOTTLENECKS = {
-    "decode": "decoding the pictures",
+    "decode": "decoding the images",
     "model": "the model",
     "pipeline": "the pipeline itself: less than 80 % of the ceiling",
 }
@@ -23,7 +23,7 @@ def headlines(report: Report) -> dict[str, str]:
         f"sha256 {report.model['sha256'][:12]}",
         "device": _device(report.device),
         "machine": _machine(report.environment),
-        "pictures": _pictures(report.data),
+        "images": _images(report.data),
         "decode": _rate(summary["decode"]),
         "decode and resize": _rate(summary["decode_resize"]),
         "model alone": _rate(summary["device"]),
@@ -74,7 +74,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
     return f"{cpu['model']}, {cpu['available']} of {cpu['cores']} cores{gpus}"
 
 
-def _pictures(data: Mapping[str, Any]) -> str:
+def _images(data: Mapping[str, Any]) -> str:
     bad = ", ".join(f"{count} {code}" for code, count in data["bad"].items())
     return (
         data["source"]

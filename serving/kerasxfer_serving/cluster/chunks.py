@@ -25,16 +25,16 @@ class Piece:
     """Inputs that are decoded together.
 
     Attributes:
-        items: the inputs.
-        deaths: how often a worker died over them.
-        pictures: what decoding gave, or a reference to it; `None` until then.
-        seconds: spent decoding.
-        node: where they were decoded.
+        items: The inputs.
+        deaths: How often a worker died over them.
+        images: What decoding gave, or a reference to it; `None` until then.
+        seconds: Spent decoding.
+        node: Where they were decoded.
     """
 
     items: list[Input]
     deaths: int = 0
-    pictures: Any = None
+    images: Any = None
     seconds: float = 0.0
     node: str = ""
 
@@ -49,9 +49,9 @@ class Chunk:
     """Inputs that are predicted together.
 
     Attributes:
-        pieces: their division, in order.
-        failures: how often predicting them failed.
-        predictions: the answers; `None` until then.
+        pieces: Their division, in order.
+        failures: How often predicting them failed.
+        predictions: The answers; `None` until then.
     """
 
     pieces: list[Piece]
@@ -66,7 +66,7 @@ class Chunk:
     @property
     def decoded(self) -> bool:
         """Whether all pieces are decoded."""
-        return all(piece.pictures is not None for piece in self.pieces)
+        return all(piece.images is not None for piece in self.pieces)
 
     def bisect(self, piece: Piece) -> list[Piece]:
         """Put two halves in the place of a piece, and return them."""
@@ -79,8 +79,8 @@ def divide(inputs: Iterable[Input], batch_size: int) -> Iterator[Chunk]:
     """Chunks of inputs, in order.
 
     Args:
-        inputs: taken from the iterator only as chunks are.
-        batch_size: pictures in one run of the model; each chunk holds whole batches, but for the last.
+        inputs: Taken from the iterator only as chunks are.
+        batch_size: Images in one run of the model; each chunk holds whole batches, but for the last.
     """
     files = batch_size * -(-CHUNK_FILES // batch_size)
     with ThreadPool(_LOOKING_UP) as pool:

@@ -1,6 +1,6 @@
 """Prediction on a Ray cluster: decoding on all cores, predictors on cores or GPUs, one writer.
 
-What a worker does is a function of its pictures, and leaves nothing behind. Answers come back to this process, which
+What a worker does is a function of its images, and leaves nothing behind. Answers come back to this process, which
 puts them in order and hands them to the same writer as a single machine would: so no row can be lost or written twice,
 whoever dies, and a run can be resumed on a cluster or off it.
 
@@ -25,29 +25,29 @@ from kerasxfer_serving.model.model_file import load_model_file
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.predictor import PredictorArguments
 
-_DEATHS = 3  # of a single picture, two of them alone: a machine that goes away takes innocent ones along
+_DEATHS = 3  # of a single image, two of them alone: a machine that goes away takes innocent ones along
 _FAILURES = 5
 _AHEAD = 1024  # chunks that may be done before the one that is to be written next
 
 
 class RayPredictor:
-    """Classifies pictures with many predictors on a Ray cluster, and answers as one `Predictor` does.
+    """Classifies images with many predictors on a Ray cluster, and answers as one `Predictor` does.
 
     Args:
-        ray: the module, connected to a cluster (`kerasxfer_serving.cluster.ray.start`).
-        model: an `.onnx` file, which only this machine needs to have.
-        num_workers: predictors. Defaults to as many as the cluster has room for, also when it grows or shrinks.
+        ray: The module, connected to a cluster (`kerasxfer_serving.cluster.ray.start`).
+        model: An `.onnx` file, which only this machine needs to have.
+        num_workers: Predictors. Defaults to as many as the cluster has room for, also when it grows or shrinks.
         gpus_per_worker: GPUs of each. Defaults to 1 where the cluster has any and `device` is not `"cpu"`, else to 0.
-        tune: measure the best batch size, where none is given. Defaults to `False`.
+        tune: Measure the best batch size, where none is given. Defaults to `False`.
         **predictor: Arguments of `Predictor`; `threads` defaults to 1, and Ray gives out `gpu_ids`.
 
     Attributes:
-        manifest: of the model.
-        batch_size: of each run of the model.
-        device: of every predictor.
+        manifest: Of the model.
+        batch_size: Of each run of the model.
+        device: Of every predictor.
 
     Raises:
-        KerasxferError: the cluster has no room for one predictor, or the predictor cannot be made.
+        KerasxferError: The cluster has no room for one predictor, or the predictor cannot be made.
 
     Example:
 
@@ -123,7 +123,7 @@ class RayPredictor:
         """Predict any number of inputs, chunk by chunk and in order, with bounded memory.
 
         Raises:
-            KerasxferError: the same pictures failed again and again, and it is none of them to blame; or a machine
+            KerasxferError: The same images failed again and again, and it is none of them to blame; or a machine
                 decodes otherwise than the others, or does not see the files.
         """
         chunks = divide(inputs, self.batch_size)
@@ -184,8 +184,8 @@ class _Run:
     def _send(self) -> None:
         while self._to_decode and len(self._decoding) < self._cores + 2:
             chunk, piece = self._to_decode.popleft()
-            pictures, receipt = self._decode.remote(piece.items, self._manifest, self._folder)
-            self._decoding[receipt] = chunk, piece, pictures
+            images, receipt = self._decode.remote(piece.items, self._manifest, self._folder)
+            self._decoding[receipt] = chunk, piece, images
         while self._to_predict:
             chunk = self._to_predict[0]
             worker = self._pool.free({piece.node for piece in chunk.pieces})
@@ -193,7 +193,7 @@ class _Run:
                 break
             self._to_predict.popleft()
             worker.chunks += 1
-            pieces = (piece.pictures for piece in chunk.pieces)
+            pieces = (piece.images for piece in chunk.pieces)
             self._predicting[worker.actor.predict.remote(chunk.paths, *pieces)] = chunk, worker
 
     def _receive(self) -> None:
@@ -210,7 +210,7 @@ class _Run:
             else:
                 self._pool.opened(ref)
 
-    def _decoded(self, ref: Any, chunk: Chunk, piece: Piece, pictures: Any) -> None:
+    def _decoded(self, ref: Any, chunk: Chunk, piece: Piece, images: Any) -> None:
         try:
             receipt: Receipt = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
@@ -218,12 +218,12 @@ class _Run:
             self._retry_or_split(chunk, piece)
         else:
             self._check(receipt, piece)
-            piece.pictures, piece.seconds, piece.node = pictures, receipt.seconds, receipt.node
+            piece.images, piece.seconds, piece.node = images, receipt.seconds, receipt.node
         if chunk.decoded:
             self._to_predict.append(chunk)
 
     def _retry_or_split(self, chunk: Chunk, piece: Piece) -> None:
-        """A worker died over a piece: try again, then halves of it; a single picture is given up in the end."""
+        """A worker died over a piece: try again, then halves of it; a single image is given up in the end."""
         piece.deaths += 1
         if piece.deaths > 1 and len(piece.items) > 1:
             self._to_decode.extendleft((chunk, half) for half in reversed(chunk.bisect(piece)))
@@ -231,7 +231,7 @@ class _Run:
             self._to_decode.appendleft((chunk, piece))
         else:
             message = f"{piece.items[0].path!r} ended every process that decoded it"
-            piece.pictures = [ImageError("worker_died", message)]
+            piece.images = [ImageError("worker_died", message)]
 
     def _predicted(self, ref: Any, chunk: Chunk, worker: Worker) -> None:
         worker.chunks -= 1
@@ -252,12 +252,12 @@ class _Run:
         chunk.failures += 1
         if chunk.failures == _FAILURES:
             raise KerasxferError(
-                f"Predicting {len(chunk.paths)} pictures from {chunk.paths[0]!r} on failed {_FAILURES} times, last: "
+                f"Predicting {len(chunk.paths)} images from {chunk.paths[0]!r} on failed {_FAILURES} times, last: "
                 f"{str(error).strip()[:500]}"
             ) from error
         for piece in chunk.pieces:
-            if not isinstance(piece.pictures, list):  # of one that was given up there is nothing to decode
-                piece.pictures = None
+            if not isinstance(piece.images, list):  # of one that was given up there is nothing to decode
+                piece.images = None
                 self._to_decode.appendleft((chunk, piece))
         if chunk.decoded:
             self._to_predict.appendleft(chunk)
@@ -271,7 +271,7 @@ class _Run:
         if receipt.all_missing and is_here(piece.items[0]):
             raise KerasxferError(
                 f"{receipt.machine} does not see {piece.items[0].path!r}, which this machine has. "
-                "Put the pictures where every machine has them under the same path, or in object storage."
+                "Put the images where every machine has them under the same path, or in object storage."
             )
 
     def _raise_if_ours(self, error: Any) -> None:

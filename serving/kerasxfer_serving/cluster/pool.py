@@ -30,12 +30,12 @@ class Pool:
     """A pool of predictors that grows and shrinks with the cluster.
 
     Args:
-        ray: the module.
+        ray: The module.
         name: Of the model file.
         model: Ray's reference to its bytes.
         arguments: Of each `Predictor`.
-        limit: predictors, also where the cluster must grow for them. Defaults to as many as there is room for.
-        gpus: of each.
+        limit: Predictors, also where the cluster must grow for them. Defaults to as many as there is room for.
+        gpus: Of each.
         threads: CPU threads of each, where there are no GPUs.
     """
 
@@ -75,7 +75,7 @@ class Pool:
         """Open one predictor, and wait for it.
 
         Raises:
-            KerasxferError: there is no room for it.
+            KerasxferError: There is no room for it.
         """
         if not self._limit and not self.room():
             raise KerasxferError(
@@ -117,7 +117,7 @@ class Pool:
         """Take in a predictor that is ready.
 
         Raises:
-            KerasxferError: it is not what the first one is; or openings fail again and again.
+            KerasxferError: It is not what the first one is; or openings fail again and again.
         """
         worker = self.opening.pop(ref)
         try:
@@ -134,7 +134,7 @@ class Pool:
         self.workers.append(worker)
 
     def free(self, nodes: set[str]) -> Worker | None:
-        """A predictor with room for a chunk: where its pictures are if possible, else the least busy one."""
+        """A predictor with room for a chunk: where its images are if possible, else the least busy one."""
         free = [worker for worker in self.workers if worker.chunks < self.in_hand]
         return min(
             free, key=lambda worker: (worker.chunks > 1, _node(worker) not in nodes, worker.chunks), default=None

@@ -33,7 +33,7 @@ def start(address: str | None = None, *, num_cpus: int | None = None) -> Iterato
     Args:
         address: `"auto"` or an address joins a cluster that is there. Defaults to the one in the environment variable
             `RAY_ADDRESS`; without it Ray is started on this machine.
-        num_cpus: cores of a Ray that is started. Defaults to those this process may use.
+        num_cpus: Cores of a Ray that is started. Defaults to those this process may use.
 
     Yields:
         The module `ray`.
@@ -85,7 +85,7 @@ def import_ray() -> Any:
     """The module `ray`, with its messages turned off.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: It is not installed.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)

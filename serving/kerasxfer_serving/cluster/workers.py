@@ -20,18 +20,18 @@ from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.predictor import Predictor, PredictorArguments, decode_input
 
-Picture = DecodedImage | ImageError
+Decoded = DecodedImage | ImageError
 
 
 class Receipt(NamedTuple):
-    """What is to be known about decoded pictures without fetching them.
+    """What is to be known about decoded images without fetching them.
 
     Args:
-        seconds: it took.
+        seconds: It took.
         node: Ray's number of the machine.
-        machine: its name.
-        decoder: hash of the golden images' pixels: machines that differ in it decode differently.
-        all_missing: whether not one file was found.
+        machine: Its name.
+        decoder: Hash of the golden images' pixels: machines that differ in it decode differently.
+        all_missing: Whether not one file was found.
     """
 
     seconds: float
@@ -48,7 +48,7 @@ class Opened(NamedTuple):
         node: Ray's number of the machine.
         description: `Predictor.describe`.
         session: `Session.describe`.
-        seconds: it took.
+        seconds: It took.
     """
 
     node: str
@@ -57,24 +57,24 @@ class Opened(NamedTuple):
     seconds: float
 
 
-def decode(items: list[Input], manifest: Manifest, folder: str) -> tuple[list[Picture], Receipt]:
-    """Decode pictures.
+def decode(items: list[Input], manifest: Manifest, folder: str) -> tuple[list[Decoded], Receipt]:
+    """Decode images.
 
     Args:
-        items: the inputs.
-        manifest: how, and to which size.
-        folder: where relative paths start.
+        items: The inputs.
+        manifest: How, and to which size.
+        folder: Where relative paths start.
 
     Returns:
-        The pictures, and a `Receipt`.
+        The images, and a `Receipt`.
     """
     with suppress(OSError):  # a machine without the folder: its relative paths are missing, and the receipt says so
         os.chdir(folder)
     started = time.perf_counter()
-    pictures = [decode_input(item, manifest) for item in items]
+    images = [decode_input(item, manifest) for item in items]
     seconds = time.perf_counter() - started
-    missing = all(isinstance(picture, ImageError) and picture.code == "not_found" for picture in pictures)
-    return pictures, Receipt(seconds, _node(), platform.node(), decoder_hash(manifest), missing)
+    missing = all(isinstance(image, ImageError) and image.code == "not_found" for image in images)
+    return images, Receipt(seconds, _node(), platform.node(), decoder_hash(manifest), missing)
 
 
 class PredictorWorker:
@@ -84,10 +84,10 @@ class PredictorWorker:
         """Make the predictor.
 
         Args:
-            name: of the model file, for messages.
-            model: the file's bytes: other machines need not have it.
-            arguments: of `Predictor`.
-            tune: measure the best batch size.
+            name: Of the model file, for messages.
+            model: The file's bytes: other machines need not have it.
+            arguments: Of `Predictor`.
+            tune: Measure the best batch size.
         """
         from kerasxfer_serving.runtime.tuning import best_batch_size
 
@@ -101,14 +101,14 @@ class PredictorWorker:
         session = self._predictor.session.describe()
         return Opened(_node(), self._predictor.describe(), session, time.perf_counter() - started)
 
-    def predict(self, paths: list[str], *pieces: list[Picture]) -> Predictions:
-        """Answers to decoded pictures, batch by batch."""
-        pictures = [picture for piece in pieces for picture in piece]
+    def predict(self, paths: list[str], *pieces: list[Decoded]) -> Predictions:
+        """Answers to decoded images, batch by batch."""
+        images = [image for piece in pieces for image in piece]
         size, threads = self._predictor.batch_size, self._predictor.stream_threads
         return Predictions.concatenate(
             [
                 self._predictor.predict_decoded(
-                    paths[start : start + size], pictures[start : start + size], threads=threads
+                    paths[start : start + size], images[start : start + size], threads=threads
                 )
                 for start in range(0, len(paths), size)
             ]

@@ -14,8 +14,8 @@ def watch_run(console: Any, reader: Reader) -> Iterator[Callable[[Summary], None
     """Show a run.
 
     Args:
-        console: rich console to draw on.
-        reader: the inputs, counted in the background where that costs little: the time left needs their number.
+        console: Rich console to draw on.
+        reader: The inputs, counted in the background where that costs little: the time left needs their number.
 
     Yields:
         What to call with the `Summary` after every batch.

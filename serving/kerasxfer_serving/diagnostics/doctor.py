@@ -27,11 +27,11 @@ class Facts(NamedTuple):
     """What the checks look at.
 
     Args:
-        packages: versions of installed packages by name, the wheels with CUDA libraries among them.
-        onnxruntime: as in `environment()`, `None` where it cannot be imported.
-        gpus: number of GPUs that the driver shows.
-        driver_cuda: newest CUDA version of the driver, or `None`.
-        probes: what `probe` said, by provider.
+        packages: Versions of installed packages by name, the wheels with CUDA libraries among them.
+        onnxruntime: As in `environment()`, `None` where it cannot be imported.
+        gpus: Number of GPUs that the driver shows.
+        driver_cuda: Newest CUDA version of the driver, or `None`.
+        probes: What `probe` said, by provider.
     """
 
     packages: Mapping[str, str]

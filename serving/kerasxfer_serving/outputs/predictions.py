@@ -19,15 +19,15 @@ class Predictions:
     """Answers of a predictor, one per input, in the order given.
 
     Attributes:
-        class_names: the classes, in the order of the columns of `probabilities`.
-        paths: what the inputs are called.
+        class_names: The classes, in the order of the columns of `probabilities`.
+        paths: What the inputs are called.
         status: `"ok"`, or the code of what is wrong.
-        messages: what is wrong, or worth knowing, for a person; mostly `""`.
-        probabilities: float32 `[n, classes]`, NaN where `status` is not `"ok"`. A model with one sigmoid unit has two
+        messages: What is wrong, or worth knowing, for a person; mostly `""`.
+        probabilities: Float32 `[n, classes]`, NaN where `status` is not `"ok"`. A model with one sigmoid unit has two
             columns here too.
-        sizes: `(width, height)` of the picture before resizing, `None` where unknown.
-        features: float32 `[n, d]` where asked for, else `None`.
-        seconds: time spent, by step.
+        sizes: `(width, height)` of the image before resizing, `None` where unknown.
+        features: Float32 `[n, d]` where asked for, else `None`.
+        seconds: Time spent, by step.
     """
 
     class_names: tuple[str, ...]
@@ -44,12 +44,12 @@ class Predictions:
         cls,
         class_names: tuple[str, ...],
         paths: list[str],
-        pictures: Sequence[DecodedImage | ImageError],
+        images: Sequence[DecodedImage | ImageError],
         outputs: Sequence[NDArray[Any]],
     ) -> "Predictions":
-        """Put together what was decoded and what the model said; a picture without an answer gets NaN."""
+        """Put together what was decoded and what the model said; an image without an answer gets NaN."""
         answered = np.isfinite(outputs[0]).all(axis=1)
-        judged = [_judge(picture, bool(good)) for picture, good in zip(pictures, answered, strict=True)]
+        judged = [_judge(image, bool(good)) for image, good in zip(images, answered, strict=True)]
         status = [code for code, _, _ in judged]
         bad = np.array([code != OK for code in status], bool)
         probabilities, *features = (np.where(bad[:, None], np.float32(np.nan), output) for output in outputs)
@@ -145,18 +145,18 @@ def _short(value: np.float32) -> float:
     return float(f"{value:.7g}")
 
 
-def _judge(picture: DecodedImage | ImageError, answered: bool) -> tuple[str, str, tuple[int, int] | None]:
-    """Status, message and size of a picture."""
-    if isinstance(picture, ImageError):
-        return picture.code, str(picture), None
-    size = (picture.width, picture.height)
+def _judge(image: DecodedImage | ImageError, answered: bool) -> tuple[str, str, tuple[int, int] | None]:
+    """Status, message and size of an image."""
+    if isinstance(image, ImageError):
+        return image.code, str(image), None
+    size = (image.width, image.height)
     if not answered:
         return NOT_FINITE, "the model's answer is not a number", size
-    return OK, "animated: the first frame was taken" if picture.animated else "", size
+    return OK, "animated: the first frame was taken" if image.animated else "", size
 
 
 def _concatenate_features(batches: Sequence[Predictions]) -> NDArray[np.float32] | None:
-    """Features of all batches; a batch without one good picture does not know their width."""
+    """Features of all batches; a batch without one good image does not know their width."""
     known = [batch.features for batch in batches if batch.features is not None]
     if not known:
         return None

@@ -16,12 +16,12 @@ class Summary:
     """What a run has done so far.
 
     Args:
-        workers: batches in work at once.
-        status: number of inputs by status that an earlier run did.
+        workers: Batches in work at once.
+        status: Number of inputs by status that an earlier run did.
 
     Attributes:
-        status: number of inputs by status.
-        skipped: number of files by suffix that were not taken for pictures.
+        status: Number of inputs by status.
+        skipped: Number of files by suffix that were not taken for images.
     """
 
     def __init__(self, workers: int, status: Counter[str] | None = None) -> None:
@@ -70,7 +70,7 @@ class Summary:
     def bottleneck(self) -> str:
         """The step that decides the rate: `"decode"`, `"model"`, `"read"` or `"write"`.
 
-        Or `"waiting"`, where none of them does: for processes to start, for pictures to travel between machines.
+        Or `"waiting"`, where none of them does: for processes to start, for images to travel between machines.
         """
         working = self.seconds["decode"] + self.seconds["model"]
         steps = ("decode", "model") if working > _BUSY * self._workers * self.elapsed else ("read", "write")

@@ -35,7 +35,7 @@ def require_device(device: str, gpu_id: int) -> None:
     """Look for what a device needs, before ONNX Runtime does without it.
 
     Raises:
-        DeviceError: with the remedy, where something is not there.
+        DeviceError: With the remedy, where something is not there.
     """
     import onnxruntime
 
@@ -66,9 +66,9 @@ def provider_list(device: str, *, gpu_id: int = 0, tf32: bool = True, cache_dir:
 
     Args:
         device: `"cpu"`, `"cuda"` or `"tensorrt"`.
-        gpu_id: see `kerasxfer_serving.runtime.session.open_session`, as for the rest.
-        tf32: whether CUDA may round float32 products to TF32.
-        cache_dir: where TensorRT keeps engines and timings.
+        gpu_id: See `kerasxfer_serving.runtime.session.open_session`, as for the rest.
+        tf32: Whether CUDA may round float32 products to TF32.
+        cache_dir: Where TensorRT keeps engines and timings.
     """
     cpu = PROVIDERS["cpu"]
     if device == "cpu":

@@ -29,15 +29,15 @@ class Session:
     """A model ready to run on batches of pictures. Made by `open_session`; safe to run from many threads.
 
     Attributes:
-        raw: the `onnxruntime.InferenceSession`.
+        raw: The `onnxruntime.InferenceSession`.
         device: `"cpu"`, `"cuda"` or `"tensorrt"`: where it runs.
-        reason: why `device="auto"` took this device, or `""`.
-        gpu_id: number of the GPU.
-        threads: threads that one `run` uses on the CPU.
-        fixed_batch: the only batch size there is, or `None`: shorter batches are padded, longer ones cut up.
-        tf32: whether CUDA may round float32 products to TF32; `None` on the CPU.
-        placement: number of graph nodes by provider, as assigned.
-        outputs: names of the outputs that `run` fetches, in order.
+        reason: Why `device="auto"` took this device, or `""`.
+        gpu_id: Number of the GPU.
+        threads: Threads that one `run` uses on the CPU.
+        fixed_batch: The only batch size there is, or `None`: shorter batches are padded, longer ones cut up.
+        tf32: Whether CUDA may round float32 products to TF32; `None` on the CPU.
+        placement: Number of graph nodes by provider, as assigned.
+        outputs: Names of the outputs that `run` fetches, in order.
     """
 
     def __init__(self, raw: Any, device: str, reason: str, how: "_How") -> None:
@@ -83,7 +83,7 @@ class Session:
         """A function that runs the model on data already on the device, and leaves the results there.
 
         Args:
-            images: one batch, of `fixed_batch` pictures where there is one.
+            images: One batch, of `fixed_batch` pictures where there is one.
         """
         import onnxruntime
 
@@ -152,23 +152,23 @@ def open_session(
     """Open a model on a device.
 
     Args:
-        model: an `.onnx` file, or the bytes of one that was checked already.
+        model: An `.onnx` file, or the bytes of one that was checked already.
         device: `"cpu"`, `"cuda"`, `"tensorrt"`, or `"auto"`: CUDA where it starts, else the CPU, and `.reason` says
             why. Defaults to `"auto"`.
-        gpu_id: which GPU; naming one rules out the CPU where `device="auto"`. Defaults to `None`, the first.
-        threads: threads of one run on the CPU. Defaults to the cores this process may use.
-        batch_size: the one batch size a GPU is to see, since it searches its algorithms anew for every shape. Ignored
+        gpu_id: Which GPU; naming one rules out the CPU where `device="auto"`. Defaults to `None`, the first.
+        threads: Threads of one run on the CPU. Defaults to the cores this process may use.
+        batch_size: The one batch size a GPU is to see, since it searches its algorithms anew for every shape. Ignored
             on the CPU. Defaults to `None`, any size.
-        outputs: names of the outputs to fetch. Defaults to all, in the graph's order.
-        tf32: whether CUDA may round float32 products to TF32. Defaults to `True`, as ONNX Runtime does.
-        cache_dir: where TensorRT keeps engines and timings between runs. Defaults to `None`, nowhere.
+        outputs: Names of the outputs to fetch. Defaults to all, in the graph's order.
+        tf32: Whether CUDA may round float32 products to TF32. Defaults to `True`, as ONNX Runtime does.
+        cache_dir: Where TensorRT keeps engines and timings between runs. Defaults to `None`, nowhere.
 
     Returns:
         A `Session`.
 
     Raises:
         DeviceError: The device is not available.
-        ModelError: the file is refused, or ONNX Runtime cannot load it.
+        ModelError: The file is refused, or ONNX Runtime cannot load it.
 
     Example:
 

@@ -13,7 +13,7 @@ def available_cores(root: Path = _CGROUP) -> int:
     A quota of one and a half cores counts as two: a thread that waits for the other costs less than a core left idle.
 
     Args:
-        root: where the cgroup file system is mounted.
+        root: Where the cgroup file system is mounted.
 
     Returns:
         At least 1.

@@ -18,7 +18,7 @@ def best_batch_size(predictor: Predictor) -> int:
     would search its algorithms, or build its engine, anew for every size.
 
     Args:
-        predictor: the model; its `batch_size` is set to the result.
+        predictor: The model; its `batch_size` is set to the result.
 
     Returns:
         The smallest size within 3 % of the fastest, or the size that is fixed.
