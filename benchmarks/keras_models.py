@@ -7,6 +7,7 @@ Time does not depend on what the weights know; He's scale keeps the activations 
 
 import argparse
 import ast
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,8 @@ def save_int8(path, size, images=None):
 
     images = choose_samples(images, 200 if images else 32, (size, size), ImagePolicy()).images
     twin = path.with_name(f"{path.stem}-int8.onnx")
-    onnx.save(to_int8(onnx.load(path), images), twin)
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(to_int8(onnx.load(path), images, Path(folder)), twin)
     return twin
 
 

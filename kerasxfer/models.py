@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from kerasxfer_serving.model.class_names import normalise_class_names
 
 from kerasxfer.backbones.applications import load_backbone
 from kerasxfer.layers.classifier_head import ClassifierHead
@@ -52,7 +53,7 @@ keras.saving.get_custom_objects()["ImageClassifier"] = ImageClassifier
 
 def image_classifier(
     backbone: str | keras.Model,
-    class_names: Sequence[str],
+    class_names: Any,
     image_size: tuple[int, int],
     *,
     weights: str | os.PathLike[str] | None = "imagenet",
@@ -78,7 +79,8 @@ def image_classifier(
     Args:
         backbone: Name of a `keras.applications` model (`"VGG16"`, `"InceptionV3"`, …); `"DemoVGG"`, the small network
             that comes with kerasxfer; or a functional or sequential `keras.Model` on images, which is copied.
-        class_names: Names of the classes, in the order of their indices. Two or more.
+        class_names: Names of the classes: a sequence or array in the order of their indices, or a mapping from or to
+            indices (`{"cat": 0, "dog": 1}`). Two or more.
         image_size: `(height, width)` of the pixels.
         weights: `"imagenet"`; the path of a weights file of the *whole* backbone without its top, even when
             `backbone_output` cuts it; or `None` for random ones. `"DemoVGG"` takes `"imagenet"` for its own weights.
@@ -118,7 +120,8 @@ def image_classifier(
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     ```
     """
-    _validate(class_names, image_size)
+    class_names = _class_names(class_names)
+    _validate(image_size)
     source, mode = _source(backbone, image_size, weights, backbone_kwargs, preprocess)
     images = keras.Input((*image_size, 3), dtype="uint8", name="images")
     pixels = images if augmentation is None else augmentation(images)
@@ -134,9 +137,14 @@ def image_classifier(
     return ImageClassifier(images, head(features), name=name)
 
 
-def _validate(class_names: Sequence[str], image_size: tuple[int, int]) -> None:
-    if isinstance(class_names, str) or len(class_names) < 2 or len(set(class_names)) < len(class_names):
-        raise ValueError(f"`class_names` must be two or more different names. Received: class_names={class_names!r}")
+def _class_names(given: Any) -> tuple[str, ...]:
+    names = () if isinstance(given, str) else normalise_class_names(given)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ValueError(f"`class_names` must be two or more different names. Received: class_names={given!r:.200}")
+    return names
+
+
+def _validate(image_size: tuple[int, int]) -> None:
     if len(image_size) != 2 or min(image_size) < 1:
         raise ValueError(f"`image_size` must be (height, width), both positive. Received: image_size={image_size!r}")
     if keras.config.image_data_format() != "channels_last":

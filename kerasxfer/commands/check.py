@@ -14,7 +14,7 @@ def check(
     import_: Annotated[
         list[str] | None, Option("--import", help="Module or .py file with custom layers.", show_default=False)
     ] = None,
-    unsafe: Annotated[bool, Option("--unsafe", help="Run Python code (Lambda layers) in the model file.")] = False,
+    unsafe: Annotated[bool, Option("--unsafe", help="Run code in the model file: Lambda layers, SavedModels.")] = False,
     format: Annotated[_output.Format, Option(help="How to print the result.")] = _output.Format.text,
 ) -> None:
     """Compare an exported file with its Keras model on labelled images; exit 1 where they disagree."""

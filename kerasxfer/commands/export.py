@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 _MODEL, _PROOF = "Model", "Proof"
 
 
+class Target(StrEnum):
+    """Where the file will run."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+
+
 class Precision(StrEnum):
     """Numbers that the file computes with."""
 
@@ -25,7 +32,12 @@ class Precision(StrEnum):
 def export(
     model: Annotated[Path, Argument(help="Run folder, .keras or .h5 file, or SavedModel.", show_default=False)],
     out: Annotated[Path, Option("--out", "-o", help="File to write.")] = Path("model.onnx"),
-    precision: Annotated[Precision, Option(help="int8 needs --calibration.")] = Precision.fp32,
+    target: Annotated[
+        Target, Option(help="Where the file will run: gpu means fp16 where it gives the model's answers.")
+    ] = Target.cpu,
+    precision: Annotated[
+        Precision | None, Option(help="The target's by default. int8 needs --calibration.", show_default=False)
+    ] = None,
     opset: Annotated[int, Option(min=13, max=18, help="ONNX operator set.")] = 15,
     features: Annotated[bool, Option("--features", help="Also output the pooled features.")] = False,
     triton: Annotated[
@@ -40,20 +52,24 @@ def export(
         ),
     ] = None,
     classes: Annotated[
-        str | None, Option(help="Class names, by commas.", rich_help_panel=_MODEL, show_default=False)
+        str | None,
+        Option(help="Class names, separated by commas, or a file of them.", rich_help_panel=_MODEL, show_default=False),
     ] = None,
     image_size: Annotated[
         str | None, Option(help="Side, or HEIGHTxWIDTH.", rich_help_panel=_MODEL, show_default=False)
     ] = None,
     output: Annotated[
-        Activation | None, Option(help="What the model's output is.", rich_help_panel=_MODEL, show_default=False)
+        Activation | None,
+        Option(
+            help="What the outputs are; scores become softmax or sigmoid.", rich_help_panel=_MODEL, show_default=False
+        ),
     ] = None,
     import_: Annotated[
         list[str] | None,
         Option("--import", help="Module or .py file with custom layers.", rich_help_panel=_MODEL, show_default=False),
     ] = None,
     unsafe: Annotated[
-        bool, Option("--unsafe", help="Run Python code (Lambda layers) in the file.", rich_help_panel=_MODEL)
+        bool, Option("--unsafe", help="Run code in the file: Lambda layers, SavedModels.", rich_help_panel=_MODEL)
     ] = False,
     check: Annotated[
         Path | None, Option(help="Labelled images to compare all of.", rich_help_panel=_PROOF, show_default=False)
@@ -77,8 +93,9 @@ def export(
         model,
         out,
         precision=precision,
+        target=target,
         opset=opset,
-        class_names=classes.split(",") if classes else None,
+        class_names=_class_names(classes) if classes else None,
         image_size=read_size("--image-size", image_size) if image_size else None,
         preprocessing=preprocessing,
         output=output,
@@ -95,6 +112,12 @@ def export(
         _output.print_json(exported.to_dict())
     else:
         _print(exported)
+
+
+def _class_names(text: str) -> list[str]:
+    from kerasxfer_serving.model.class_names import read_labels
+
+    return read_labels(text) if Path(text).is_file() else text.split(",")
 
 
 def _print(exported: "Exported") -> None:

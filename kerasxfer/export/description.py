@@ -1,14 +1,16 @@
 """What the manifest says about an exported model, gathered from the caller, the run and the model, in that order."""
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 from kerasxfer_serving import __version__
 from kerasxfer_serving.image_io.golden import golden_hashes
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.model.class_names import normalise_class_names
 from kerasxfer_serving.model.manifest import Manifest
 
 from kerasxfer.data.image_files import class_folders
@@ -58,38 +60,40 @@ def image_input(
 def describe(
     source: Source,
     entry: ImageInput,
+    *,
     output: str,
     columns: int,
-    class_names: Sequence[str] | None,
-    labelled: str | Path | None,
+    class_names: Any,
+    labelled: Iterable[str | Path | None],
     opset: int,
     features: bool,
 ) -> Manifest:
     """The manifest of the fp32 file, but for its parity.
 
     Args:
-        source: the opened model.
-        entry: its input.
-        output: what the model's output is; logits are turned into probabilities inside the file.
-        columns: number of the output's columns.
-        class_names: or `None` for the run's, those of `labelled`, or numbered ones.
-        labelled: folder of class folders, or `None`.
+        source: The opened model.
+        entry: Its input.
+        output: `"softmax"` or `"sigmoid"`: what the file gives.
+        columns: Number of the output's columns.
+        class_names: In any form that names come in, or `None` for those of the model, the run, the first of `labelled`
+            with as many class folders, or numbered ones.
+        labelled: Folders that may hold class folders.
         opset: ONNX operator set.
-        features: whether there is a second output.
+        features: Whether there is a second output.
 
     Raises:
-        ExportError: the number of class names is not the model's.
+        ExportError: If the number of class names is not the model's.
     """
     classes = max(columns, 2)
-    names = class_names or source.class_names or (class_folders(Path(labelled)) if labelled else None)
-    names = tuple(names or (UNNAMED.format(number) for number in range(classes)))
+    names = source.class_names if class_names is None else normalise_class_names(class_names)
+    names = names or _folder_names(labelled, classes) or [UNNAMED.format(number) for number in range(classes)]
     if len(names) != classes:
         raise ExportError(f"`class_names` must have {classes} names, one for each class. Received: {names!r:.200}")
     return Manifest(
-        class_names=names,
+        class_names=tuple(names),
         image_size=entry.image_size,
         policy=entry.policy,
-        output=output if output != "logits" else "sigmoid" if columns == 1 else "softmax",
+        output=output,
         input_name=INPUT,
         output_name=OUTPUT,
         features_name=FEATURES if features else None,
@@ -101,6 +105,14 @@ def describe(
         versions=_versions(),
         golden=golden_hashes(entry.image_size, entry.policy),
     )
+
+
+def _folder_names(folders: Iterable[str | Path | None], classes: int) -> list[str] | None:
+    """The names of the class folders in the first folder that has one for each class."""
+    for folder in folders:
+        if folder and Path(folder).is_dir() and len(names := class_folders(Path(folder))) == classes:
+            return names
+    return None
 
 
 def _versions() -> dict[str, str]:

@@ -1,29 +1,26 @@
 """From a Keras model to a proved ONNX file: the pipeline of `kerasxfer export`."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
-import numpy as np
 import onnx
-from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.model.manifest import PRECISIONS, Manifest
 from kerasxfer_serving.model.model_file import ModelFile, load_model_file
-from kerasxfer_serving.runtime.session import Session
-from numpy.typing import NDArray
 
-from kerasxfer.export.check import compare_on, labelled_images
-from kerasxfer.export.description import UNNAMED, ImageInput, describe, image_input
+from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.export.check import labelled_images
+from kerasxfer.export.description import UNNAMED, describe, image_input
 from kerasxfer.export.errors import ExportArgumentError, ExportError
-from kerasxfer.export.file_answers import answers, answers_in_every_batch, open_file
 from kerasxfer.export.graph import tidy, with_manifest
-from kerasxfer.export.outputs import OUTPUT_KINDS, Output, read_output
-from kerasxfer.export.parity import GATES, Parity, compare
+from kerasxfer.export.outputs import OUTPUT_KINDS
 from kerasxfer.export.precision import to_fp16, to_int8
-from kerasxfer.export.reference import own_answers, reference_model
+from kerasxfer.export.proof import Proof, open_session
 from kerasxfer.export.report import Exported, Steps
 from kerasxfer.export.samples import Samples, choose_samples
 from kerasxfer.export.served import needs_preparation
@@ -31,18 +28,19 @@ from kerasxfer.export.source import Source, open_source
 from kerasxfer.export.tf_process import OPSETS, convert, require_converter
 from kerasxfer.export.workspace import workspace
 
-_PARITY_IMAGES = 32
+TARGETS = ("cpu", "gpu")
+
 _CALIBRATION_IMAGES = 256
-_TELLS_APART = 1e-3
 
 
 def export_onnx(
     model_or_path: keras.Model | str | Path,
     path: str | Path,
     *,
-    precision: str = "fp32",
+    precision: str | None = None,
+    target: str = "cpu",
     opset: int = 15,
-    class_names: Sequence[str] | None = None,
+    class_names: Any = None,
     image_size: tuple[int, int] | None = None,
     policy: ImagePolicy | None = None,
     preprocessing: str | None = None,
@@ -62,32 +60,37 @@ def export_onnx(
     compared with those of the model on its own backend. Where the comparison fails, no file is written.
 
     Args:
-        model_or_path: a `keras.Model`, a run folder, a `.keras` or `.h5` file or, on TensorFlow, a SavedModel folder.
-        path: the file to write.
-        precision: `"fp32"`, `"fp16"` or `"int8"`. Defaults to `"fp32"`.
+        model_or_path: A `keras.Model`, a run folder, a `.keras` or `.h5` file or, on TensorFlow and with
+            `safe_mode=False`, a SavedModel folder.
+        path: The file to write.
+        precision: `"fp32"`, `"fp16"` or `"int8"`. Defaults to `None`: the target's.
+        target: `"cpu"`, or `"gpu"` for `"fp16"` where the comparison passes, else `"fp32"`. Defaults to `"cpu"`.
         opset: ONNX operator set, 13 to 18. Defaults to `15`, the last one that pools in one operator.
-        class_names: the classes. Defaults to the run's, else those of the labelled folder.
+        class_names: The classes, in any form that names come in: a sequence, an array, or a mapping from or to
+            indices. Defaults to the model's own, else the run's, else those of the labelled folder.
         image_size: `(height, width)`. Defaults to the model's input.
-        policy: how images are decoded and resized. Defaults to the run's, else `ImagePolicy()`.
-        preprocessing: normalisation to put before a model that expects normalised pixels: a model or module of
+        policy: How images are decoded and resized. Defaults to the run's, else `ImagePolicy()`.
+        preprocessing: Normalisation to put before a model that expects normalised pixels: a model or module of
             `keras.applications` (`"vgg16"`, `"inception_v3"`) or a mode of `kerasxfer.layers.Preprocess`
             (`"rescale"`). Defaults to `None`: the model takes pixels in 0–255.
-        output: what the model's output is: `"softmax"`, `"sigmoid"` or `"logits"`. Defaults to what its last layer
-            says, else to what its outputs look like.
-        features: whether to give the pooled features as a second output. Defaults to `False`.
-        samples: folder of images to compare on. Defaults to `check`, `calibration` or drawn images.
-        calibration: folder of images for int8.
-        check: folder of labelled images, all of which are compared. Defaults to `None`, for int8 to `calibration`.
-        modules: names or `.py` files of modules with custom layers that Keras must know to read the file.
-        safe_mode: refuse Python code (`Lambda` layers) inside the file. Defaults to `True`.
-        verbose: whether to report each step on stderr. Defaults to `True`.
+        output: What the outputs are: `"softmax"` or `"sigmoid"`, which is applied to a model that gives scores, or
+            `"logits"`, scores of the kind that the compiled loss tells. Defaults to `None`: read off the model's last
+            activation, else off its loss, else off its values, with a note.
+        features: Whether to give the pooled features as a second output. Defaults to `False`.
+        samples: Folder of images to compare on. Defaults to `check`, `calibration` or drawn images.
+        calibration: Folder of images for int8, with or without class folders.
+        check: Folder of labelled images, all of which are compared. Defaults to `None`, for int8 to `calibration`
+            where it holds the classes.
+        modules: Names or `.py` files of modules with custom layers that Keras must know to read the file.
+        safe_mode: Whether to refuse code inside the file: `Lambda` layers, SavedModels. Defaults to `True`.
+        verbose: Whether to report each step on stderr. Defaults to `True`.
 
     Returns:
         An `Exported`.
 
     Raises:
-        ExportError: the model cannot be exported, or the file's answers are not the model's.
-        ValueError: an argument is out of its range.
+        ExportError: If the model cannot be exported, or the file's answers are not the model's.
+        ValueError: If an argument is out of its range.
 
     Example:
 
@@ -100,8 +103,7 @@ def export_onnx(
     assert exported.manifest.image_size == (32, 32)
     ```
     """
-    check = calibration if check is None and precision == "int8" else check
-    _validate(precision, opset, output, calibration)
+    _validate(precision, target, opset, output, calibration)
     require_converter()
     steps = Steps(verbose)
     with workspace() as folder:
@@ -109,25 +111,45 @@ def export_onnx(
             source = open_source(model_or_path, folder, modules=modules, safe_mode=safe_mode)
             entry = image_input(source, image_size, policy, preprocessing)
         with steps(f"Ask the model, on {keras.backend.backend()}"):
-            asked = _ask(source, entry, samples or check or calibration, output)
-        activation = asked.output.activation
-        manifest = describe(source, entry, activation, asked.columns, class_names, check, opset, features)
+            proof = Proof.ask(source, entry, samples or check or calibration, output)
+            manifest = describe(
+                source,
+                entry,
+                output=proof.output.activation,
+                columns=proof.columns,
+                class_names=class_names,
+                labelled=(check, calibration),
+                opset=opset,
+                features=features,
+            )
+            labelled, calibrating = _labelled(check, calibration, manifest), _calibrating(calibration, manifest)
         with steps("Convert, on tensorflow"):
-            apply = activation if asked.output.raw else None
-            proto = convert(source, folder, entry, activation=apply, opset=opset)
-            tidy(proto, features=features)
-    with steps("Compare"):
-        parity = {"fp32": _compare(proto, manifest, asked)}
-    for note in _notes(source, manifest, asked.output, parity["fp32"]):
-        steps.note(note)
-    if precision != "fp32":
-        with steps(f"Lower to {precision}"):
-            proto, manifest = _lower(proto, manifest, precision, calibration)
-            parity[precision] = _compare(proto, manifest, asked)
-    checked = None
-    if check is not None:
-        with steps("Check on the labelled images"):
-            checked = _check(proto, manifest, asked, check)
+            proto = tidy(convert(source, folder, entry, proof.output, opset), features=features)
+        with steps("Compare"):
+            parity = {"fp32": proof.compare(proto, manifest)}
+        for note in (*_notes(source, manifest), *proof.notes()):
+            steps.note(note)
+        wanted = precision or ("fp16" if target == "gpu" else "fp32")
+        if wanted != "fp32":
+            with steps(f"Lower to {wanted}"):
+                lowered = _lower(proto, manifest, wanted, calibrating, folder)
+                try:
+                    parity[wanted] = proof.compare(*lowered)
+                    proto, manifest = lowered
+                except ExportError as error:
+                    if precision:
+                        raise
+                    steps.note(f"The file computes in fp32, for fp16 was tried and failed: {error}")
+        if target == "gpu" and not precision and manifest.precision == "fp16":
+            steps.note("The file computes in fp16, for the target is a GPU: say `precision='fp32'` for full precision.")
+        checked = None
+        if labelled is not None:
+            with steps("Check on the labelled images"):
+                checked = proof.check(proto, manifest, labelled)
+        elif calibrating is not None:
+            with steps("Check on the images of the calibration"):
+                checked = proof.check_unlabelled(proto, manifest, calibrating)
+            steps.note("The calibration has no class folders of the model, so no accuracy was measured: give `check=`.")
     with steps("Write"):
         figures = parity if checked is None else {**parity, "check": checked}
         manifest = replace(manifest, parity={name: comparison.summary() for name, comparison in figures.items()})
@@ -135,42 +157,36 @@ def export_onnx(
     return Exported(written, parity, checked, steps.seconds, tuple(steps.notes))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The model and what it says to a few images: what the file must say too."""
-
-    model: keras.Model
-    output: Output
-    samples: Samples
-    probabilities: NDArray[np.float32]
-
-    @property
-    def columns(self) -> int:
-        return int(self.probabilities.shape[1])
+def _labelled(check: str | Path | None, calibration: str | Path | None, manifest: Manifest) -> ImageFolder | None:
+    """The labelled images to check on: `check`, which must hold the classes, or `calibration` where it does."""
+    if check is not None:
+        return labelled_images(check, manifest.image_size, manifest.policy, manifest.class_names)
+    if calibration is not None:
+        with suppress(ExportError):
+            return labelled_images(calibration, manifest.image_size, manifest.policy, manifest.class_names)
+    return None
 
 
-def _ask(source: Source, entry: ImageInput, folder: str | Path | None, said: str | None) -> _Asked:
-    samples = choose_samples(folder, _PARITY_IMAGES, entry.image_size, entry.policy)
-    model = reference_model(source)
-    outputs = own_answers(model, samples.images, entry.preprocessing)
-    output = read_output(source.model, source.loss, outputs, said)
-    return _Asked(model, output, samples, output.probabilities(outputs))
+def _calibrating(calibration: str | Path | None, manifest: Manifest) -> Samples | None:
+    if calibration is None:
+        return None
+    return choose_samples(calibration, _CALIBRATION_IMAGES, manifest.image_size, manifest.policy)
 
 
-def _notes(source: Source, manifest: Manifest, output: Output, parity: Parity) -> Iterator[str]:
-    if output.inferred:
-        yield output.inferred
+def _notes(source: Source, manifest: Manifest) -> Iterator[str]:
     if manifest.class_names[0] == UNNAMED.format(0):
         yield "The classes have no names: give them with `class_names=` (`--classes`)."
     if needs_preparation(source.model):
         yield "The model computes in half precision. It was compared with, and exported as, its float32 twin."
-    if parity.spread < _TELLS_APART:
-        yield "The model answers nearly the same for all images, so the comparison proves little: use `samples=`."
 
 
-def _validate(precision: str, opset: int, output: str | None, calibration: str | Path | None) -> None:
-    if precision not in PRECISIONS:
+def _validate(
+    precision: str | None, target: str, opset: int, output: str | None, calibration: str | Path | None
+) -> None:
+    if precision not in (None, *PRECISIONS):
         raise ExportArgumentError(f"`precision` must be one of {PRECISIONS}. Received: precision={precision!r}")
+    if target not in TARGETS:
+        raise ExportArgumentError(f"`target` must be one of {TARGETS}. Received: target={target!r}")
     if opset not in OPSETS:
         raise ExportArgumentError(f"`opset` must be {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
     if output not in (None, *OUTPUT_KINDS):
@@ -179,48 +195,14 @@ def _validate(precision: str, opset: int, output: str | None, calibration: str |
         raise ExportArgumentError("`precision='int8'` needs `calibration=`, a folder of images like those it will see.")
 
 
-def _compare(proto: onnx.ModelProto, manifest: Manifest, asked: _Asked) -> Parity:
-    """The parity on a few images, in every kind of batch; an error where the gate fails."""
-    rows, received = answers_in_every_batch(_session(proto.SerializeToString()), asked.samples.images)
-    names = [asked.samples.names[row] for row in rows]
-    parity = compare(asked.probabilities[rows], received, names, manifest.class_names)
-    return _passed(parity, manifest.precision)
-
-
 def _lower(
-    proto: onnx.ModelProto, manifest: Manifest, precision: str, calibration: str | Path | None
+    proto: onnx.ModelProto, manifest: Manifest, precision: str, calibrating: Samples | None, folder: Path
 ) -> tuple[onnx.ModelProto, Manifest]:
-    if precision == "fp16":
+    if precision == "fp16" or calibrating is None:
         return to_fp16(proto), replace(manifest, precision=precision)
-    images = choose_samples(calibration, _CALIBRATION_IMAGES, manifest.image_size, manifest.policy)
-    record = {"pictures": len(images.names), "method": "minmax", "format": "QDQ, u8 activations, s8 weights"}
-    return to_int8(proto, images.images), replace(manifest, precision=precision, calibration=record)
-
-
-def _check(proto: onnx.ModelProto, manifest: Manifest, asked: _Asked, folder: str | Path) -> Parity:
-    session = _session(proto.SerializeToString())
-    parity = compare_on(
-        labelled_images(folder, manifest.image_size, manifest.policy, manifest.class_names),
-        asked.model,
-        lambda images: answers(session, images),
-        probabilities=asked.output.probabilities,
-        preprocessing=manifest.preprocessing,
-    )
-    return _passed(parity, manifest.precision)
-
-
-def _session(data: bytes) -> Session:
-    """A converter writes down operators that ONNX does not have, so nothing is done before ONNX Runtime takes it."""
-    try:
-        return open_file(data)
-    except ModelError as error:
-        raise ExportError(f"The converted file does not run. {error}") from error
-
-
-def _passed(parity: Parity, precision: str) -> Parity:
-    if failure := parity.failure(GATES[precision]):
-        raise ExportError(f"The {precision} file does not give the model's answers; nothing was written. {failure}")
-    return parity
+    record = {"pictures": len(calibrating.names), "method": "minmax", "format": "QDQ, u8 activations, s8 weights"}
+    lowered = to_int8(proto, calibrating.images, folder)
+    return lowered, replace(manifest, precision=precision, calibration=record)
 
 
 def _write(data: bytes, path: Path) -> ModelFile:
@@ -230,7 +212,7 @@ def _write(data: bytes, path: Path) -> ModelFile:
     try:
         temporary.write_bytes(data)
         written = load_model_file(temporary)
-        _session(written.data)
+        open_session(written.proto)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

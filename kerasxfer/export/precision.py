@@ -11,13 +11,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from kerasxfer.export.graph import INPUT
+from kerasxfer.export.canonical import canonicalise
+from kerasxfer.export.graph import INPUT, OUTPUT
 
 _BATCH = 16
+_ACTIVATIONS = ("Sigmoid", "Softmax")
 
 
 def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with float16 weights and arithmetic; inputs and outputs stay as they are.
+    """The graph with float16 weights and arithmetic but for the last activation; inputs and outputs stay as they are.
 
     Args:
         proto: an fp32 graph.
@@ -29,36 +31,61 @@ def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    return convert_float_to_float16(copy, keep_io_types=True)
+    exact = [node.name for node in copy.graph.node if OUTPUT in node.output and node.op_type in _ACTIVATIONS]
+    half = convert_float_to_float16(copy, keep_io_types=True, node_block_list=exact)
+    _drop_round_trips(half.graph)
+    canonicalise(half.graph)  # casts stand at the end, wherever they are read
+    del half.graph.value_info[:]
+    return half
 
 
-def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
+def _drop_round_trips(graph: onnx.GraphProto) -> None:
+    """Let an exact node feed the output itself, where the conversion casts to half precision and back."""
+    makers = {name: node for node in graph.node for name in node.output}
+    for back in [node for node in graph.node if node.op_type == "Cast" and node.output[0] == OUTPUT]:
+        there = makers.get(back.input[0])
+        if there is not None and there.op_type == "Cast" and makers[there.input[0]].op_type in _ACTIVATIONS:
+            makers[there.input[0]].output[0] = OUTPUT
+            graph.node.remove(there)
+            graph.node.remove(back)
+
+
+def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8], folder: Path) -> onnx.ModelProto:
     """The graph with static int8 quantisation: QDQ, u8 activations, s8 weights with a scale for each channel.
 
     Args:
         proto: an fp32 graph.
         images: images to calibrate on, uint8 `[n, height, width, 3]`.
+        folder: for the files in between, ONNX Runtime's too.
 
     Returns:
         A new graph.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    with tempfile.TemporaryDirectory() as folder:
-        before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(proto, before)
-        with _quietly():
-            quantize_static(
-                before,
-                after,
-                _reader(images),
-                quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                nodes_to_exclude=_classifier_head(proto),
-            )
-        return onnx.load(after)
+    before, after = folder / "fp32.onnx", folder / "int8.onnx"
+    onnx.save(proto, before)
+    with _quietly(), _temporary_files_in(folder):
+        quantize_static(
+            before,
+            after,
+            _reader(images),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=_classifier_head(proto),
+        )
+    return onnx.load(after)
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _classifier_head(proto: onnx.ModelProto) -> list[str]:

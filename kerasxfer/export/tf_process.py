@@ -11,19 +11,20 @@ import onnx
 
 from kerasxfer.export.description import ImageInput
 from kerasxfer.export.errors import ExportError
+from kerasxfer.export.outputs import Output
 from kerasxfer.export.source import Source, digest
 
 OPSETS = range(13, 19)  # what tf2onnx writes with operators per channel
 
 
-def convert(source: Source, folder: Path, entry: ImageInput, *, activation: str | None, opset: int) -> onnx.ModelProto:
+def convert(source: Source, folder: Path, entry: ImageInput, output: Output, opset: int) -> onnx.ModelProto:
     """Convert a model through tf2onnx.
 
     Args:
         source: The opened model.
         folder: A folder of this process alone, for the files in between.
         entry: Size of the images, and what is to stand before the model.
-        activation: `"softmax"` or `"sigmoid"` to apply to the model's outputs, or `None`.
+        output: What the model's outputs are; the graph applies the activation to raw ones.
         opset: ONNX operator set, 13 to 18.
 
     Returns:
@@ -41,7 +42,7 @@ def convert(source: Source, folder: Path, entry: ImageInput, *, activation: str 
         "target": str(target),
         "image_size": entry.image_size,
         "preprocessing": entry.preprocessing,
-        "activation": activation,
+        "activation": output.activation if output.raw else None,
         "opset": opset,
         "modules": source.modules,
         "sys_path": [entry for entry in sys.path if entry],

@@ -314,3 +314,11 @@ def test_white_reaches_a_network_without_its_own_preprocessing_as_one():
         "MobileNetV3Small", CLASSES, (32, 32), weights=None, backbone_kwargs={"include_preprocessing": False}
     )
     assert float(keras.ops.max(model.get_layer("preprocess")(np.full((1, 2, 2, 3), 255, "uint8")))) == 1.0
+
+
+@pytest.mark.parametrize(
+    "names", [np.array(["ant", "bee", "cat"]), {"cat": 2, "ant": 0, "bee": 1}, {1: "bee", 0: "ant", 2: "cat"}]
+)
+def test_class_names_come_in_every_form(names):
+    model = image_classifier(small_backbone(), names, (16, 16), preprocess="none")
+    assert class_names_of(model) == ("ant", "bee", "cat")

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.runtime.session import open_session
+from PIL import Image
 
 from kerasxfer import export_onnx
 from kerasxfer.export.errors import ExportArgumentError, ExportError
@@ -152,6 +153,7 @@ def test_an_operator_that_onnx_lacks_is_told_without_a_file(tmp_path):
     [
         ({"precision": "int4"}, "`precision`"),
         ({"precision": "int8"}, "`calibration="),
+        ({"target": "tpu"}, "`target`"),
         ({"opset": 12}, "`opset`"),
         ({"opset": 19}, "`opset`"),
         ({"output": "argmax"}, "`output`"),
@@ -215,3 +217,56 @@ def test_a_greyscale_model_is_exported_on_colour_images(samples, tmp_path):
     exported = export_onnx(model, tmp_path / "model.onnx", class_names=CLASSES, verbose=False)
     assert exported.parity["fp32"].spread > 0.1
     assert exported.file.inputs == (("images", "uint8", ("batch", 32, 40, 3)),)
+
+
+@pytest.fixture(scope="module")
+def flat_folder(samples, tmp_path_factory):
+    """Images without class folders."""
+    root = tmp_path_factory.mktemp("flat")
+    for number, image in enumerate(samples.images):
+        Image.fromarray(image).save(root / f"{number}.png")
+    return root
+
+
+def test_int8_is_calibrated_on_images_without_labels(rich_model, flat_folder, tmp_path):
+    out = tmp_path / "model.onnx"
+    exported = export_onnx(rich_model, out, precision="int8", calibration=flat_folder, verbose=False)
+    assert exported.file.statistics["operators"]["QuantizeLinear"] > 0
+    assert exported.check.source_accuracy is None
+    assert exported.check.same_top_class >= 0.95
+    assert any("no accuracy was measured" in note for note in exported.notes)
+
+
+@pytest.mark.slow
+def test_int8_of_another_folder_s_classes_is_calibrated_without_its_labels(rich_model, class_folders, tmp_path):
+    names = ("one", "two", "three")
+    out = tmp_path / "model.onnx"
+    exported = export_onnx(
+        rich_model, out, precision="int8", calibration=class_folders, class_names=names, verbose=False
+    )
+    assert (exported.manifest.class_names, exported.check.source_accuracy) == (names, None)
+
+
+def test_a_check_without_labels_is_refused_before_the_conversion(rich_model, flat_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("kerasxfer.export.pipeline.convert", lambda *_: pytest.fail("converted"))
+    with pytest.raises(ExportError, match="cannot be checked on"):
+        export_onnx(rich_model, tmp_path / "model.onnx", check=flat_folder, verbose=False)
+
+
+def test_the_target_gpu_means_fp16_where_it_gives_the_answers(rich_model, samples, tmp_path):
+    exported = export_onnx(rich_model, tmp_path / "model.onnx", target="gpu", class_names=CLASSES, verbose=False)
+    assert exported.manifest.precision == "fp16"
+    assert set(exported.parity) == {"fp32", "fp16"}
+    assert [note for note in exported.notes if "fp16" in note] == [
+        "The file computes in fp16, for the target is a GPU: say `precision='fp32'` for full precision."
+    ]
+
+
+def test_where_fp16_does_not_give_the_answers_the_file_for_a_gpu_is_fp32(samples, small_model, tmp_path):
+    model = small_model(samples.images, [layers.Rescaling(1e7), layers.ReLU(), layers.Rescaling(1e-7)])  # beyond 65,504
+    exported = export_onnx(model, tmp_path / "model.onnx", target="gpu", class_names=CLASSES, verbose=False)
+    assert exported.manifest.precision == "fp32"
+    assert set(exported.parity) == {"fp32"}
+    assert any("fp16 was tried" in note for note in exported.notes)
+    with pytest.raises(ExportError, match="fp16 file does not give the model's answers"):
+        export_onnx(model, tmp_path / "half.onnx", precision="fp16", class_names=CLASSES, verbose=False)

@@ -58,21 +58,21 @@ def types(proto):
     )
 
 
-def test_the_graph_tells_images_apart(proto, samples):
+def test_the_graph_tells_images_apart(proto, samples, tmp_path):
     assert np.ptp(answers(proto, samples.images)[:, 0]) > 0.1
 
 
-def test_fp16_keeps_inputs_and_outputs_and_halves_the_weights(proto, samples):
+def test_fp16_keeps_inputs_and_outputs_and_halves_the_weights(proto, samples, tmp_path):
     half = to_fp16(proto)
     assert types(half) == types(proto) == (TensorProto.UINT8, TensorProto.FLOAT)
-    kernels = [tensor.data_type for tensor in half.graph.initializer if tensor.name in ("k1", "k2")]
+    kernels = [tensor.data_type for tensor in half.graph.initializer if len(tensor.dims) == 4]
     assert kernels == [TensorProto.FLOAT16] * 2
     assert answers(half, samples.images) == pytest.approx(answers(proto, samples.images), abs=5e-3)
     assert proto.graph.initializer[1].data_type == TensorProto.FLOAT
 
 
-def test_int8_weights_have_a_scale_for_each_channel(proto, samples):
-    small = to_int8(proto, samples.images)
+def test_int8_weights_have_a_scale_for_each_channel(proto, samples, tmp_path):
+    small = to_int8(proto, samples.images, tmp_path)
     assert types(small) == types(proto)
     kernels = [numpy_helper.to_array(tensor) for tensor in small.graph.initializer if tensor.name == "k2_quantized"]
     scales = [numpy_helper.to_array(tensor) for tensor in small.graph.initializer if tensor.name == "k2_scale"]
@@ -86,13 +86,13 @@ def test_int8_weights_have_a_scale_for_each_channel(proto, samples):
     assert activations == {np.dtype(np.uint8)}
 
 
-def test_int8_gives_nearly_the_same_answers(proto, samples):
-    small = to_int8(proto, samples.images)
+def test_int8_gives_nearly_the_same_answers(proto, samples, tmp_path):
+    small = to_int8(proto, samples.images, tmp_path)
     assert answers(small, samples.images) == pytest.approx(answers(proto, samples.images), abs=0.05)
 
 
-def test_int8_leaves_the_last_product_and_softmax_exact(proto, samples):
-    small = to_int8(proto, samples.images)
+def test_int8_leaves_the_last_product_and_softmax_exact(proto, samples, tmp_path):
+    small = to_int8(proto, samples.images, tmp_path)
     producers = {output: node.op_type for node in small.graph.node for output in node.output}
     (softmax,) = (node for node in small.graph.node if node.op_type == "Softmax")
     (product,) = (node for node in small.graph.node if node.op_type == "MatMul")
@@ -101,6 +101,19 @@ def test_int8_leaves_the_last_product_and_softmax_exact(proto, samples):
     assert Counter(node.op_type for node in small.graph.node)["Conv"] == 2
 
 
-def test_int8_is_repeatable(proto, samples):
-    first, again = (to_int8(proto, samples.images).SerializeToString(deterministic=True) for _ in range(2))
+def test_int8_is_repeatable(proto, samples, tmp_path):
+    first, again = (to_int8(proto, samples.images, tmp_path).SerializeToString(deterministic=True) for _ in range(2))
     assert first == again
+
+
+def test_fp16_computes_all_but_the_last_activation_in_half_precision(proto):
+    half = to_fp16(proto).graph
+    kinds = {tensor.name: tensor.data_type for tensor in half.initializer}
+    inferred = onnx.shape_inference.infer_shapes(to_fp16(proto)).graph
+    kinds |= {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+    for node in half.node:
+        if node.op_type in ("Conv", "MatMul", "GlobalAveragePool"):
+            assert all(kinds[name] == TensorProto.FLOAT16 for name in node.input), node.name
+        if node.op_type == "Softmax":
+            assert kinds[node.input[0]] == TensorProto.FLOAT
+    assert [node.op_type for node in half.node].count("Cast") == 2

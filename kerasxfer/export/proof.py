@@ -1,0 +1,123 @@
+"""The proof of a file: what the Keras model says to images, and that the file says the same."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+from kerasxfer_serving.errors import ModelError
+from kerasxfer_serving.model.manifest import Manifest
+from kerasxfer_serving.runtime.session import Session
+from numpy.typing import NDArray
+
+from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.export.check import compare_on
+from kerasxfer.export.description import ImageInput
+from kerasxfer.export.errors import ExportError
+from kerasxfer.export.file_answers import answers, answers_in_every_batch, open_file
+from kerasxfer.export.outputs import Output, read_output
+from kerasxfer.export.parity import GATES, UNLABELLED_INT8, Gate, Parity, compare
+from kerasxfer.export.reference import own_answers, reference_model
+from kerasxfer.export.samples import Samples, choose_samples
+from kerasxfer.export.source import Source
+
+_IMAGES = 32
+_TELLS_APART = 1e-3
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The model, and what it says to a few images: what every file made of it must say too.
+
+    Args:
+        model: The model to compare with.
+        output: What its outputs mean.
+        samples: The images.
+        probabilities: What the model says to them.
+        preprocessing: Mode of `Preprocess` that stands before the model, or `None`.
+    """
+
+    model: keras.Model
+    output: Output
+    samples: Samples
+    probabilities: NDArray[Any]
+    preprocessing: str | None
+
+    @classmethod
+    def ask(cls, source: Source, entry: ImageInput, folder: str | Path | None, said: str | None) -> "Proof":
+        """Let the model of `source` answer to images of `folder`, or to drawn ones.
+
+        Args:
+            source: The opened model.
+            entry: How images become its input.
+            folder: A folder of images, or `None`.
+            said: What the user says that the model's outputs are, or `None`.
+        """
+        samples = choose_samples(folder, _IMAGES, entry.image_size, entry.policy)
+        model = reference_model(source)
+        outputs = own_answers(model, samples.images, entry.preprocessing)
+        output = read_output(source.model, source.loss, outputs, said)
+        return cls(model, output, samples, output.probabilities(outputs), entry.preprocessing)
+
+    @property
+    def columns(self) -> int:
+        """Number of the outputs' columns."""
+        return int(self.probabilities.shape[1])
+
+    def compare(self, proto: onnx.ModelProto, manifest: Manifest) -> Parity:
+        """The parity on the few images, in every kind of batch.
+
+        Raises:
+            ExportError: If the file does not run, or its answers are not the model's.
+        """
+        rows, received = answers_in_every_batch(open_session(proto), self.samples.images)
+        names = [self.samples.names[row] for row in rows]
+        parity = compare(self.probabilities[rows], received, names, manifest.class_names)
+        return _passed(parity, manifest, GATES[manifest.precision])
+
+    def check(self, proto: onnx.ModelProto, manifest: Manifest, labelled: ImageFolder) -> Parity:
+        """The parity on all labelled images, with both accuracies; an error as in `compare`."""
+        session = open_session(proto)
+        parity = compare_on(
+            labelled,
+            self.model,
+            lambda images: answers(session, images),
+            probabilities=self.output.probabilities,
+            preprocessing=self.preprocessing,
+        )
+        return _passed(parity, manifest, GATES[manifest.precision])
+
+    def check_unlabelled(self, proto: onnx.ModelProto, manifest: Manifest, samples: Samples) -> Parity:
+        """The parity of an int8 file on images without labels: how many keep their class; an error as in `compare`."""
+        outputs = own_answers(self.model, samples.images, self.preprocessing)
+        received = answers(open_session(proto), samples.images)
+        parity = compare(self.output.probabilities(outputs), received, samples.names, manifest.class_names)
+        return _passed(parity, manifest, UNLABELLED_INT8)
+
+    def notes(self) -> Iterator[str]:
+        """What a person should know about the comparison."""
+        if self.output.inferred:
+            yield self.output.inferred
+        if np.ptp(self.probabilities, axis=0).max() < _TELLS_APART:
+            yield "The model answers nearly the same for all images, so the comparison proves little: use `samples=`."
+
+
+def open_session(proto: onnx.ModelProto) -> Session:
+    """A session of a converted graph; a converter writes operators that ONNX does not have.
+
+    Raises:
+        ExportError: If ONNX Runtime refuses the graph.
+    """
+    try:
+        return open_file(proto.SerializeToString())
+    except ModelError as error:
+        raise ExportError(f"The converted file does not run. {error}") from error
+
+
+def _passed(parity: Parity, manifest: Manifest, gate: Gate) -> Parity:
+    if failure := parity.failure(gate):
+        raise ExportError(f"The {manifest.precision} file does not give the model's answers. {failure}")
+    return parity
