@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Annotated
 
 from kerasxfer_serving.commands import _output
-from kerasxfer_serving.commands._choices import Device
+from kerasxfer_serving.commands.choices import Device
 from typer import Argument, Exit, Option
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from kerasxfer_serving.commands import _output
-from kerasxfer_serving.commands._choices import Activation
+from kerasxfer_serving.commands.choices import Activation
 from kerasxfer_serving.commands.options import read_size
 from kerasxfer_serving.errors import UsageError
 from typer import Argument, Option
