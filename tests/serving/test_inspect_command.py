@@ -62,3 +62,29 @@ def test_a_refused_file_exits_with_1_and_without_a_traceback(path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert "Traceback" not in done.stderr
+
+
+HOSTILE = "cl\x1b[2Jear\u202egnp.exe\x9b31m\nnext"
+
+
+def test_names_do_not_reach_the_terminal_as_commands(path):
+    proto = onnx.load(path)
+    del proto.metadata_props[:]
+    manifest = Manifest(class_names=(HOSTILE, "b", "c"), image_size=(8, 10))
+    proto.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
+    proto.producer_name = HOSTILE
+    onnx.save(proto, path)
+    done = inspect(path)
+    for character in "\x1b\u202e\x9b":
+        assert character not in done.stdout + done.stderr
+    assert "cl\\x1b[2Jear\\u202egnp.exe\\x9b31m\\nnext" in done.stdout
+    as_json = inspect(path, "--format", "json")
+    assert "\x9b" not in as_json.stdout
+    assert "\u202e" not in as_json.stdout
+    assert json.loads(as_json.stdout)["manifest"]["class_names"][0] == HOSTILE
+
+
+def test_names_in_messages_do_not_reach_the_terminal_as_commands(tmp_path):
+    done = inspect(tmp_path / "no\x1b[2J.onnx")
+    assert "\x1b" not in done.stderr
+    assert "\\x1b[2J" in done.stderr

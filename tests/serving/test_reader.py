@@ -4,12 +4,14 @@ import os
 import tarfile
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kerasxfer_serving.errors import ImageError, UsageError
+from kerasxfer_serving.images import load_image
 from kerasxfer_serving.inputs.lists import read_list
 from kerasxfer_serving.inputs.reader import Reader
 from kerasxfer_serving.inputs.walk import reason_left_out
@@ -280,3 +282,162 @@ def test_an_unknown_protocol_is_an_error_and_in_a_list_a_row():
 def test_inputs_are_not_read_ahead(folder):
     items = iter(Reader(["p", "nothing*"]))
     assert next(items).path == "p/a-z.jpg"  # the glob that matches nothing has not been looked at
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("suffix", ["txt", "csv", "tsv"])
+def test_lists_in_every_encoding(folder, encoding, line_end, suffix):
+    names = ["photos/ü 1.jpg", "b.jpg", "猫.jpg", "https://example.org/a.jpg"]
+    text = "".join(name + line_end for name in ([] if suffix == "txt" else ["path"]) + names)
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") and suffix == "csv" else ""
+    Path(f"list.{suffix}").write_bytes((mark + text).encode(encoding))
+    assert paths(f"list.{suffix}") == names
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "header", ["path", "Image_Path", "file name", "FILEPATH", "filename", "img-path", "image", "file_name", "url"]
+)
+def test_tables_with_any_separator_and_header(folder, separator, header):
+    rows = [["n", header, "label"], ["1", "a b.jpg", "cat"], ["2", "c,d;e.jpg", "dog"]]
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=separator).writerows(rows)
+    Path("list.csv").write_text(text.getvalue())
+    assert paths("list.csv") == ["a b.jpg", "c,d;e.jpg"]
+
+
+def test_tables_without_header(folder):
+    for text, expected in {
+        "a.jpg;cat\nb.jpg;dog\n": ["a.jpg", "b.jpg"],
+        "a;b.jpg\nc.jpg\n": ["a;b.jpg", "c.jpg"],
+        "a;b.jpg\n": ["a;b.jpg"],
+        "sep=;\nlabel;path\ncat;a.jpg\n": ["a.jpg"],
+        "": [],
+    }.items():
+        Path("list.csv").write_text(text)
+        assert paths("list.csv") == expected
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+def test_a_name_beyond_all_measure_is_a_row(folder, separator):
+    items = list(Reader(["-"], stdin=io.BytesIO(separator.join([b"a.jpg", b"x" * (5 << 20), b"b.jpg", b""]))))
+    assert [item.path for item in items] == ["a.jpg", "x" * 100 + "…", "b.jpg"]
+    assert code(items[1]) == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "text", ["path\n" + "x" * (17 << 20), "path\n" + "x" * 200_000 + "\n", 'path\n"' + "x\n" * 99_999]
+)
+def test_a_table_beyond_all_measure_is_a_usage_error(folder, size):
+    Path("list.csv").write_text("path\n" + "x" * size)
+    with pytest.raises(UsageError, match="of the table"):
+        paths("list.csv")
+
+
+def test_an_argument_longer_than_a_path_can_be_is_a_row(folder):
+    (item,) = Reader(["x" * 10_000 + ".jpg"])
+    with pytest.raises(ImageError):
+        load_image(item.open())
+
+
+def test_system_files_in_archives_globs_and_urls_are_left_out(folder):
+    members = [("a.jpg", b"1"), ("__MACOSX/._a.jpg", b"2"), ("x/@eaDir/a.jpg", b"3"), (".b.jpg", b"4")]
+    make_zip("a.zip", members)
+    for name, data in members:
+        path = Path("p", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    assert paths("a.zip") == ["a.zip/a.jpg"]
+    reader = Reader([f"file://{folder}/p"])
+    assert f"file://{folder}/p/a.jpg" in [item.path for item in reader]
+    assert reader.skipped["system folders"] == 2
+    assert "p/x/@eaDir/a.jpg" not in paths("p/**/*.jpg")
+    assert paths("p/x/@eaDir/*.jpg") == ["p/x/@eaDir/a.jpg"]
+    assert "p/x/@eaDir/a.jpg" in paths("p/**/*.jpg", all_files=True)
+
+
+class TestHostileArchives:
+    """Each is a row with the reason, and no traceback, hang or gigabyte."""
+
+    @staticmethod
+    def last(name):
+        *_, item = Reader([name])
+        return item
+
+    def test_a_pipe(self, folder):
+        os.mkfifo("a.zip")
+        os.mkfifo("b.tar")
+        for name in ("a.zip", "b.tar"):
+            assert code(self.last(name)) == "archive"
+        Path("c.zip").symlink_to("/dev/zero")
+        assert code(self.last("c.zip")) == "archive"
+
+    def test_a_zip_of_a_version_to_come(self, folder):
+        make_zip("a.zip", MEMBERS)
+        data = bytearray(Path("a.zip").read_bytes())
+        data[data.index(b"PK\x01\x02") + 6] = 99
+        Path("a.zip").write_bytes(data)
+        assert code(self.last("a.zip")) == "archive"
+
+    def test_a_tar_of_nested_long_links(self, folder):
+        with tarfile.open("a.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+            info = tarfile.TarInfo("x")
+            info.type, info.size = tarfile.GNUTYPE_LONGNAME, 4
+            for _ in range(5000):
+                archive.fileobj.write(info.tobuf(tarfile.GNU_FORMAT) + b"name" + bytes(508))
+        assert code(self.last("a.tar")) == "archive"
+
+    @pytest.mark.parametrize(
+        "kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE]
+    )
+    def test_a_tar_with_a_name_of_gigabytes(self, folder, kind):
+        info = tarfile.TarInfo("x")
+        info.type, info.size = kind, 3 << 30
+        with tarfile.open("a.tar", "w") as archive:
+            archive.addfile(tarfile.TarInfo("a.jpg"))
+        Path("a.tar").write_bytes(Path("a.tar").read_bytes()[:512] + info.tobuf(tarfile.GNU_FORMAT) + bytes(10_240))
+        first, last = Reader(["a.tar"])
+        assert first.path == "a.tar/a.jpg"
+        assert code(last) == "archive"
+
+    def test_members_that_share_their_bytes(self, folder):
+        make_zip("a.zip", [(f"{number}.jpg", bytes(1 << 20)) for number in range(5)])
+        data = Path("a.zip").read_bytes()
+        start = data.index(b"PK\x01\x02")
+        directory = bytearray(data[start:])
+        at = directory.find(b"PK\x01\x02")
+        while at >= 0:
+            directory[at + 42 : at + 46] = bytes(4)  # where the member begins
+            at = directory.find(b"PK\x01\x02", at + 4)
+        Path("a.zip").write_bytes(data[:start] + directory)
+        assert {code(item) for item in Reader(["a.zip"])} == {"decompression_bomb"}
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data(), name=st.sampled_from(["a.zip", "a.tar", "a.tar.gz"]))
+    def test_whatever_is_done_to_the_bytes_there_are_rows(self, folder, data, name):
+        if name == "a.zip":
+            make_zip(name, MEMBERS)
+        else:
+            make_tar(name, MEMBERS, "w:gz" if name.endswith("gz") else "w")
+        changed = bytearray(Path(name).read_bytes())
+        for _ in range(data.draw(st.integers(1, 6))):
+            changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+        Path(name).write_bytes(bytes(changed))
+        for item in Reader([name]):
+            with suppress(ImageError):
+                content(item)
+
+
+def test_a_url_to_an_archive_that_is_not_there_is_a_row(folder):
+    (item,) = Reader([f"file://{folder}/none.zip"])
+    assert code(item) == "archive"
+
+
+def test_a_file_by_url_is_read_up_to_a_limit(folder, monkeypatch):
+    from kerasxfer_serving.inputs import remote
+
+    monkeypatch.setattr(remote, "MAX_BYTES", 4)
+    from_a_listing = Reader([f"file://{folder}/p/a"])
+    from_a_list = Reader(["-"], stdin=io.BytesIO(f"file://{folder}/p/b.jpg".encode()))
+    assert {code(item) for item in [*from_a_listing, *from_a_list]} == {"decompression_bomb"}

@@ -55,7 +55,11 @@ def _open_regular(name: str) -> IO[bytes]:
 
 def _read_zip(name: str, file: IO[bytes], wanted: Callable[[str], bool]) -> Iterator[Input]:
     # Not closed at the end of this loop: members are read later, by the workers. The last of them takes it along.
-    archive = zipfile.ZipFile(file)
+    try:
+        archive = zipfile.ZipFile(file)
+    except Exception:
+        file.close()
+        raise
     overlapping = _overlapping(archive.infolist())
     for member in archive.infolist():
         if member.is_dir() or not wanted(member.filename):

@@ -41,12 +41,15 @@ def read_list(file: IO[bytes], kind: str) -> Iterator[str]:
 
 def _lines(reader: io.BufferedReader) -> Iterator[str]:
     text = open_text(reader, newline="\n")
-    while line := text.readline(LONGEST_NAME + 1):
-        rest = line
-        while rest and not rest.endswith("\n"):  # the end of a line too long, or of the file
-            rest = text.readline(LONGEST_NAME + 1)
-        if name := line.rstrip("\r\n"):
-            yield name
+    try:
+        while line := text.readline(LONGEST_NAME + 1):
+            rest = line
+            while rest and not rest.endswith("\n"):  # the end of a line too long, or of the file
+                rest = text.readline(LONGEST_NAME + 1)
+            if name := line.rstrip("\r\n"):
+                yield name
+    finally:
+        text.detach()  # the file, standard input maybe, is not ours to close
 
 
 def _between_nuls(reader: io.BufferedReader) -> Iterator[str]:

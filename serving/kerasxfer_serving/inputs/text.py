@@ -7,7 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import IO, NamedTuple, TextIO
+from typing import IO, NamedTuple
 
 from kerasxfer_serving.errors import UsageError
 
@@ -55,7 +55,7 @@ def encoding_of(head: bytes) -> str:
     return "utf-8"
 
 
-def open_text(file: IO[bytes], newline: str = "") -> TextIO:
+def open_text(file: IO[bytes], newline: str = "") -> io.TextIOWrapper:
     """Text of a binary file, in whatever encoding; bytes that are not UTF-8 are kept, as `os.fsdecode` does.
 
     Args:
@@ -158,7 +158,7 @@ def _separator(lines: Sequence[str], columns: Sequence[str]) -> str:
     return ","
 
 
-def _rows(text: TextIO, separator: str) -> Iterator[list[str]]:
+def _rows(text: io.TextIOWrapper, separator: str) -> Iterator[list[str]]:
     rows = csv.reader(_lines(text), delimiter=separator)
     try:
         yield from rows
@@ -166,10 +166,13 @@ def _rows(text: TextIO, separator: str) -> Iterator[list[str]]:
         raise UsageError(f"Line {rows.line_num:,} of the table cannot be read: {error}.") from error
 
 
-def _lines(text: TextIO) -> Iterator[str]:
+def _lines(text: io.TextIOWrapper) -> Iterator[str]:
     number = 1
-    while line := text.readline(LONGEST_LINE + 1):
-        if len(line) > LONGEST_LINE:
-            raise UsageError(f"Line {number:,} of the table has more than {LONGEST_LINE:,} characters.")
-        yield line
-        number += 1
+    try:
+        while line := text.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise UsageError(f"Line {number:,} of the table has more than {LONGEST_LINE:,} characters.")
+            yield line
+            number += 1
+    finally:
+        text.detach()  # the file, standard input maybe, is not ours to close
