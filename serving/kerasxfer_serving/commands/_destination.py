@@ -4,9 +4,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
 
 from kerasxfer_serving.commands.choices import EngineName, TableFormat
+from kerasxfer_serving.commands.options import ROWS, STOPPING
 from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import UsageError, WriteError
 
@@ -17,6 +20,51 @@ if TYPE_CHECKING:
     from kerasxfer_serving.outputs.tables import Row
     from kerasxfer_serving.outputs.writer import Writer
     from kerasxfer_serving.pipeline import Engine
+
+OutOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        "-o",
+        help="A .csv, .jsonl or .parquet file, a folder for parts, or `-`: stdout.",
+        rich_help_panel=ROWS,
+    ),
+]
+TableFormatOption: TypeAlias = Annotated[
+    TableFormat | None,
+    typer.Option(
+        help="Default: by the suffix of OUT; parquet in a folder, csv on stdout.",
+        show_default=False,
+        rich_help_panel=ROWS,
+    ),
+]
+TopKOption: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Classes in each row, most probable first.", rich_help_panel=ROWS)
+]
+AllProbabilitiesOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--all-probabilities", help="Add the probabilities of all classes.", rich_help_panel=ROWS),
+]
+FeaturesOption: TypeAlias = Annotated[
+    bool, typer.Option("--features", help="Add the input of the last dense layer.", rich_help_panel=ROWS)
+]
+CsvSafeOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--csv-safe",
+        help="Put an apostrophe before cells that a spreadsheet would compute.",
+        rich_help_panel=ROWS,
+    ),
+]
+ResumeOption: TypeAlias = Annotated[
+    bool, typer.Option("--resume", help="Continue a run that was interrupted.", rich_help_panel=STOPPING)
+]
+OverwriteOption: TypeAlias = Annotated[
+    bool, typer.Option("--overwrite", help="Begin anew, whatever OUT holds.", rich_help_panel=STOPPING)
+]
+PartRowsOption: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Most rows that are committed at once.", rich_help_panel=STOPPING)
+]
 
 
 @dataclass(frozen=True)

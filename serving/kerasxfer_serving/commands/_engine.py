@@ -5,17 +5,49 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
 
 from kerasxfer_serving.commands._model import ModelOptions
 from kerasxfer_serving.commands.choices import Device, EngineName
-from kerasxfer_serving.commands.options import refuse_without_ray
+from kerasxfer_serving.commands.options import ON_RAY, RUNNING, refuse_without_ray
 from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import UsageError
 
 if TYPE_CHECKING:
     from kerasxfer_serving.cluster.engine import RayPredictor
     from kerasxfer_serving.predictor import Predictor, PredictorArguments
+
+BatchSizeOption: TypeAlias = Annotated[
+    str, typer.Option(help="Images in one run of the model; `auto` measures.", rich_help_panel=RUNNING)
+]
+GpuIdOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="GPU to use, or several, as in 0,1. Default: the first.",
+        show_default=False,
+        rich_help_panel=RUNNING,
+    ),
+]
+ThreadsOption: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1024,
+        help="CPU threads of one run of the model; the cores share the runs.",
+        rich_help_panel=RUNNING,
+    ),
+]
+GpusPerWorkerOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="GPUs of each worker. Default: 1 where the cluster has any.",
+        rich_help_panel=ON_RAY,
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True)

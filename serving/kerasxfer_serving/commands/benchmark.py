@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The .onnx file.")],
     data: Annotated[
         Path | None, typer.Option(help="Folder of images. Without it, images are drawn.", show_default=False)
     ] = None,
@@ -31,10 +31,20 @@ def benchmark(
     limit: Annotated[int, typer.Option(min=1, help="Number of images of --data to use, drawn by lot.")] = 2000,
     picture_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of drawn images.")] = "375x500",
     threads: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="CPU threads of one run of the model.", show_default=False)
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="CPU threads of one run of the model.",
+            show_default=False,
+            rich_help_panel=options.RUNNING,
+        ),
     ] = None,
     gpu_id: Annotated[
-        int | None, typer.Option(min=0, help="GPU to use. Default: the first.", show_default=False)
+        int | None,
+        typer.Option(
+            min=0, help="GPU to use. Default: the first.", show_default=False, rich_help_panel=options.RUNNING
+        ),
     ] = None,
     tf32: options.Tf32Option = True,
     cache_dir: options.CacheDirOption = None,

@@ -8,16 +8,25 @@ import typer
 from kerasxfer_serving.commands import choices
 from kerasxfer_serving.errors import UsageError
 
+# Panels of `--help`.
+ROWS = "Rows"
+RUNNING = "Where and how the model runs"
+STOPPING = "Errors and interruptions"
 ON_RAY = "On a Ray cluster"
-"""Panel of `--help` with the options that need `--engine ray`."""
 
 FormatOption: TypeAlias = Annotated[choices.ResultFormat, typer.Option(help="How to print the result.")]
 DeviceOption: TypeAlias = Annotated[
-    choices.Device, typer.Option(help="Where the model runs. A device named here is used or refused, never replaced.")
+    choices.Device,
+    typer.Option(help="A device named here is used or refused, never replaced.", rich_help_panel=RUNNING),
 ]
-Tf32Option: TypeAlias = Annotated[bool, typer.Option(help="Let CUDA round float32 products to TF32.")]
+Tf32Option: TypeAlias = Annotated[
+    bool, typer.Option(help="Let CUDA round float32 products to TF32.", rich_help_panel=RUNNING)
+]
 CacheDirOption: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Folder in which TensorRT keeps its engines and timings.", show_default=False)
+    Path | None,
+    typer.Option(
+        help="Folder in which TensorRT keeps its engines and timings.", rich_help_panel=RUNNING, show_default=False
+    ),
 ]
 Sha256Option: TypeAlias = Annotated[
     str | None, typer.Option(help="SHA-256 that the model file must have.", show_default=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerasxfer_serving.commands import _model, choices, options
+from kerasxfer_serving.commands import _destination, _engine, _model, choices, options
 from kerasxfer_serving.commands._destination import OutputOptions, open_writer, stdout_for
 from kerasxfer_serving.commands._engine import EngineOptions, open_engine
 from kerasxfer_serving.commands._interrupts import interruptible
@@ -26,31 +26,18 @@ _FEW = 256
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The .onnx file.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help=_INPUT)],
-    out: Annotated[
-        str, typer.Option("--out", "-o", help="A .csv, .jsonl or .parquet file, a folder for parts, or `-`: stdout.")
-    ] = "-",
-    format: Annotated[
-        choices.TableFormat | None,
-        typer.Option(help="Default: by the suffix of OUT; parquet in a folder, csv on stdout.", show_default=False),
-    ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Classes in each row, most probable first.")] = 1,
-    all_probabilities: Annotated[
-        bool, typer.Option("--all-probabilities", help="Add the probabilities of all classes.")
-    ] = False,
-    features: Annotated[bool, typer.Option("--features", help="Add the input of the last dense layer.")] = False,
-    csv_safe: Annotated[
-        bool, typer.Option("--csv-safe", help="Put an apostrophe before cells that a spreadsheet would compute.")
-    ] = False,
-    batch_size: Annotated[str, typer.Option(help="Images in one run of the model; `auto` measures.")] = "auto",
+    out: _destination.OutOption = "-",
+    format: _destination.TableFormatOption = None,
+    top_k: _destination.TopKOption = 1,
+    all_probabilities: _destination.AllProbabilitiesOption = False,
+    features: _destination.FeaturesOption = False,
+    csv_safe: _destination.CsvSafeOption = False,
+    batch_size: _engine.BatchSizeOption = "auto",
     device: options.DeviceOption = choices.Device.auto,
-    gpu_id: Annotated[
-        str | None, typer.Option(help="GPU to use, or several, as in 0,1. Default: the first.", show_default=False)
-    ] = None,
-    threads: Annotated[
-        int, typer.Option(min=1, max=1024, help="CPU threads of one run of the model; the cores share the runs.")
-    ] = 1,
+    gpu_id: _engine.GpuIdOption = None,
+    threads: _engine.ThreadsOption = 1,
     tf32: options.Tf32Option = True,
     cache_dir: options.CacheDirOption = None,
     preprocess: _model.PreprocessOption = None,
@@ -74,28 +61,31 @@ def predict(
         bool, typer.Option("--all-files", help="Take every file in folders and archives, whatever its suffix.")
     ] = False,
     max_errors: Annotated[
-        int | None, typer.Option(min=0, help="Stop when more inputs than this have failed.", show_default=False)
+        int | None,
+        typer.Option(
+            min=0,
+            help="Stop when more inputs than this have failed.",
+            show_default=False,
+            rich_help_panel=options.STOPPING,
+        ),
     ] = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop when one input has failed.")] = False,
-    ignore_errors: Annotated[
-        bool, typer.Option("--ignore-errors", help="Exit with 0 even where inputs have failed.")
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop when one input has failed.", rich_help_panel=options.STOPPING)
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue a run that was interrupted.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever OUT holds.")] = False,
-    part_rows: Annotated[int, typer.Option(min=1, help="Most rows that are committed at once.")] = 50_000,
+    ignore_errors: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-errors", help="Exit with 0 even where inputs have failed.", rich_help_panel=options.STOPPING
+        ),
+    ] = False,
+    resume: _destination.ResumeOption = False,
+    overwrite: _destination.OverwriteOption = False,
+    part_rows: _destination.PartRowsOption = 50_000,
     sha256: options.Sha256Option = None,
     engine: options.EngineOption = choices.EngineName.local,
     address: options.AddressOption = None,
     num_workers: options.NumWorkersOption = None,
-    gpus_per_worker: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="GPUs of each worker. Default: 1 where the cluster has any.",
-            rich_help_panel=options.ON_RAY,
-            show_default=False,
-        ),
-    ] = None,
+    gpus_per_worker: _engine.GpusPerWorkerOption = None,
 ) -> None:
     """Classify images: one row each, ok or what is wrong with it. Exits with 1 where any input failed."""
     output_options = OutputOptions(
