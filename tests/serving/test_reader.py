@@ -326,9 +326,7 @@ def test_a_name_beyond_all_measure_is_a_row(folder, separator):
     assert code(items[1]) == "unreadable"
 
 
-@pytest.mark.parametrize(
-    "text", ["path\n" + "x" * (17 << 20), "path\n" + "x" * 200_000 + "\n", 'path\n"' + "x\n" * 99_999]
-)
+@pytest.mark.parametrize("size", [17 << 20, 200_000])
 def test_a_table_beyond_all_measure_is_a_usage_error(folder, size):
     Path("list.csv").write_text("path\n" + "x" * size)
     with pytest.raises(UsageError, match="of the table"):

@@ -31,7 +31,7 @@ PreprocessOption: TypeAlias = Annotated[
 MeanOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Mean of the channels, as in 0.485,0.456,0.406. With --std and --scale instead of --preprocess's figures.",
+        help="Mean of the channels, as in 0.485,0.456,0.406; it and the next two go before --preprocess's.",
         rich_help_panel=_PANEL,
         show_default=False,
     ),
@@ -167,14 +167,17 @@ class ModelOptions:
         return replace(manifest, policy=replace(manifest.policy, draft=self.draft, max_pixels=self.max_pixels))
 
     def _normalisation(self) -> "str | Normalisation":
-        from kerasxfer_serving.model.normalisation import Normalisation, find_preset
+        from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset
 
-        if self.mean is None and self.std is None and self.scale is None:
-            return find_preset(self.preprocess and self.preprocess.value).normalisation
+        name = find_preset(self.preprocess.value).normalisation if self.preprocess else None
+        if name is not None and self.mean is None and self.std is None and self.scale is None:
+            return name
+        base = NORMALISATIONS[name] if name else Normalisation()
         return Normalisation(
-            mean=read_figures("--mean", self.mean or "0"),
-            std=read_figures("--std", self.std or "1"),
-            scale=read_figures("--scale", self.scale or "1/255")[0],
+            mean=base.mean if self.mean is None else read_figures("--mean", self.mean),
+            std=base.std if self.std is None else read_figures("--std", self.std),
+            scale=base.scale if self.scale is None else read_figures("--scale", self.scale)[0],
+            bgr=base.bgr,
         )
 
     def _policy(self) -> "ImagePolicy":
