@@ -84,8 +84,8 @@ class ImagePolicy:
             distance of Pillow's pixels; single images, and all that a GPU decodes otherwise, stay with Pillow.
             Defaults to `"pillow"`.
         crop_fraction: Crop as torchvision and timm do, `0 < crop_fraction <= 1`: the shorter side becomes the model's
-            divided by this, 256 pixels for 224 and 0.875, and of that the centre is taken. Only with `resize="crop"`.
-            Defaults to `None`, the largest part there is.
+            divided by this, 256 pixels for 224 and 0.875, and of that the centre is taken; with `resize="stretch"`,
+            both sides do. Defaults to `None`, the largest part there is.
 
     Raises:
         ValueError: If an argument is none of its choices.
@@ -124,8 +124,8 @@ class ImagePolicy:
             return
         if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
             raise ValueError(f"`crop_fraction` must be in 0 … 1, or `None`. Received: crop_fraction={fraction!r}")
-        if self.resize != "crop":
-            raise ValueError(f"`crop_fraction` needs `resize='crop'`. Received: resize={self.resize!r}")
+        if self.resize == "pad":
+            raise ValueError("`crop_fraction` needs `resize='crop'` or `'stretch'`. Received: resize='pad'")
 
     def load(self, source: Source, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Pixels `[h, w, 3]` of one image; see `load_image`."""

@@ -345,9 +345,14 @@ class TestCropFraction:
         line = Image.fromarray(np.arange(1, dtype="uint8").repeat(200_000)[None])
         assert ImagePolicy(resize="crop", crop_fraction=0.875).load(line, (224, 224)).shape == (224, 224, 3)
 
-    def test_goes_with_crop_only(self):
+    def test_stretched_as_caffe_does(self, photo):
+        policy = ImagePolicy(crop_fraction=0.875)
+        expected = photo.resize((64, 64), BILINEAR).crop((4, 4, 60, 60))
+        np.testing.assert_array_equal(policy.load(photo, (56, 56)), np.asarray(expected))
+
+    def test_does_not_go_with_pad(self):
         with pytest.raises(ValueError, match="needs `resize='crop'`"):
-            ImagePolicy(crop_fraction=0.875)
+            ImagePolicy(resize="pad", crop_fraction=0.875)
         for bad in (0, 1.5, True, "0.875"):
             with pytest.raises(ValueError, match="`crop_fraction`"):
                 ImagePolicy(resize="crop", crop_fraction=bad)

@@ -22,8 +22,8 @@ def shrink(
     crop_fraction: float | None = None,
 ) -> Image.Image:
     """The image at `size`, (height, width); with `"pad"` inside it, still without its borders."""
-    if resize == "crop" and crop_fraction is not None:
-        whole, (left, top) = _whole_and_start(image.size, size, crop_fraction)
+    if crop_fraction is not None:
+        whole, (left, top) = _whole_and_start(image.size, size, resize, crop_fraction)
         if whole[0] * whole[1] <= _MOST_PIXELS:  # in these two steps, to be equal to the byte
             part = (left, top, left + size[1], top + size[0])
             return image.resize(whole, Image.Resampling[interpolation.upper()]).crop(part)
@@ -52,8 +52,8 @@ def geometry(
     """The part (left, top, right, bottom) of the stored image that is used, and the (width, height) it gets."""
     (width, height), (to_height, to_width) = stored, size
     scale = width / to_width, height / to_height
-    if resize == "crop" and crop_fraction is not None:
-        whole, start = _whole_and_start(stored, size, crop_fraction)
+    if crop_fraction is not None:
+        whole, start = _whole_and_start(stored, size, resize, crop_fraction)
         across, down = width / whole[0], height / whole[1]
         right, bottom = min((start[0] + to_width) * across, width), min((start[1] + to_height) * down, height)
         return (start[0] * across, start[1] * down, right, bottom), (to_width, to_height)
@@ -68,12 +68,14 @@ def geometry(
 
 
 def _whole_and_start(
-    stored: tuple[int, int], size: tuple[int, int], fraction: float
+    stored: tuple[int, int], size: tuple[int, int], resize: Resize, fraction: float
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """The (width, height) of torchvision's `Resize`, and the (left, top) of its `CenterCrop`, with their roundings."""
     (width, height), (to_height, to_width) = stored, size
     whole_width, whole_height = (math.floor(side / fraction + 1e-6) for side in (to_width, to_height))
-    if whole_width * height >= whole_height * width:
+    if resize == "stretch":
+        pass
+    elif whole_width * height >= whole_height * width:
         whole_height = max(to_height, int(whole_width * height / width))
     else:
         whole_width = max(to_width, int(whole_height * width / height))
