@@ -20,6 +20,7 @@ from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.model.probabilities import check_probabilities
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.runtime.concurrency import batched, map_in_order
+from kerasxfer_serving.runtime.memory import refuse_oversized_batch
 from kerasxfer_serving.runtime.session import Session, open_session
 from kerasxfer_serving.runtime.threads import available_cores
 
@@ -143,6 +144,7 @@ class Predictor:
         self.gpu_ids = tuple(gpu_ids or (0,)) if first.device != "cpu" else (0,)
         self._sessions = {(first.threads, self.gpu_ids[0]): first}
         self.batch_size = first.fixed_batch or batch_size or _CPU_BATCH
+        refuse_oversized_batch(self.batch_size, self.manifest.image_size)
         self._slots = [threading.Semaphore(_RUNS_AT_ONCE) for _ in self.gpu_ids]
         self._turn = 0
         self.stream_threads = threads or 1

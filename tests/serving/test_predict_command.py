@@ -209,3 +209,39 @@ def test_no_framework_is_imported(model, folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_pixels_of_a_model_from_elsewhere_are_said_by_options(tmp_path, write_model, folder):
+    path = write_model(tmp_path / "foreign.onnx", manifest=False, dtype="float", layout="nchw", scale=1.0)
+    by_name = run(path, folder, "--preprocess", "timm", "--all-probabilities")
+    assert by_name.returncode == 0, by_name.stderr
+    assert b"crop_fraction 0.875" in by_name.stderr
+    assert b"which holds softmax" in by_name.stderr
+    figures = ["--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--scale", "1/255"]
+    spelt_out = run(
+        path, folder, *figures, "--crop-fraction", "0.875", "--interpolation", "bicubic", "--all-probabilities"
+    )
+    assert spelt_out.stdout == by_name.stdout
+    other = run(path, folder, *figures, "--all-probabilities")
+    assert other.stdout != by_name.stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--mean", "1,2"], ["--mean", "a"], ["--scale", "1/0"], ["--std", ""], ["--crop-fraction", "0.9"],
+        ["--preprocess", "tf", "--crop-fraction", "2"], ["--interpolation", "bicubic"], ["--output", "x"],
+        ["--preprocess", "tf", "--resize", "pad", "--crop-fraction", "0.9"],
+    ],
+)  # fmt: skip
+def test_options_of_models_from_elsewhere_that_make_no_sense(tmp_path, write_model, folder, options):
+    path = write_model(tmp_path / "foreign.onnx", manifest=False, dtype="float")
+    done = run(path, folder, *options)
+    assert done.returncode == USAGE
+    assert b"Error" in done.stderr
+
+
+def test_more_pixels_than_allowed_are_a_row(model, folder):
+    done = run(model, folder, "--max-pixels", 100, "--ignore-errors")
+    assert done.returncode == 0
+    assert {row["status"] for row in rows(done.stdout)} >= {"decompression_bomb"}

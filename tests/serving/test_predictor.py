@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from kerasxfer_serving import Predictor
+from kerasxfer_serving import Manifest, Predictor
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.runtime.threads import available_cores
@@ -212,3 +212,10 @@ def test_top_k_is_at_most_all_classes(predictor, pictures):
     (row,) = predictor.predict(next(iter(pictures))).rows(9)
     assert {row["label"], row["label_2"], row["label_3"]} == {"red", "green", "blue"}
     assert "label_4" not in row
+
+
+def test_a_batch_beyond_the_memory_is_refused(tmp_path, write_model):
+    path = write_model(tmp_path / "model.onnx", size=("height", "width"), manifest=False)
+    manifest = Manifest(class_names=("a", "b", "c"), image_size=(16_384, 16_384))
+    with pytest.raises(ModelError, match=r"A batch of 1000 images of 16384 × 16384 takes 4,026\.5 GB"):
+        Predictor(path, device="cpu", manifest=manifest, batch_size=1000)

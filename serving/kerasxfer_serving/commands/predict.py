@@ -18,6 +18,7 @@ from kerasxfer_serving.errors import UsageError
 
 if TYPE_CHECKING:
     from kerasxfer_serving.inputs.reader import Reader
+    from kerasxfer_serving.inputs.walk import LeftOut
     from kerasxfer_serving.outputs.summary import Summary
 
 _INPUT = "Images, folders, globs, .txt or .csv lists, zip or tar archives, URLs; `-` reads a list from stdin."
@@ -134,7 +135,7 @@ def predict(
     )
     limit = 0 if fail_fast else max_errors
     summary = _run(model, model_options, engine_options, reader, output_options, limit)
-    _report(summary)
+    _report(summary, reader.left_out)
     if summary.errors and not ignore_errors:
         raise typer.Exit(1)
 
@@ -199,13 +200,12 @@ def _progress(reader: "Reader") -> "Iterator[Callable[[Summary], None]]":
         yield watch
 
 
-def _report(summary: "Summary") -> None:
+def _report(summary: "Summary", left_out: "LeftOut") -> None:
     counts = ", ".join(f"{code} {count:,}" for code, count in summary.status.most_common())
     workers = ", ".join(f"{step} {rate:,.1f}" for step, rate in summary.worker_rates.items())
     note(
         f"{summary.done:,} inputs in {summary.elapsed:,.1f} s, {summary.rate:,.1f} a second "
         f"(one worker: {workers or 'nothing'}), bottleneck {summary.bottleneck}: {counts or 'none'}."
     )
-    if summary.skipped:
-        skipped = ", ".join(f"{suffix} {count:,}" for suffix, count in summary.skipped.most_common(8))
-        note(f"Not taken for images, by suffix: {skipped}. `--all-files` takes them.")
+    if left_out:
+        note(f"Not taken for images: {left_out}. `--all-files` takes them.")

@@ -29,6 +29,7 @@ _SYSTEM_FILES = frozenset(
 )
 _SYSTEM_PREFIXES = ("._", ".trash-", ".trashed-", ".pending-", ".nfs", ".fuse_hidden", "~$")
 _EXAMPLES = 3
+_REASONS = 8
 
 
 class LeftOut:
@@ -75,10 +76,11 @@ class LeftOut:
 
     def __str__(self) -> str:
         """One line for a person: `3 .txt (notes.txt, …), 1 system folders (@eaDir)`."""
-        return ", ".join(
+        found = [
             f"{count:,} {reason} ({printable(self.examples[reason][0])}{', …' if count > 1 else ''})"
-            for reason, count in self.counts.most_common()
-        )
+            for reason, count in self.counts.most_common(_REASONS)
+        ]
+        return ", ".join(found + ["…"] * (len(self.counts) > _REASONS))
 
 
 class Entry(NamedTuple):

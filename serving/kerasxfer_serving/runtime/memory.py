@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from kerasxfer_serving.errors import ModelError
+
 _CGROUP = Path("/sys/fs/cgroup")
 _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of cgroups version 2 and 1
 _UNKNOWN = 8 << 30
@@ -20,6 +22,25 @@ def available_memory(root: Path = _CGROUP) -> int:
     True
     """
     return min(limit for limit in (_physical_memory(), *(_limit(root / name) for name in _LIMITS)) if limit is not None)
+
+
+def refuse_oversized_batch(images: int, image_size: tuple[int, int]) -> None:
+    """Refuse a batch whose pixels alone, as they are decoded and as 32-bit figures, take a quarter of the memory.
+
+    Args:
+        images: Number of images in it.
+        image_size: `(height, width)` of each.
+
+    Raises:
+        ModelError: If it does.
+    """
+    height, width = image_size
+    size, memory = images * height * width * 3 * (1 + 4), available_memory()
+    if size > memory // 4:
+        raise ModelError(
+            f"A batch of {images} images of {height} × {width} takes {size / 1e9:,.1f} GB, more than a quarter of the "
+            f"{memory / 1e9:,.1f} GB there are: give a smaller `batch_size`, or use a model for smaller images."
+        )
 
 
 def _physical_memory() -> int:
