@@ -239,13 +239,13 @@ class _Run:
             chunk.predictions = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             self._raise_if_ours(error)
-            self._again(chunk, worker, error)
+            self._begin_anew(chunk, worker, error)
             return
         chunk.predictions.seconds["decode"] = sum(piece.seconds for piece in chunk.pieces)
         chunk.pieces.clear()
         self._unpredicted -= 1
 
-    def _again(self, chunk: Chunk, worker: Worker, error: Exception) -> None:
+    def _begin_anew(self, chunk: Chunk, worker: Worker, error: Exception) -> None:
         """The predictor died, or the machine with the pixels: begin the chunk anew."""
         if isinstance(error, self._ray.exceptions.RayActorError):
             self._pool.lost(worker)
