@@ -1,6 +1,7 @@
 """A model's graph as a list of steps, nested models inlined, and the models between two of its tensors."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,29 +71,56 @@ class Graph:
         """Model between tensors, sharing layers and variables.
 
         Args:
-            start: position of its input. Defaults to `0`, the graph's input.
-            stops: positions of its outputs; one position gives one output. Defaults to `None`, the graph's outputs.
-            name: its name.
+            start: Position of its input. Defaults to `0`, the graph's input.
+            stops: Positions of its outputs; one position gives one output. Defaults to `None`, the graph's outputs.
+            name: Its name.
         """
+        stop = max(stops) if stops else len(self.steps)
+        renamed = _with_names_of_their_own(self.steps[start:stop])
         entry, replaced = self.input, {}
         if start:
             boundary = self.cut(start)
             entry = keras.Input(batch_shape=boundary.shape, dtype=boundary.dtype, name="features")
-            replaced = self._replay(entry, start, max(stops) if stops else len(self.steps))
+        if start or renamed:
+            replaced = self._replay(entry, start, stop, renamed)
         if stops is None:
             outputs = self.outputs
         else:
             outputs = [self.cut(stop) for stop in stops] if len(stops) > 1 else self.cut(stops[0])
         return _model(entry, keras.tree.map_structure(lambda t: replaced.get(id(t), t), outputs), name)
 
-    def _replay(self, entry: Tensor, start: int, stop: int) -> dict[int, Tensor]:
+    def _replay(self, entry: Tensor, start: int, stop: int, renamed: Mapping[int, Any]) -> dict[int, Tensor]:
         """Call the steps again on another tensor; a `keras.Model` on inner tensors would lose a layer used twice."""
         replaced = {id(self.cut(start)): entry}
         for step in self.steps[start:stop]:
             args, kwargs = keras.tree.map_structure(lambda t: replaced.get(id(t), t), (step.args, step.kwargs))
-            outputs = step.operation(*args, **kwargs)
+            outputs = renamed.get(id(step.operation), step.operation)(*args, **kwargs)
             replaced.update(zip(map(id, step.output_tensors), tensors_in(outputs), strict=True))
         return replaced
+
+
+@keras.saving.register_keras_serializable("kerasxfer")
+class Renamed(keras.layers.Wrapper):
+    """A layer under another name, in a graph where its own is taken: that of another nested model's layer."""
+
+    def __init__(self, layer: keras.Layer, **kwargs: Any) -> None:
+        super().__init__(layer, **{"dtype": layer.dtype_policy, **kwargs})
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer(*args, **kwargs)
+
+
+def _with_names_of_their_own(steps: Sequence[Step]) -> dict[int, Renamed]:
+    """For each layer whose name an earlier one has, by id, the layer under another name."""
+    owners: dict[str, int] = {}
+    renamed: dict[int, Renamed] = {}
+    for operation in (step.operation for step in steps):
+        owner = owners.setdefault(operation.name, id(operation))
+        if owner != id(operation) and id(operation) not in renamed and isinstance(operation, keras.Layer):
+            name = next(new for k in itertools.count(2) if (new := f"{operation.name}_{k}") not in owners)
+            owners[name] = id(operation)
+            renamed[id(operation)] = Renamed(operation, name=name)
+    return renamed
 
 
 def trace(model: keras.Model) -> Graph:

@@ -18,6 +18,7 @@ from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.features import Features
 from kerasxfer.bottleneck.fingerprint import canonical_config, fingerprint, platform
 from kerasxfer.bottleneck.graph import Graph, trace
+from kerasxfer.bottleneck.layer_code import code_hash
 from kerasxfer.bottleneck.planner import Plan, plan_stages, storage_dtype
 from kerasxfer.bottleneck.sources import ImageSource
 from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf
@@ -105,7 +106,8 @@ class Job:
         """The boundaries with the shelves that belong to the present weights."""
         conditions: dict[str, Any] = {**source.conditions, "jit_compile": bool(self.model.jit_compile)}
         if copies and self.augmented:
-            layers = [canonical_config(step.operation) for step in self.graph.steps[: self.augmented]]
+            front = [step.operation for step in self.graph.steps[: self.augmented]]
+            layers = [[canonical_config(operation), code_hash(operation)] for operation in front]
             conditions.update(augmentation_layers=layers, copies_seed=self.settings.seed)
         taps = []
         for position in positions:

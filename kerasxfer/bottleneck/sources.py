@@ -12,7 +12,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasxfer.bottleneck.fingerprint import canonical_config
 from kerasxfer.bottleneck.hashing import file_hash
+from kerasxfer.bottleneck.layer_code import code_hash
 
 RowIndices = NDArray[np.intp]
 
@@ -98,9 +100,8 @@ class FolderSource:
             "decoder": f"pillow {version('pillow')}",
         }
         if self.random:
-            from kerasxfer.bottleneck.fingerprint import canonical_config
-
             conditions["augmentation"] = canonical_config(self.folder.augmentation)
+            conditions["augmentation_code"] = code_hash(self.folder.augmentation)
             conditions["augmentation_seed"] = self.folder.seed
         return conditions
 

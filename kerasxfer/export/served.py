@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from kerasxfer.export.errors import ExportArgumentError
+from kerasxfer.keras_internals import all_layers
 from kerasxfer.layers.preprocess import APPLICATION_MODES, MODES, Preprocess
 
 # Identities at inference, but traced with their random generators, which ONNX Runtime then refuses.
@@ -75,13 +76,6 @@ def _greyscale(images: Any) -> Any:
     """Pillow's "L", to the bit: whole numbers below 2**24 are exact in float32."""
     red, green, blue = (keras.ops.cast(images[..., channel : channel + 1], "float32") for channel in range(3))
     return keras.ops.floor((red * 19595.0 + green * 38470.0 + blue * 7471.0 + 32768.0) / 65536.0)
-
-
-def all_layers(model: keras.Model) -> list[keras.Layer]:
-    """Every layer inside `model`, those inside layers too, and itself."""
-    # The one private name of the exporter: `.layers` does not reach the layers inside a custom layer.
-    layers: list[keras.Layer] = model._flatten_layers()
-    return layers
 
 
 def input_dtype(model: keras.Model) -> str:

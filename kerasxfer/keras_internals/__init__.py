@@ -12,7 +12,14 @@ from kerasxfer.keras_internals.callbacks import (
 )
 from kerasxfer.keras_internals.contract import UnsupportedKerasError
 from kerasxfer.keras_internals.epochs import begins_anew
-from kerasxfer.keras_internals.models import graph_parents, graph_units, remake_functions, sublayers, synchronise
+from kerasxfer.keras_internals.models import (
+    all_layers,
+    graph_parents,
+    graph_units,
+    remake_functions,
+    sublayers,
+    synchronise,
+)
 from kerasxfer.keras_internals.optimizers import (
     Attachment,
     active_variables,
@@ -34,6 +41,7 @@ __all__ = [
     "StepSeam",
     "UnsupportedKerasError",
     "active_variables",
+    "all_layers",
     "attachment",
     "begins_anew",
     "build_on",

@@ -37,6 +37,11 @@ def sublayers(layer: Any) -> list[Any]:
     return list(getattr(layer, "_layers", ()))
 
 
+def all_layers(model: Any) -> list[Any]:
+    """A model and every layer inside it, at any depth."""
+    return list(model._flatten_layers())
+
+
 def _is_graph(model: Any) -> bool:
     return hasattr(model, "operations") and hasattr(model, "_nodes_by_depth")
 

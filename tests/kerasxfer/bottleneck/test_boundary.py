@@ -1,5 +1,7 @@
 """Where the boundary lies, what is refused, and that the two halves are the whole."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -109,11 +111,39 @@ def test_refuses_models_without_one_graph():
         kerasxfer.split_at_boundary(keras.Model([first, second], keras.layers.Add()([first, second])))
 
 
-def test_names_that_clash_when_inlined_are_reported():
-    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="same", trainable=False)], name="inner")
-    model = keras.Sequential([keras.Input((4,)), inner, keras.layers.Dense(2, name="top")])
-    kerasxfer.split_at_boundary(model)
-    twin = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, name="same", trainable=False)], name="twin")
-    model = keras.Sequential([keras.Input((4,)), inner, twin, keras.layers.Dense(2, name="top")])
-    with pytest.raises(BoundaryError, match="names of their own"):
-        kerasxfer.split_at_boundary(model)
+def twins():
+    """Two applications of one kind in a model: all their layers have the same names."""
+
+    def branch(images, name):
+        x = keras.layers.Conv2D(4, 3, name="conv")(inputs := keras.Input((16, 16, 3)))
+        x = keras.layers.BatchNormalization(name="norm")(x)
+        x = keras.layers.Conv2D(4, 3, activation="relu", name="conv_2")(x)
+        return keras.Model(inputs, keras.layers.GlobalAveragePooling2D(name="pool")(x), name=name)(images)
+
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Concatenate(name="both")([branch(images, "left"), branch(images, "right")])
+    x = keras.layers.Dense(4, activation="relu", name="hidden")(x)
+    model = keras.Model(images, keras.layers.Dense(3, activation="softmax", name="dense")(x))
+    for layer in model.layers:
+        layer.trainable = layer.name in ("hidden", "dense")
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=keras.backend.backend() == "jax")
+    return model
+
+
+def test_two_applications_with_equal_layer_names(tmp_path, run_fit, assert_same):
+    x, y = PICTURES / 255, np.array([0, 1, 2, 0])
+    runs = []
+    for cached in (False, True):
+        keras.utils.set_random_seed(7)
+        model = twins()
+        cache = kerasxfer.BottleneckCache(tmp_path, verbose=0)
+        fit = functools.partial(cache.fit, model) if cached else model.fit
+        runs.append(run_fit(fit, x, y, epochs=3, shuffle=False)[0])
+    assert_same(runs[1], runs[0])
+    assert [row["boundary"] for row in cache.list()] == ["both"]
+    prefix, suffix = kerasxfer.split_at_boundary(model)
+    assert len(prefix.layers) == len({layer.name for layer in prefix.layers})
+    np.testing.assert_allclose(suffix(prefix(x)), model(x), atol=1e-6)
+    prefix.save(tmp_path / "prefix.keras")
+    again = keras.saving.load_model(tmp_path / "prefix.keras")
+    np.testing.assert_allclose(again(x), prefix(x), atol=1e-6)
