@@ -27,6 +27,7 @@ def commands(model, write_model, draw_colours, tmp_path_factory):
         "compare": {"before": [str(report)], "after": [str(report)]},
         "inspect": {"model": [str(model)]},
         "env": {},
+        "serve": {"models": ["nope.onnx"], "port": ["0"]},  # it would else run until it is told to stop
     }
 
 

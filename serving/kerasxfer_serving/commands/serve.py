@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kerasxfer_serving.commands import choices
+from kerasxfer_serving.commands import choices, options
 from kerasxfer_serving.commands.output import note
 
 _MODELS = "An .onnx file, or a folder of versions, `<number>/model.onnx`; `=NAME` names it."
@@ -17,9 +17,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="The same protocol over gRPC.")] = None,
-    device: Annotated[choices.Device, typer.Option(help="Never another one than asked for.")] = choices.Device.auto,
-    processes: Annotated[int, typer.Option(min=1, help="With more than one, one that crashes is replaced.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Cores to use. Default: all that are there.")] = None,
+    device: options.DeviceOption = choices.Device.auto,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Of several, one that crashes is replaced.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Cores to use. Default: all.")] = None,
     max_batch: Annotated[int | None, typer.Option(min=1, help="Default: 8 on the CPU, 128 on a GPU.")] = None,
     batch_delay: Annotated[float, typer.Option(min=0, help="Seconds that a GPU waits for a batch to fill.")] = 0.002,
     watch: Annotated[bool, typer.Option("--watch", help="Reload model files that change.")] = False,
@@ -49,7 +49,7 @@ def serve(
     from kerasxfer_serving.server.serving import Service
     from kerasxfer_serving.server.serving import serve as run
 
-    options = ServerOptions(
+    limits = ServerOptions(
         device=device.value,
         threads=threads,
         max_batch=max_batch,
@@ -75,7 +75,7 @@ def serve(
     )
     service = Service(
         models=tuple(models),
-        options=options,
+        options=limits,
         run=how,
         watch=watch,
         log_format=log_format.value,

@@ -1,7 +1,9 @@
 """What a server may spend on its clients, and how it runs its models."""
 
+import math
 from dataclasses import dataclass
 
+from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.runtime.threads import available_cores
 
 MIB = 1 << 20
@@ -46,10 +48,10 @@ class ServerOptions:
     def __post_init__(self) -> None:
         for name in ("max_waiting", "max_waiting_bytes", "max_body", "max_images"):
             if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1. Received: {name}={getattr(self, name)}")
+                raise UsageError(f"`{name}` must be at least 1. Received: {name}={getattr(self, name)}")
         for name in ("timeout", "receive_timeout"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be more than 0 seconds. Received: {name}={getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"`{name}` must be more than 0 seconds. Received: {name}={getattr(self, name)}")
 
     @property
     def cores(self) -> int:

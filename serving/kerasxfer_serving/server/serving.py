@@ -9,10 +9,12 @@ from functools import partial
 from starlette.applications import Starlette
 
 from kerasxfer_serving.errors import KerasxferError, UsageError
+from kerasxfer_serving.model.model_file import load_model_file
 from kerasxfer_serving.server.app import create_app
 from kerasxfer_serving.server.logs import configure_logs
 from kerasxfer_serving.server.options import ServerOptions
 from kerasxfer_serving.server.processes import Heartbeat, Supervisor
+from kerasxfer_serving.server.registry import as_sources
 from kerasxfer_serving.server.running import Companion, RunOptions, listen, make_server
 
 
@@ -52,10 +54,10 @@ def serve(service: Service, processes: int, note: Callable[[str], None]) -> None
     """
     try:
         sockets = [listen(service.run)]
-    except OSError as error:
-        address = f"{service.run.host}:{service.run.port}"
+    except (OSError, TypeError, UnicodeError) as error:  # the latter two: a host that cannot be a name
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"Nothing can listen at {address}: {error.strerror or error}. Choose `--host`, `--port`."
+            f"Nothing can listen at {service.run.host}:{service.run.port}: {reason}. Choose `--host`, `--port`."
         ) from None
     host, port = sockets[0].getsockname()[:2]
     scheme = "https" if service.run.tls else "http"
@@ -63,6 +65,9 @@ def serve(service: Service, processes: int, note: Callable[[str], None]) -> None
     if processes == 1:
         serve_here(service, lambda: note(f"Serving at {address}"), sockets)
         return
+    for source in as_sources(service.models):  # better refused once here than by every process
+        for path in source.versions().values():
+            load_model_file(path)
     configure_logs(service.log_format, access=service.access_log)
     cores = max(1, service.options.cores // processes)
     shared = replace(service, options=replace(service.options, threads=cores))
