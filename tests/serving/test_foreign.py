@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from kerasxfer_serving import ImagePolicy, Manifest, Predictor
 from kerasxfer_serving.errors import ModelError, UsageError
 from kerasxfer_serving.model.activation import find_activation
 from kerasxfer_serving.model.class_names import normalise_class_names
-from kerasxfer_serving.model.foreign import describe, read_labels, unique_names
+from kerasxfer_serving.model.foreign import adapt, describe, read_labels, unique_names
 from kerasxfer_serving.model.model_file import load_model_file
 from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation
 from PIL import Image
@@ -478,3 +479,16 @@ class TestClassNames:
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ModelError, match=f"{name}` is no list of labels"):
             read_labels(tmp_path / name)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_a_graph_is_it_is_described_or_refused(foreign, data):
+    path = TestActivation.ending(foreign(activation="Softmax"), *CHAINS["reshape"], *CHAINS["clip"])
+    changed = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(changed))
+    with suppress(ModelError, UsageError):
+        file = load_model_file(path)
+        adapt(file, describe(file, normalisation="imagenet", layout=data.draw(st.sampled_from([None, "nchw"]))))

@@ -128,7 +128,7 @@ def test_the_report_counts_and_gives_examples(tmp_path):
     list(find_images(tmp_path, left_out))
     root = str(tmp_path)
     assert left_out.to_dict()[".txt"] == {"count": 9, "examples": [f"{root}/{number}.txt" for number in range(3)]}
-    assert str(left_out) == f"9 .txt ({root}/0.txt, …), 1 system folders ({root}/@eaDir), 1 .md ({root}/a\\x1b[2J.md)"
+    assert str(left_out) == f"1 system folders ({root}/@eaDir), 9 .txt ({root}/0.txt, …), 1 .md ({root}/a\\x1b[2J.md)"
     left_out.update(left_out)
     assert left_out.counts[".txt"] == 18
     assert len(left_out.examples[".txt"]) == 3

@@ -52,7 +52,7 @@ def open_image(source: Source, max_pixels: int | None = None) -> Iterator[Image.
         max_pixels: Pixels that a file's image may have. Defaults to `None`, `default_max_pixels()`.
 
     Raises:
-        ImageError: with one of `ERROR_CODES`; also in place of whatever Pillow raises within the context.
+        ImageError: With one of `ERROR_CODES`; also in place of whatever Pillow raises within the context.
     """
     if isinstance(source, Image.Image):
         with _typed_errors("the image given", None):

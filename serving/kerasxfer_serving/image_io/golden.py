@@ -35,7 +35,7 @@ def changed(manifest: Manifest) -> list[str]:
     """Names of the golden images that this machine reads otherwise than the machine that wrote the manifest.
 
     Args:
-        manifest: the `Manifest`; one without golden hashes (a model from elsewhere) has nothing to differ from.
+        manifest: The `Manifest`; one without golden hashes (a model from elsewhere) has nothing to differ from.
 
     Returns:
         Sorted names; empty where all is the same. A name this version does not know counts as changed.

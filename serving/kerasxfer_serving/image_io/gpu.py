@@ -136,7 +136,8 @@ class GpuDecoder:
     def _follows(self, frame: Frame) -> bool:
         """Whether the GPU's way leads to Pillow's result: borders are added before an image is turned, there after."""
         turned = self.policy.exif == "apply" and frame.orientation != 1
-        return frame.width * frame.height <= _MAX_PIXELS and not (turned and self.policy.resize == "pad")
+        most = min(_MAX_PIXELS, self.policy.max_pixels or _MAX_PIXELS)  # Pillow's way refuses what exceeds the policy's
+        return frame.width * frame.height <= most and not (turned and self.policy.resize == "pad")
 
     @contextmanager
     def _lane(self) -> Iterator[_Lane]:

@@ -1,4 +1,4 @@
-"""What is predicted: a name for the row, and a way to get at the picture."""
+"""What is predicted: a name for the row, and a way to get at the image."""
 
 import os
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from kerasxfer_serving.image_io.limits import MAX_BYTES as MAX_BYTES
 
 @dataclass(frozen=True)
 class Input:
-    """One thing to predict. Can be pickled where its picture can; a member of an archive then takes its bytes along.
+    """One thing to predict. Can be pickled where its image can; a member of an archive then takes its bytes along.
 
     Args:
-        path: what the row is called.
-        open: returns what `ImagePolicy.decode` takes (path, bytes, array, image), or raises `ImageError`.
-        size: bytes of the file, where they are known without looking.
+        path: What the row is called.
+        open: Returns what `ImagePolicy.decode` takes (path, bytes, array, image), or raises `ImageError`.
+        size: Bytes of the file, where they are known without looking.
     """
 
     path: str
@@ -29,7 +29,7 @@ class Input:
 
 
 def given_input(path: str, source: Any) -> Input:
-    """An input whose picture is at hand: a path, bytes, an array or an image."""
+    """An input whose image is at hand: a path, bytes, an array or an image."""
     return Input(path, partial(_given, source), len(source) if isinstance(source, bytes) else None)
 
 

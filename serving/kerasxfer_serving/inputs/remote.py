@@ -18,7 +18,7 @@ def read_remote(url: str, wanted: Callable[[str], bool]) -> Iterator[Input]:
     """Inputs that a URL leads to: a file, a folder, a glob or an archive.
 
     Raises:
-        UsageError: fsspec or the package for the protocol is not installed, or a glob matches nothing.
+        UsageError: The package fsspec or the package for the protocol is not installed, or a glob matches nothing.
     """
     system, path = _file_system(url)
     try:

@@ -78,9 +78,15 @@ class LeftOut:
         """One line for a person: `3 .txt (notes.txt, …), 1 system folders (@eaDir)`."""
         found = [
             f"{count:,} {reason} ({printable(self.examples[reason][0])}{', …' if count > 1 else ''})"
-            for reason, count in self.counts.most_common(_REASONS)
+            for reason, count in sorted(self.counts.items(), key=_unusual_first)[:_REASONS]
         ]
         return ", ".join(found + ["…"] * (len(self.counts) > _REASONS))
+
+
+def _unusual_first(item: tuple[str, int]) -> tuple[bool, int]:
+    """Sorts what can be mended, or looks wrong, before files of other kinds, and frequent ones first."""
+    reason, count = item
+    return reason.startswith(".") or reason == "no suffix", -count
 
 
 class Entry(NamedTuple):

@@ -52,14 +52,17 @@ def find_activation(proto: Any, output: str) -> Activation:
         node = scope.producers.get(output)
         if node is None:
             return Activation(None, "the graph's input")
-        if (function := functions.get((node.domain, node.op_type))) is not None:
+        kind = node.op_type
+        function = functions.get((node.domain, kind))
+        if function is not None and len(function.output) >= len(node.output):
             scope, output = scope.enter(node, function, output)
             continue
-        kind = node.op_type
         if kind in _BOUNDED:
             return Activation(None if scaled else _BOUNDED[kind], kind)
         if kind in _UNBOUNDED:
             return Activation("logits", kind)
+        if not node.input:
+            return Activation(None, kind)
         if kind in _PASSING:
             output = node.input[0]
         elif kind in _SCALING:
@@ -102,21 +105,21 @@ class _Scope:
             node = scope.producers.get(name)
             if node is None:
                 return name in scope._constants
-            if node.op_type not in _PASSING:
+            if node.op_type not in _PASSING or not node.input:
                 return bool(node.op_type == "Constant")
             scope, name = scope.leave(node.input[0])
         return False
 
     def is_softmax(self, node: Any) -> bool:
         """Whether a node divides exponentials by their sum."""
-        if node.op_type != "Div":
+        if node.op_type != "Div" or len(node.input) != 2:
             return False
         above, below = (self.producers.get(name) for name in node.input)
         for _ in range(_MOST_STEPS):
-            if below is None or below.op_type not in _SHAPING:
+            if below is None or below.op_type not in _SHAPING or not below.input:
                 break
             below = self.producers.get(below.input[0])
         if above is None or below is None:
             return False
         kinds = (above.op_type, below.op_type)
-        return kinds == ("Exp", "ReduceSum") and bool(below.input[0] == node.input[0])
+        return kinds == ("Exp", "ReduceSum") and node.input[0] in below.input[:1]

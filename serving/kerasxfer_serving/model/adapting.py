@@ -45,6 +45,8 @@ def adapt(file: ModelFile, manifest: Manifest | None = None, *, features: bool =
             "`--image-size`, `--layout` and `--labels` where the file does not tell, or with a manifest in "
             f"`{file.path}.json`."
         )
+    if len(file.inputs) != 1:
+        raise ModelError(f"An image classifier has one input. Received: `{file.path}` with {file.inputs!r:.500}")
     output = _find_output(file, manifest)
     normalised = manifest.layout != "nhwc" or manifest.normalisation != "none" or channels_of(file, manifest) == 1
     logits = manifest.output == "logits"
@@ -71,7 +73,7 @@ def channels_of(file: ModelFile, manifest: Manifest) -> int:
     Raises:
         ModelError: It takes another number.
     """
-    shape = file.inputs[0].shape if file.inputs else ()
+    shape = file.inputs[0].shape
     channels = shape[3 if manifest.layout == "nhwc" else 1] if len(shape) == 4 else None
     if isinstance(channels, int) and channels not in (1, 3):
         raise ModelError(

@@ -46,7 +46,7 @@ def describe(
     if isinstance(normalisation, str):
         preset = find_preset(normalisation)
         normalisation, policy = preset.normalisation, policy or preset.policy
-    layout = layout or _layout(file)
+    layout = _layout(file, layout)
     figures = _figures(file, output_name)
     return Manifest(
         class_names=_class_names(class_names, figures),
@@ -60,10 +60,12 @@ def describe(
     )
 
 
-def _layout(file: ModelFile) -> str:
+def _layout(file: ModelFile, said: str | None) -> str:
     shape = file.inputs[0].shape if len(file.inputs) == 1 else ()
     if len(shape) != 4:
         raise ModelError(f"An image classifier has one input with four dimensions. Received: {file.inputs}")
+    if said is not None:
+        return said
     for channels in (3, 1):
         found = [name for axis, name in ((1, "nchw"), (3, "nhwc")) if shape[axis] == channels]
         if found:
