@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.model.class_names import normalise_class_names
 
 from kerasxfer.backbones.applications import load_backbone
@@ -140,15 +141,15 @@ def image_classifier(
 def _class_names(given: Any) -> tuple[str, ...]:
     names = () if isinstance(given, str) else normalise_class_names(given)
     if len(names) < 2 or len(set(names)) < len(names):
-        raise ValueError(f"`class_names` must be two or more different names. Received: class_names={given!r:.200}")
+        raise UsageError(f"`class_names` must be two or more different names. Received: class_names={given!r:.200}")
     return names
 
 
 def _validate(image_size: tuple[int, int]) -> None:
     if len(image_size) != 2 or min(image_size) < 1:
-        raise ValueError(f"`image_size` must be (height, width), both positive. Received: image_size={image_size!r}")
+        raise UsageError(f"`image_size` must be (height, width), both positive. Received: image_size={image_size!r}")
     if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
+        raise UsageError(
             "`image_classifier` builds models on `channels_last` images. Call "
             "`keras.config.set_image_data_format('channels_last')` first. "
             f"Received: image_data_format={keras.config.image_data_format()!r}"
@@ -168,7 +169,7 @@ def _source(
         mode = preprocess or application_mode(backbone, options.get("include_preprocessing", True))
         return load_backbone(backbone, (*image_size, 3), weights, options), mode
     if preprocess is None:
-        raise ValueError(
+        raise UsageError(
             "`preprocess` must say what a `keras.Model` backbone expects: 'caffe', 'tf', 'torch', 'rescale' or "
             f"'none'. Received: backbone={backbone!r}, preprocess=None"
         )
@@ -178,7 +179,7 @@ def _source(
 def _features(source: keras.Model, output: str | None) -> keras.Model:
     """The part of a backbone that leads to its features, as a plain functional model."""
     if not isinstance(source, keras.Model) or getattr(source, "inputs", None) is None or len(source.inputs) != 1:
-        raise ValueError(
+        raise UsageError(
             "`backbone` must be a name, or a functional or built sequential `keras.Model` with one input. "
             f"Received: backbone={source!r}"
         )
@@ -186,7 +187,7 @@ def _features(source: keras.Model, output: str | None) -> keras.Model:
         return keras.Model(source.inputs[0], source.outputs[0])
     names = [layer.name for layer in source.layers]
     if output not in names:
-        raise ValueError(
+        raise UsageError(
             f"`backbone_output` must be the name of a layer of '{source.name}'. Received: {output!r}. "
             f"Its last layers: {', '.join(names[-8:])}"
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import atomic_file, writing
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -101,7 +102,7 @@ def _panel_names(history: History, metrics: Sequence[str] | None, prefix: str) -
     there = curve_names(history, prefix)
     unknown = [name for name in metrics or () if name not in there]
     if unknown or not there:
-        raise ValueError(f"`metrics` must be in the history. Received: metrics={metrics}. There are: {there}")
+        raise UsageError(f"`metrics` must be in the history. Received: metrics={metrics}. There are: {there}")
     return list(metrics) if metrics is not None else there
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from kerasxfer_serving.errors import UsageError
 
 
 class MovingAverage:
@@ -27,7 +28,7 @@ class MovingAverage:
 
     def __init__(self, factor: float = 0.8, debias: bool = False) -> None:
         if not 0 <= factor < 1:
-            raise ValueError(f"`factor` must be at least 0 and below 1. Received: factor={factor}")
+            raise UsageError(f"`factor` must be at least 0 and below 1. Received: factor={factor}")
         self.factor = factor
         self.debias = debias
         self.points = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from kerasxfer_serving.errors import KerasxferError
+from kerasxfer_serving.errors import KerasxferError, UsageError
 
 from kerasxfer.layers.preprocess import application_name
 
@@ -35,10 +35,14 @@ def load_backbone(
     name = application_name(name)
     reserved = sorted({"include_top", "input_shape", "input_tensor", "weights", "pooling", "classes"} & set(kwargs))
     if reserved:
-        raise ValueError(f"`backbone_kwargs` must not hold {', '.join(reserved)}: `image_classifier` sets these.")
+        raise UsageError(f"`backbone_kwargs` must not hold {', '.join(reserved)}: `image_classifier` sets these.")
 
     def build(source: str | None) -> keras.Model:
-        return _application(name)(include_top=False, input_shape=input_shape, weights=source, **kwargs)
+        try:
+            return _application(name)(include_top=False, input_shape=input_shape, weights=source, **kwargs)
+        except (TypeError, ValueError) as error:
+            given = ", ".join(f"{key}={value!r}" for key, value in {"input_shape": input_shape, **kwargs}.items())
+            raise UsageError(f"{name} does not take {given}: {_one_line(error)}") from error
 
     if weights is None:
         return build(None)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from kerasxfer_serving.errors import UsageError
 
 WEIGHTS = Path(__file__).parent / "demo_vgg.weights.h5"
 
@@ -46,9 +47,9 @@ def DemoVGG(  # noqa: N802
     (None, 2, 2, 96)
     """
     if include_top:
-        raise ValueError("`include_top` must be `False`: DemoVGG has no classifier. Received: include_top=True")
+        raise UsageError("`include_top` must be `False`: DemoVGG has no classifier. Received: include_top=True")
     if pooling not in (None, "avg", "max"):
-        raise ValueError(f"`pooling` must be `None`, 'avg' or 'max'. Received: pooling={pooling!r}")
+        raise UsageError(f"`pooling` must be `None`, 'avg' or 'max'. Received: pooling={pooling!r}")
     inputs = _input(input_tensor, input_shape)
     x = inputs
     for block, (channels, convolutions) in enumerate(zip(_CHANNELS, _CONVOLUTIONS, strict=True), start=1):
@@ -97,7 +98,7 @@ def _block(x: Any, name: str, channels: int, convolutions: int) -> Any:
 def _weights_file(weights: str | Path) -> Path:
     path = WEIGHTS if weights == "demo" else Path(weights)
     if not path.is_file():
-        raise ValueError(
+        raise UsageError(
             "`weights` must be 'demo', `None` or the path of an existing `.weights.h5` file. "
             f"Received: weights={weights!r}"
         )

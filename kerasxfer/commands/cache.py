@@ -145,22 +145,25 @@ def gc(
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Remove leftovers of killed builds, then what was used longest ago."""
-    _print_rows(_existing(cache).gc(budget, older_than), format, "Nothing to remove.")
+    _print_rows(_existing(cache, budget).gc(older_than=older_than), format, "Nothing to remove.")
 
 
 def _cache(directory: Path, dtype: str | None = None, budget: str | None = None, verbose: int = 1) -> "BottleneckCache":
+    from kerasxfer_serving.files import parse_bytes
+
     from kerasxfer.bottleneck.cache import BottleneckCache
 
+    limit = None if budget is None else parse_bytes(budget)
     try:
-        return BottleneckCache(directory, dtype=dtype, budget=budget, verbose=verbose)
+        return BottleneckCache(directory, dtype=dtype, budget=limit, verbose=verbose)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 
-def _existing(directory: Path) -> "BottleneckCache":
+def _existing(directory: Path, budget: str | None = None) -> "BottleneckCache":
     if not directory.is_dir():
         raise UsageError(f"`CACHE` must be a folder. Received: '{directory}', which is none.")
-    return _cache(directory)
+    return _cache(directory, budget=budget)
 
 
 def _loaded(path: Path) -> "keras.Model":

@@ -22,7 +22,7 @@ def demo(
         Backbone, Option(help="DemoVGG comes with the package; the others need their ImageNet weights.")
     ] = Backbone.DemoVGG,
     per_class: Annotated[int, Option(min=4, help="Number of images of each class to learn from.")] = 150,
-    seed: Annotated[int, Option(min=0, help="Seed of the images, the weights and the order.")] = 0,
+    seed: Annotated[int, Option(min=0, max=2**31 - 1, help="Seed of the images, the weights and the order.")] = 0,
     overwrite: Annotated[bool, Option("--overwrite", help="Discard an earlier demo in OUT.")] = False,
     format: FormatOption = ResultFormat.text,
 ) -> None:

@@ -86,6 +86,9 @@ def export(
     if precision is Precision.int8 and calibration is None:
         raise UsageError("`--precision int8` needs `--calibration`, a folder of images like those it will see.")
 
+    if not out.name:
+        raise UsageError(f"`--out` must name a file, as model.onnx. Received: '{out}'")
+
     from kerasxfer.export.pipeline import export_onnx
     from kerasxfer.export.triton import write_triton
 

@@ -15,8 +15,8 @@ def preview(
     augment: Annotated[
         str, Option(help="What changes the images: `standard`, or rotation_range=40,zoom_range=0.2,…")
     ] = "standard",
-    images: Annotated[int, Option("--pictures", min=1, help="Number of images, a row each.")] = 4,
-    copies: Annotated[int, Option(min=1, help="Number of augmented copies of each image.")] = 6,
+    images: Annotated[int, Option("--pictures", min=1, max=1000, help="Number of images, a row each.")] = 4,
+    copies: Annotated[int, Option(min=1, max=1000, help="Number of augmented copies of each image.")] = 6,
     image_size: ImageSizeOption = "150",
     resize: ResizeOption = Resize.stretch,
     seed: Annotated[int, Option(min=0, help="Seed that chooses the images and augments them.")] = 0,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from kerasxfer_serving.errors import UsageError
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from kerasxfer.demo.shapes import SOURCE_SHAPES, TASK_SHAPES, Part, Points
@@ -56,7 +57,7 @@ def draw_image(name: str, size: int, rng: np.random.Generator, style: Style = EA
     (64, 64, 3)
     """
     if name not in _SHAPES:
-        raise ValueError(f"`name` must be one of {', '.join(sorted(_SHAPES))}. Received: name={name!r}")
+        raise UsageError(f"`name` must be one of {', '.join(sorted(_SHAPES))}. Received: name={name!r}")
     side = size * _OVERSAMPLING
     ground, ink = _contrasting_colours(rng, style.contrast)
     image = _gradient(side, ground, rng)

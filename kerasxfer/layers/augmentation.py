@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from kerasxfer_serving.errors import UsageError
 from numpy.typing import NDArray
 
 from kerasxfer.layers.sampling import FILL_MODES, int32, sample
@@ -236,28 +237,28 @@ class Augmentation(keras.layers.Layer):
     def _validate(self) -> None:
         for name in ("rotation_range", "shear_range", "channel_shift_range"):
             if not _is_number(value := getattr(self, name)) or value < 0:
-                raise ValueError(f"`{name}` must be a number, 0 or more. Received: {name}={value!r}")
+                raise UsageError(f"`{name}` must be a number, 0 or more. Received: {name}={value!r}")
         for name in ("width_shift_range", "height_shift_range"):
             value = getattr(self, name)
             values = value if isinstance(value, Sequence) and len(value) else [value]
             if not all(_is_number(item) and item >= 0 for item in values):
-                raise ValueError(
+                raise UsageError(
                     f"`{name}` must be a number or a sequence of numbers, 0 or more. Received: {name}={value!r}"
                 )
         if not _is_range(self._zoom) or self._zoom[0] <= 0:
-            raise ValueError(
+            raise UsageError(
                 "`zoom_range` must be a number, 0 or more and less than 1, or (lower, upper) with 0 < lower <= upper. "
                 f"Received: zoom_range={self.zoom_range!r}"
             )
         if self.brightness_range is not None and not (
             _is_range(self.brightness_range) and self.brightness_range[0] >= 0
         ):
-            raise ValueError(
+            raise UsageError(
                 "`brightness_range` must be (lower, upper) with 0 <= lower <= upper. "
                 f"Received: brightness_range={self.brightness_range!r}"
             )
         if self.fill_mode not in FILL_MODES:
-            raise ValueError(f"`fill_mode` must be one of {FILL_MODES}. Received: fill_mode={self.fill_mode!r}")
+            raise UsageError(f"`fill_mode` must be one of {FILL_MODES}. Received: fill_mode={self.fill_mode!r}")
 
 
 def _is_number(value: Any) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import keras
+from kerasxfer_serving.errors import UsageError
 
 Tensor = Any
 
@@ -92,7 +93,7 @@ class ClassifierHead(keras.layers.Layer):
     @class_names.setter
     def class_names(self, names: Sequence[str] | None) -> None:
         if names is not None and len(names) != self.classes:
-            raise ValueError(f"`class_names` must be {self.classes} names. Received: class_names={names!r:.200}")
+            raise UsageError(f"`class_names` must be {self.classes} names. Received: class_names={names!r:.200}")
         self._class_names = None if names is None else tuple(map(str, names))
 
     @classmethod
@@ -109,7 +110,7 @@ class ClassifierHead(keras.layers.Layer):
         """
         pooling, *units = spec.split("-")
         if pooling not in POOLINGS or not all(text.isdecimal() and int(text) for text in units):
-            raise ValueError(
+            raise UsageError(
                 "`head` must be 'average', 'max' or 'flatten', then the widths of the hidden layers, as in "
                 f"'flatten-256'. Received: head={spec!r}"
             )
@@ -165,17 +166,17 @@ def class_names_of(model: keras.Model) -> tuple[str, ...] | None:
 
 def _validate(classes: int, pooling: str, hidden_units: Sequence[int], dropout: float, activation: str) -> None:
     if not isinstance(classes, int) or classes < 2:
-        raise ValueError(f"`classes` must be an integer, 2 or more. Received: classes={classes!r}")
+        raise UsageError(f"`classes` must be an integer, 2 or more. Received: classes={classes!r}")
     if pooling not in POOLINGS:
-        raise ValueError(f"`pooling` must be one of {', '.join(map(repr, POOLINGS))}. Received: pooling={pooling!r}")
+        raise UsageError(f"`pooling` must be one of {', '.join(map(repr, POOLINGS))}. Received: pooling={pooling!r}")
     if any(not isinstance(units, int) or units < 1 for units in hidden_units):
-        raise ValueError(f"`hidden_units` must be positive integers. Received: hidden_units={hidden_units!r}")
+        raise UsageError(f"`hidden_units` must be positive integers. Received: hidden_units={hidden_units!r}")
     if not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be at least 0 and less than 1. Received: dropout={dropout!r}")
+        raise UsageError(f"`dropout` must be at least 0 and less than 1. Received: dropout={dropout!r}")
     if activation not in ("softmax", "sigmoid"):
-        raise ValueError(f"`activation` must be 'softmax' or 'sigmoid'. Received: activation={activation!r}")
+        raise UsageError(f"`activation` must be 'softmax' or 'sigmoid'. Received: activation={activation!r}")
     if activation == "sigmoid" and classes != 2:
-        raise ValueError(
+        raise UsageError(
             "`activation='sigmoid'` is one unit for two classes; use 'softmax' for more. "
             f"Received: activation='sigmoid', classes={classes}"
         )

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from kerasxfer_serving.errors import UsageError
 
 Tensor = Any
 
@@ -53,7 +54,7 @@ def application_name(name: str) -> str:
         hint = (
             f" Did you mean {' or '.join(map(repr, close))}?" if close else f" One of: {', '.join(APPLICATION_MODES)}."
         )
-        raise ValueError(f"`backbone` must be the name of a `keras.applications` model. Received: {name!r}.{hint}")
+        raise UsageError(f"`backbone` must be the name of a `keras.applications` model. Received: {name!r}.{hint}")
     return exact[name.lower()]
 
 
@@ -173,7 +174,7 @@ def _application_or_mode(mode: str) -> str:
     try:
         return application_name(mode)
     except ValueError:
-        raise ValueError(
+        raise UsageError(
             f"`mode` must be one of {', '.join(map(repr, MODES))} or the name of a `keras.applications` model. "
             f"Received: mode={mode!r}"
         ) from None

@@ -69,8 +69,8 @@ class TrainConfig:
             if getattr(self, name) not in choices:
                 raise UsageError(f"`{name}` must be one of {choices}. Received: {name}={getattr(self, name)!r}")
         for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"`{name}` must be at least {least}. Received: {name}={getattr(self, name)}")
+            if not least <= getattr(self, name) < 2**32:
+                raise UsageError(f"`{name}` must be from {least} to 2³² - 1. Received: {name}={getattr(self, name)}")
         if self.validation_split is not None and not 0 < self.validation_split < 1:
             raise UsageError(
                 "`validation_split` must be a fraction between 0 and 1. "

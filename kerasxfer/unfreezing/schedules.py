@@ -34,7 +34,7 @@ def load_yaml(source: str | Path) -> list[Stage]:
         raise ScheduleError(f"A schedule must be a YAML file or its text. Received: {str(source)!r}, which is no file.")
     try:
         content = yaml.safe_load(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ScheduleError(f"The schedule is not YAML: {error}") from None
     entries = content.get("stages") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):

@@ -97,7 +97,7 @@ def test_ray_builds_what_the_local_engine_builds(run, model_and_data, tmp_path, 
         (("ls", "nowhere"), "`CACHE` must be a folder"),
         (("plan", "cache", "nowhere.keras", "data"), "`MODEL` must be a `.keras` file"),
         (("build", "cache", "model", "data", "--shard", "3/2"), "`--shard` must be i/n"),
-        (("build", "cache", "model", "data", "--budget", "much"), "`budget` must be bytes"),
+        (("build", "cache", "model", "data", "--budget", "much"), "A size is a number and one of"),
         (("build", "cache", "model", "data", "--dtype", "int8"), "`dtype` must be None or a floating-point"),
     ],
 )

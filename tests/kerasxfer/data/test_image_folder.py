@@ -1,9 +1,13 @@
+import os
 import pickle
+import unicodedata
 
 import keras
 import numpy as np
 import pytest
+from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.images import IMAGE_SUFFIXES
+from kerasxfer_serving.runtime import threads
 from PIL import Image
 
 from kerasxfer import ImageFolder
@@ -369,3 +373,75 @@ def test_a_second_dataset_with_the_same_seed_trains_the_same_model(pets):
 
     for first, second in zip(*weights, strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-6)
+
+
+def draw(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path)
+
+
+def test_what_systems_put_beside_images_is_left_out_and_said(pets):
+    for name in ("__MACOSX/ant/._0.png", "@eaDir/0.png", "ant/@eaDir/0.png/SYNOPHOTO_THUMB.png", ".cache/1.png"):
+        draw(pets / name)
+    (pets / "ant" / "Thumbs.db").touch()
+    (pets / "ant" / "notes.txt").touch()
+    draw(pets / "stray.png")
+
+    data = ImageFolder(pets, (4, 4))
+
+    assert data.class_names == ["ant", "bee", "cat"]
+    assert len(data.paths) == TOTAL
+    assert data.left_out.counts == {
+        "system folders": 3,
+        "hidden folders": 1,
+        "system files": 1,
+        ".txt": 1,
+        "images outside of the class folders": 1,
+    }
+    assert "stray.png" in str(data.left_out)
+
+
+def test_every_suffix_that_is_read_is_taken(tmp_path):
+    for number, suffix in enumerate(sorted(IMAGE_SUFFIXES)):
+        path = tmp_path / "ant" / f"{number}{suffix.upper() if number % 2 else suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+
+    data = ImageFolder(tmp_path, (4, 4))
+
+    assert len(data.paths) + data.left_out.counts.total() == len(IMAGE_SUFFIXES)
+    assert all("pip install" in reason for reason in data.left_out.counts)
+
+
+def test_a_class_is_the_same_in_any_spelling_of_its_letters(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    for root, name in (("linux", composed), ("mac", decomposed)):
+        draw(tmp_path / root / name / "1.png")
+
+    linux, mac = ImageFolder(tmp_path / "linux", (4, 4)), ImageFolder(tmp_path / "mac", (4, 4))
+
+    assert linux.class_names == mac.class_names == [composed]
+    assert mac.paths == [f"{decomposed}/1.png"]
+    assert mac[0][0].shape == (1, 4, 4, 3)
+    assert ImageFolder(tmp_path / "linux", (4, 4), class_names=[decomposed]).class_names == [decomposed]
+    draw(tmp_path / "mac" / composed / "2.png")
+    with pytest.raises(UsageError, match=r"both written 'café'.*\\u0301"):
+        ImageFolder(tmp_path / "mac", (4, 4))
+
+
+def test_names_that_are_not_utf_8_are_read_for_images_and_refused_for_classes(tmp_path):
+    draw(tmp_path / "ant" / os.fsdecode(b"caf\xe9.png"))
+
+    data = ImageFolder(tmp_path, (4, 4))
+
+    assert data[0][0].shape == (1, 4, 4, 3)
+    draw(tmp_path / os.fsdecode(b"caf\xe9") / "1.png")
+    with pytest.raises(UsageError, match=r"must be UTF-8. Received: 'caf\\udce9'"):
+        ImageFolder(tmp_path, (4, 4))
+
+
+def test_threads_are_as_many_as_the_container_may_use(pets, monkeypatch):
+    monkeypatch.setattr(threads, "cgroup_quota", lambda root: 1.5)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
+
+    assert ImageFolder(pets, (4, 4)).threads == 2
