@@ -7,8 +7,10 @@ Steps, each in a process of its own with a limit of its own, so that one that ha
     prepare   VGG16@224 and InceptionV3@299 as ONNX files in float16 and float32, JPEG files of 500 × 375
     peers     the same networks in PyTorch on the same card, and the card's own limits (`torch_models.py`)
     proof     nodes by provider; difference from the CPU's answers, float32 with TF32 on and off, and float16
-    device    images a second with the pixels on the card: provider options and changes to the graph, by batch size
+    device    images a second with the pixels on the card: provider options, batch sizes, lanes, CUDA graphs
+    graph     the same with the changes to the graph that `runtime/gpu_graph.py` makes, one by one and together
     decode    Pillow, `--draft`, simplejpeg and nvImageCodec on the same files; their pixels' distance from Pillow's
+    scaling   Pillow by number of cores, in threads and in processes
     whole     from JPEG files to a CSV file, with Pillow and with the GPU's decoder; a trained model's answers with both
     profile   where the card's time goes, by kernel (PyTorch's profiler sees every kernel of the process)
     training  `bottleneck_cache.py` with JAX and PyTorch
@@ -28,6 +30,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -40,7 +43,9 @@ LIMITS = {
     "peers": 240,
     "proof": 60,
     "device": 200,
+    "graph": 90,
     "decode": 60,
+    "scaling": 60,
     "whole": 120,
     "profile": 40,
     "training": 150,
@@ -54,6 +59,11 @@ OPTIONS = {
     "nhwc, bias": {"prefer_nhwc": 1, "fuse_conv_bias": 1},
     "nhwc, bias, heuristic": {"prefer_nhwc": 1, "fuse_conv_bias": 1, "cudnn_conv_algo_search": "HEURISTIC"},
     "nhwc, small workspace": {"prefer_nhwc": 1, "cudnn_conv_use_max_workspace": 0},
+}
+WAYS = {
+    "Pillow in threads": {"decode_processes": 0},
+    "Pillow in processes": {},
+    "the GPU": {"decode": "gpu"},
 }
 BATCHES = (32, 64, 128, 256)
 FILES = 8192
@@ -182,7 +192,6 @@ def device(arguments: argparse.Namespace) -> dict:
         note(f"{best}, graph, batch 128", half, {**values, "enable_cuda_graph": 1}, 128)
         note(f"{best}, graph, batch 1", half, {**values, "enable_cuda_graph": 1}, 1)
         note(f"{best}, batch 1", half, values, 1)
-        note(f"{best}, pool before ReLU, batch 128", pooled_first(half), values, 128)
         single = model_path(arguments, build, "float32").read_bytes()
         note(f"fp32, {best}, batch 128", single, values, 128)
         note("fp32, as ONNX Runtime, batch 128", single, {}, 128)
@@ -192,24 +201,75 @@ def device(arguments: argparse.Namespace) -> dict:
     return result
 
 
+def graph(arguments: argparse.Namespace) -> dict:
+    from kerasxfer_serving.runtime.gpu_graph import CHANGES
+    from kerasxfer_serving.runtime.providers import CUDA_OPTIONS
+
+    sets = {"none": (), **{name: (name,) for name in CHANGES}, "all": tuple(CHANGES)}
+    result: dict[str, dict] = {}
+    for name, (build, size, _, _) in MODELS.items():
+        half = model_path(arguments, build, "float16").read_bytes()
+        rates = result[name] = {}
+        for key, names in sets.items():
+            rates[key] = device_rate(arguments, changed(half, names), CUDA_OPTIONS, 128, size=size)
+            print(name, key, rates[key], flush=True)
+        for batch, lanes in ((256, 1), (256, 2), (32, 1)):
+            model = changed(half, CHANGES)
+            key = f"all, batch {batch}, lanes {lanes}"
+            rates[key] = device_rate(arguments, model, CUDA_OPTIONS, batch, size=size, lanes=lanes)
+        (arguments.work / "graph.json").write_text(json.dumps(result, indent=1))
+    return result
+
+
+def scaling(arguments: argparse.Namespace) -> dict:
+    from kerasxfer_serving.image_io.processes import DecodingProcesses
+    from kerasxfer_serving.images import ImagePolicy
+    from kerasxfer_serving.inputs.input import given_input
+
+    size, policy = (224, 224), ImagePolicy()
+    paths = sorted(str(path) for path in (arguments.work / "images").iterdir())
+    everywhere = os.sched_getaffinity(0)
+    result = {}
+    for count in sorted({1, 2, 4, 8, 16, len(everywhere)} & {*range(1, len(everywhere) + 1)}):
+        os.sched_setaffinity(0, sorted(everywhere)[:count])
+        some = paths[: min(len(paths), 512 * count)]
+        threads = timed(lambda some=some, count=count: each(partial(load_one, policy, size), some, workers=count))
+        items = [given_input(path, path) for path in some]
+        batches = [items[start : start + 128] for start in range(0, len(items), 128)]
+        slots = count // 4 + 3
+        with DecodingProcesses(size, policy, processes=count, batch_size=128, slots=slots) as decoding:
+
+            def decode_all(batch, decoding=decoding):
+                with decoding.decoded(batch):
+                    pass
+
+            each(decode_all, batches[:2], workers=slots)
+            processes = timed(lambda run=decode_all, some=batches, slots=slots: each(run, some, workers=slots))
+        result[count] = {"threads": len(some) / threads, "processes": len(some) / processes}
+        print(count, result[count], flush=True)
+    os.sched_setaffinity(0, everywhere)
+    return result
+
+
 def profile(arguments: argparse.Namespace) -> dict:
     """Where the card's time goes: microseconds an image by kernel, with the options that were fastest."""
+    from kerasxfer_serving.runtime.gpu_graph import CHANGES
+    from kerasxfer_serving.runtime.providers import CUDA_OPTIONS
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
     result = {}
     for name, (build, size, _, _) in MODELS.items():
-        best = json.loads((arguments.work / "device.json").read_text())[name]["best"]["values"]
-        for changed in (False, True):
-            model = model_path(arguments, build, "float16").read_bytes()
-            session, (binding,) = bound_session(arguments, pooled_first(model) if changed else model, best, 128, size)
+        half = model_path(arguments, build, "float16").read_bytes()
+        for names in ((), tuple(CHANGES)):
+            session, (binding,) = bound_session(arguments, changed(half, names), CUDA_OPTIONS, 128, size)
             with profiled(activities=[ProfilerActivity.CUDA]) as seen:
                 for _ in range(5):
                     session.run_with_iobinding(binding)
             kernels = sorted(seen.key_averages(), key=lambda kernel: -kernel.self_device_time_total)
             rows = {kernel.key[:110]: round(kernel.self_device_time_total / 5 / 128, 3) for kernel in kernels[:14]}
             total = sum(kernel.self_device_time_total for kernel in kernels) / 5 / 128
-            result[f"{name}{', pool before ReLU' * changed}"] = {"total": total} | rows
+            result[f"{name}, {'changed' if names else 'as exported'}"] = {"total": total} | rows
     return result
 
 
@@ -247,8 +307,8 @@ def decode(arguments: argparse.Namespace) -> dict:
             return decoder.decode([given_input(path, path) for path in paths], lambda item: None)
 
         batches = [some[start : start + 128] for start in range(0, len(some), 128)]
-        ways["GPU"] = lambda: each(on_gpu, batches, workers=6)
-        ways["GPU, one thread"] = lambda: each(on_gpu, batches, workers=1)
+        for threads in (1, 2, 4):
+            ways[f"GPU, {threads} threads"] = lambda threads=threads: each(on_gpu, batches, workers=threads)
         compared["GPU"] = lambda path: on_gpu([path])[0].pixels
     except Exception as error:
         result["GPU"] = f"{type(error).__name__}: {error}"
@@ -269,21 +329,19 @@ def decode(arguments: argparse.Namespace) -> dict:
 def whole(arguments: argparse.Namespace) -> dict:
     """From files to a CSV file, by decoder; the ceiling is the slower of decoding and the device, each alone."""
     from kerasxfer_serving.predictor import Predictor
-    from predict import bound_rate, decode_rate, end_to_end_rate
+    from predict import bound_rate, end_to_end_rate
 
-    use_best(arguments)
     folder = str(arguments.work / "images")
     result = {}
     for name, (build, _, _, _) in MODELS.items():
-        for way in ("pillow", "gpu"):
+        for way, options in WAYS.items():
             try:
                 path = model_path(arguments, build, "float16")
-                with Predictor(path, device=arguments.device, batch_size=128, decode=way) as predictor:
+                with Predictor(path, device=arguments.device, batch_size=128, **options) as predictor:
                     images = random_images(predictor.manifest.image_size, 128)
                     predictor.run(images)
                     alone = ratio(bound_rate(predictor.session, images, arguments.seconds))
-                    decoding = decode_rate if way == "pillow" else batch_decode_rate
-                    decoded = [ratio(decoding(predictor, folder)) for _ in range(2)]
+                    decoded = [ratio(batch_decode_rate(predictor, folder)) for _ in range(2)]
                     rates = [ratio(end_to_end_rate(predictor, folder)) for _ in range(3)]
                     ceiling = min(alone, max(decoded))
                     result[f"{name}, {way}"] = {
@@ -309,7 +367,7 @@ def answers(arguments: argparse.Namespace) -> dict:
     ways = {"cpu": ("cpu", "pillow"), "card": (arguments.device, "pillow"), "card, GPU's decoder": ("cuda", "gpu")}
     said = {}
     for way, (where, decoder) in ways.items():
-        with Predictor(arguments.trained, device=where, decode=decoder) as predictor:
+        with Predictor(arguments.trained, device=where, decode=decoder, decode_processes=0) as predictor:
             said[way] = predictor.predict(paths).probabilities
     first = said["cpu"]
     return {"images": len(paths)} | {
@@ -414,31 +472,14 @@ def bound_session(arguments, model: bytes, options: dict, batch: int, size: int,
     return session, bindings
 
 
-def pooled_first(model: bytes) -> bytes:
+def changed(model: bytes, names) -> bytes:
     import onnx
-    from kerasxfer_serving.runtime.gpu_graph import pool_before_relu
+    from kerasxfer_serving.runtime.gpu_graph import CHANGES
 
     graph = onnx.load_model_from_string(model)
-    pool_before_relu(graph)
+    for name in names:
+        CHANGES[name](graph)
     return graph.SerializeToString()
-
-
-def use_best(arguments) -> None:
-    """Run the predictor with the options that were fastest for both models together."""
-    from kerasxfer_serving.runtime import providers
-
-    path = arguments.work / "device.json"
-    if not path.exists():
-        return
-    rates = [model["rates"] for model in json.loads(path.read_text()).values()]
-
-    def together(option):
-        return min((figures.get(f"{option}, batch 128") for figures in rates), key=lambda rate: isinstance(rate, float))
-
-    known = [option for option in OPTIONS if all(isinstance(f.get(f"{option}, batch 128"), float) for f in rates)]
-    best = max(known, key=lambda option: np.prod([figures[f"{option}, batch 128"] for figures in rates]))
-    providers.CUDA_OPTIONS = OPTIONS[best]
-    print("options:", best, flush=True)
 
 
 def batch_decode_rate(predictor, folder: str) -> tuple[int, float, float]:
@@ -447,9 +488,20 @@ def batch_decode_rate(predictor, folder: str) -> tuple[int, float, float]:
     items = list(pictures(folder))
     size = predictor.batch_size
     batches = [items[start : start + size] for start in range(0, len(items), size)]
-    clock = Clock()
-    each(predictor.decode_batch, batches, workers=predictor.workers)
+    with predictor.decoding():
+
+        def decode_one(batch):
+            with predictor.decoded(batch):
+                pass
+
+        each(decode_one, batches[:4], workers=predictor.workers)
+        clock = Clock()
+        each(decode_one, batches, workers=predictor.workers)
     return clock.rate(len(items))
+
+
+def load_one(policy, size, path):
+    return policy.load(path, size)
 
 
 def each(function, items, workers: int | None = None) -> None:
@@ -559,6 +611,8 @@ def table(result: dict) -> str:
     lines.append(f"limits: {peak and f'{peak:.0f} TFLOP/s'}, copy {result.get('peers', {}).get('copy_tb_s')} TB/s")
     lines += [f"proof: {key}: {value}" for key, value in result.get("proof", {}).items()]
     lines += [f"decode: {key}: {value}" for key, value in result.get("decode", {}).items()]
+    for step in ("graph", "scaling"):
+        lines += [f"{step}: {key}: {value}" for key, value in result.get(step, {}).items()]
     for key, value in result.get("whole", {}).items():
         lines.append(f"end to end: {key}: { {k: v for k, v in value.items() if k not in ('session', 'samples')} }")
     lines += [f"profile: {key}: {value}" for key, value in result.get("profile", {}).items()]

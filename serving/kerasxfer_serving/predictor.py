@@ -3,17 +3,20 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import DeviceError, ImageError, ModelError, UsageError
+from kerasxfer_serving.image_io import gpu
+from kerasxfer_serving.image_io.batch import Batch, decode_input
+from kerasxfer_serving.image_io.processes import CHUNK, DecodingProcesses
 from kerasxfer_serving.images import DecodedImage, Decoder
 from kerasxfer_serving.inputs.input import Input, as_inputs
 from kerasxfer_serving.model.manifest import Manifest
@@ -24,13 +27,11 @@ from kerasxfer_serving.runtime.memory import refuse_oversized_batch
 from kerasxfer_serving.runtime.session import Session, open_session
 from kerasxfer_serving.runtime.threads import available_cores
 
-if TYPE_CHECKING:
-    from kerasxfer_serving.image_io.gpu import GpuDecoder
-
 # A larger batch is no faster on a CPU, where each core runs a batch of its own, and takes more memory.
 _CPU_BATCH = 8
 _GPU_BATCH = 128
 _RUNS_AT_ONCE = 2  # per GPU: one uploads while the other computes
+_MANY_CORES = 4
 _DECODING_TOLERANCE = 0.02  # largest difference of a probability that another decoder may make
 
 
@@ -44,6 +45,7 @@ class PredictorArguments(TypedDict, total=False):
     tf32: bool
     cache_dir: str | Path | None
     decode: Decoder | None
+    decode_processes: int | None
     features: bool
     manifest: Manifest | None
     sha256: str | None
@@ -65,6 +67,8 @@ class Predictor:
             one a run, with as many runs at once, beyond.
         tf32: See `open_session`.
         cache_dir: See `open_session`.
+        decode_processes: Processes that decode what `stream` is given, beside this one; 0 decodes in threads of this
+            one. Defaults to `None`: on a GPU, one for each core where there are four or more; else 0.
         decode: `"gpu"` decodes and resizes JPEG files on the GPU, `"pillow"` on the CPU (see `ImagePolicy.decoder`).
             Defaults to what the manifest says.
         features: Also return the pooled features, the input of the model's last dense layer. Defaults to `False`.
@@ -98,6 +102,7 @@ class Predictor:
         tf32: bool = True,
         cache_dir: str | Path | None = None,
         decode: Decoder | None = None,
+        decode_processes: int | None = None,
         features: bool = False,
         manifest: Manifest | None = None,
         sha256: str | None = None,
@@ -117,6 +122,7 @@ class Predictor:
             tf32=tf32,
             cache_dir=cache_dir,
             decode=decode,
+            decode_processes=decode_processes,
             features=features,
             manifest=manifest,
             sha256=sha256,
@@ -149,6 +155,8 @@ class Predictor:
         self._turn = 0
         self.stream_threads = threads or 1
         self._gpu_decoder = self._open_gpu_decoder() if self.manifest.policy.decoder == "gpu" else None
+        self._decode_processes = self._processes_for(decode_processes)
+        self._processes: DecodingProcesses | None = None
 
     @property
     def session(self) -> Session:
@@ -161,7 +169,12 @@ class Predictor:
         cores = available_cores()
         if self.device == "cpu":
             return max(1, cores // (self._threads or 1))
-        return cores + _RUNS_AT_ONCE * len(self.gpu_ids)
+        running = _RUNS_AT_ONCE * len(self.gpu_ids)
+        if self._gpu_decoder is not None:
+            return gpu.LANES + running
+        if self._decode_processes:
+            return 1 + running + -(-2 * CHUNK * self._decode_processes // self.batch_size)
+        return cores + running
 
     def predict(self, inputs: Any) -> Predictions:
         """Classify images.
@@ -190,9 +203,9 @@ class Predictor:
             `Predictions` in the order of `items`; never an error for a single image.
         """
         started = time.perf_counter()
-        images = self.decode_batch(items)
-        seconds = time.perf_counter() - started
-        predictions = self.predict_decoded([item.path for item in items], images, threads=threads)
+        with self.decoded(items) as images:
+            seconds = time.perf_counter() - started
+            predictions = self.predict_decoded([item.path for item in items], images, threads=threads)
         predictions.seconds = {"decode": seconds} | predictions.seconds
         return predictions
 
@@ -220,17 +233,36 @@ class Predictor:
             `Predictions` of `batch_size` inputs, the last of what is left, in the order of `inputs`.
         """
         predict = partial(self.predict_batch, threads=self.stream_threads)
-        return map_in_order(predict, batched(inputs, self.batch_size), workers or self.workers)
+        with self.decoding():
+            yield from map_in_order(predict, batched(inputs, self.batch_size), workers or self.workers)
 
     def decode(self, item: Input) -> DecodedImage | ImageError:
         """Pixels of one input at the model's size, or what is wrong with it."""
-        return decode_input(item, self.manifest)
+        return decode_input(item, self.manifest.policy, self.manifest.image_size)
 
-    def decode_batch(self, items: Sequence[Input]) -> list[DecodedImage | ImageError]:
-        """What `decode` gives for each input, with the decoder that the predictor was opened with."""
-        if self._gpu_decoder is None:
-            return [self.decode(item) for item in items]
-        return self._gpu_decoder.decode(items, self.decode)
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Let batches be decoded by `decode_processes` inside the context, where the predictor has any."""
+        processes = self._decode_processes
+        if not processes or self._processes is not None:
+            yield
+            return
+        policy, size = self.manifest.policy, self.manifest.image_size
+        with DecodingProcesses(
+            size, policy, processes=processes, batch_size=self.batch_size, slots=self.workers
+        ) as self._processes:
+            try:
+                yield
+            finally:
+                self._processes = None
+
+    def decoded(self, items: Sequence[Input]) -> AbstractContextManager[Batch]:
+        """The images of a batch, decoded by whatever the predictor decodes with."""
+        if self._processes is not None:
+            return self._processes.decoded(items)
+        if self._gpu_decoder is not None:
+            return nullcontext(self._gpu_decoder.decode(items, self.decode))
+        return nullcontext(Batch(map(self.decode, items), size=self.manifest.image_size))
 
     def run(self, images: NDArray[Any], *, threads: int | None = None) -> list[NDArray[Any]]:
         """Probabilities `[n, classes]`, and features where asked for, of pixels `[n, h, w, 3]` at the model's size."""
@@ -285,13 +317,18 @@ class Predictor:
     def __reduce__(self) -> tuple["partial[Predictor]", tuple[()]]:
         return self._remake, ()
 
-    def _open_gpu_decoder(self) -> "GpuDecoder":
-        """The decoder on the first GPU, if its pixels and the model's answers to them are close enough to Pillow's."""
-        from kerasxfer_serving.image_io.gpu import checked_decoder
+    def _processes_for(self, wanted: int | None) -> int:
+        """On a CPU the model keeps the cores busy by itself; a GPU waits for images."""
+        cores = available_cores()
+        if wanted is not None:
+            return wanted
+        return cores if self.device != "cpu" and self._gpu_decoder is None and cores >= _MANY_CORES else 0
 
+    def _open_gpu_decoder(self) -> gpu.GpuDecoder:
+        """The decoder on the first GPU, if its pixels and the model's answers to them are close enough to Pillow's."""
         if self.device == "cpu":
             raise DeviceError("`decode='gpu'` needs the model on a GPU too. Received: device='cpu'")
-        decoder, pairs = checked_decoder(self.manifest.image_size, self.manifest.policy, self.gpu_ids[0])
+        decoder, pairs = gpu.checked_decoder(self.manifest.image_size, self.manifest.policy, self.gpu_ids[0])
         ours, pillow = (self.run(np.stack(images))[0] for images in zip(*pairs, strict=True))
         apart = float(np.abs(ours - pillow).max())
         if not apart <= _DECODING_TOLERANCE:
@@ -305,16 +342,13 @@ class Predictor:
     def _classify(
         self, paths: list[str], images: Sequence[DecodedImage | ImageError], threads: int | None
     ) -> Predictions:
-        pixels = np.zeros((len(images), *self.manifest.image_size, 3), np.uint8)
-        for place, image in zip(pixels, images, strict=True):
-            if isinstance(image, DecodedImage):
-                place[...] = image.pixels
+        batch = images if isinstance(images, Batch) else Batch(images, size=self.manifest.image_size)
         classes = len(self.manifest.class_names)
         if all(isinstance(image, ImageError) for image in images):
             outputs = [np.empty((len(images), classes), np.float32)]
         else:
             # Bad images keep their place as black ones: a batch then depends on its inputs only, run after run.
-            outputs = self.run(pixels, threads=threads)
+            outputs = self.run(batch.pixels, threads=threads)
         return Predictions.of_batch(self.manifest.class_names, paths, images, outputs)
 
     def _as_classes(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -335,16 +369,6 @@ class Predictor:
             if key not in self._sessions:
                 self._sessions[key] = self._open(device=self.device, gpu_id=gpu_id, threads=threads)
             return self._sessions[key]
-
-
-def decode_input(item: Input, manifest: Manifest) -> DecodedImage | ImageError:
-    """Pixels of one input at the size and in the way that a manifest says, or what is wrong with it."""
-    try:
-        return manifest.policy.decode(item.open(), manifest.image_size)
-    except ImageError as error:  # a new one: that which was raised holds on to its frames, and they to the pixels
-        return ImageError(error.code, str(error))
-    except Exception as error:  # whatever a broken file brings about, it is that file's row and nobody else's
-        return ImageError("error", f"{type(error).__name__}: {error}")
 
 
 def _as_rows(output: NDArray[Any], images: int) -> NDArray[np.float32]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.image_io.batch import decode_input
 from kerasxfer_serving.images import DecodedImage, ImagePolicy
 from kerasxfer_serving.inputs.input import Input
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.predictor import Predictor, PredictorArguments, decode_input
+from kerasxfer_serving.predictor import Predictor, PredictorArguments
 
 Decoded = DecodedImage | ImageError
 
@@ -71,7 +72,7 @@ def decode(items: list[Input], manifest: Manifest, folder: str) -> tuple[list[De
     with suppress(OSError):  # a machine without the folder: its relative paths are missing, and the receipt says so
         os.chdir(folder)
     started = time.perf_counter()
-    images = [decode_input(item, manifest) for item in items]
+    images = [decode_input(item, manifest.policy, manifest.image_size) for item in items]
     seconds = time.perf_counter() - started
     missing = all(isinstance(image, ImageError) and image.code == "not_found" for image in images)
     return images, Receipt(seconds, _node(), platform.node(), decoder_hash(manifest), missing)

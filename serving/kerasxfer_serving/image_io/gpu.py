@@ -17,17 +17,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kerasxfer_serving.errors import DeviceError, ImageError
+from kerasxfer_serving.image_io.batch import Batch
 from kerasxfer_serving.image_io.decoding import open_regular
 from kerasxfer_serving.image_io.golden import golden_files
 from kerasxfer_serving.image_io.jpeg import Frame, read_frame
+from kerasxfer_serving.image_io.limits import MAX_BYTES
 from kerasxfer_serving.image_io.resizing import geometry
 from kerasxfer_serving.images import TURNS, DecodedImage, ImagePolicy, swaps_sides
-from kerasxfer_serving.inputs.input import MAX_BYTES, Input, given_input
+from kerasxfer_serving.inputs.input import Input, given_input
 
 TOLERANCE = 1.5
 """Largest mean difference from Pillow, of 255, that a golden image may have."""
 
-_LANES = 2  # batches in work at once: one decodes while the other resizes and is copied
+LANES = 2
+"""Batches in work at once: one decodes while the other is resized and copied."""
+
 _BLOCK = (32, 8)
 _MAX_PIXELS = 1 << 26  # of one image; a larger one would hold up its batch
 _JOB = np.dtype(
@@ -37,6 +41,12 @@ _JOB = np.dtype(
 )
 
 PillowDecode = Callable[[Input], DecodedImage | ImageError]
+
+
+class _Jpeg(NamedTuple):
+    place: int
+    data: bytes
+    frame: Frame
 
 
 class _Lane(NamedTuple):
@@ -88,7 +98,7 @@ class GpuDecoder:
                 "`pip install 'kerasxfer-serving[gpu-decode]'`; without them leave `decoder` at 'pillow'."
             ) from error
 
-    def decode(self, items: Sequence[Input], pillow: PillowDecode) -> list[DecodedImage | ImageError]:
+    def decode(self, items: Sequence[Input], pillow: PillowDecode) -> Batch:
         """Pixels of each input at the decoder's size.
 
         Args:
@@ -96,14 +106,16 @@ class GpuDecoder:
             pillow: Decodes one input by Pillow, or says what is wrong with it.
 
         Returns:
-            One `DecodedImage` or `ImageError` per input, in order.
+            One `DecodedImage` or `ImageError` per input, in order, with the pixels of all.
         """
         opened = [self._open(item) for item in items]
-        jpegs = [(index, *known.jpeg) for index, known in enumerate(opened) if known.jpeg is not None]
-        done = self._decode(jpegs) if jpegs else {}
+        jpegs = [_Jpeg(index, *known.jpeg) for index, known in enumerate(opened) if known.jpeg is not None]
+        done, pixels = self._decode(jpegs) if jpegs else ({}, None)
         with self._lock:
             self.fallbacks += len(items) - len(done)
-        return [done[index] if index in done else pillow(known.item) for index, known in enumerate(opened)]
+        images = [done[index] if index in done else pillow(known.item) for index, known in enumerate(opened)]
+        in_place = pixels is not None and len(done) == len(items) and not any(map(self._is_turned, jpegs))
+        return Batch(images, pixels if in_place else None, size=self.size)
 
     def _start(self) -> None:
         import cupy
@@ -116,7 +128,7 @@ class GpuDecoder:
         with cupy.cuda.Device(self._gpu_id):
             kernels = cupy.RawModule(code=source, options=options)
             self._rows, self._columns = kernels.get_function("resample_rows"), kernels.get_function("resample_columns")
-            for _ in range(_LANES):
+            for _ in range(LANES):
                 # libjpeg-turbo, and so Pillow, interpolates the chroma samples; the fast way would repeat them.
                 decoder = nvimgcodec.Decoder(device_id=self._gpu_id, options=":fancy_upsampling=1")
                 self._lanes.put(_Lane(decoder, cupy.cuda.Stream(non_blocking=True)))
@@ -148,14 +160,15 @@ class GpuDecoder:
         finally:
             self._lanes.put(lane)
 
-    def _decode(self, jpegs: Sequence[tuple[int, bytes, Frame]]) -> dict[int, DecodedImage]:
-        """Images by index, of those that the GPU can decode."""
+    def _decode(self, jpegs: Sequence[_Jpeg]) -> tuple[dict[int, DecodedImage], NDArray[np.uint8]]:
+        """Images by index, of those that the GPU can decode, and their pixels, not turned yet."""
         with self._lane() as lane:
             streams = [self._codec.CodeStream(data) for _, data, _ in jpegs]
             images = lane.decoder.decode(streams, params=self._params, cuda_stream=lane.stream.ptr)
             good = [(index, frame, image) for (index, _, frame), image in zip(jpegs, images, strict=True) if image]
             pixels = self._resize([frame for _, frame, _ in good], [image for _, _, image in good])
-        return {index: self._finish(frame, row) for (index, frame, _), row in zip(good, pixels, strict=True)}
+        finished = (self._finish(frame, row) for (_, frame, _), row in zip(good, pixels, strict=True))
+        return dict(zip((index for index, _, _ in good), finished, strict=True)), pixels
 
     def _resize(self, frames: list[Frame], images: list[Any]) -> NDArray[np.uint8]:
         """Pixels `[n, height, width, 3]`, not turned yet: a turned image fills a transposed part of its place."""
@@ -188,6 +201,9 @@ class GpuDecoder:
         for kernel, rows in ((self._rows, "height"), (self._columns, "to_height")):
             grid = (-(-int(jobs["to_width"].max()) // _BLOCK[0]), -(-int(jobs[rows].max()) // _BLOCK[1]), len(jobs))
             kernel(grid, _BLOCK, (on_gpu, self._filter))
+
+    def _is_turned(self, jpeg: _Jpeg) -> bool:
+        return self.policy.exif == "apply" and jpeg.frame.orientation != 1
 
     def _swaps(self, frame: Frame) -> bool:
         return self.policy.exif == "apply" and swaps_sides(frame.orientation)
@@ -256,4 +272,4 @@ def _read(source: Any) -> bytes | None:
     if not isinstance(source, str | os.PathLike):
         return None
     with open_regular(source, repr(source)) as file:
-        return file.read(MAX_BYTES)
+        return file.read() if os.fstat(file.fileno()).st_size <= MAX_BYTES else None

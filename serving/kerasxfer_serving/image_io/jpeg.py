@@ -1,6 +1,6 @@
 """What the header of a JPEG file says, read without decoding it."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 _ORIENTATION = 0x0112
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended and progressive, each with Huffman coding
@@ -71,8 +71,9 @@ def _is_special(marker: int, data: bytes, start: int) -> bool:
 
 
 def _read_orientation(tiff: bytes) -> int:
-    order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
-    if order not in ("little", "big"):
+    orders: dict[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
+    order = orders.get(tiff[:2])
+    if order is None:
         return 1
     first = int.from_bytes(tiff[4:8], order)
     for index in range(int.from_bytes(tiff[first : first + 2], order)):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import DeviceError, ModelError
+from kerasxfer_serving.runtime.gpu_graph import tune_for_gpu
 from kerasxfer_serving.runtime.providers import DEVICES, PROVIDERS, provider_list, require_device, wish
 from kerasxfer_serving.runtime.threads import available_cores
 
@@ -217,7 +218,7 @@ def _open(model: bytes, device: str, how: _How, reason: str = "") -> Session:
     else:
         how = how._replace(batch_size=None)
     raw = _create(
-        model,
+        tune_for_gpu(model) if device == "cuda" else model,
         _session_options(model, gpu, how),
         provider_list(device, gpu_id=how.gpu_id, tf32=how.tf32, cache_dir=how.cache_dir),
     )

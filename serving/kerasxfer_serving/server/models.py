@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.image_io.batch import decode_input
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.image_io.golden import changed
 from kerasxfer_serving.images import DecodedImage
 from kerasxfer_serving.inputs.input import given_input
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.predictor import Predictor, decode_input
+from kerasxfer_serving.predictor import Predictor
 from kerasxfer_serving.server.engine import BatchPolicy
 from kerasxfer_serving.server.options import ServerOptions
 from kerasxfer_serving.server.statistics import Statistics
@@ -65,7 +66,7 @@ class ServedModel:
 
     def decode(self, source: Source) -> DecodedImage | ImageError:
         """Pixels of one image at the model's size, or what is wrong with it."""
-        return decode_input(given_input("", source), self._decoding)
+        return decode_input(given_input("", source), self._decoding.policy, self._decoding.image_size)
 
     def run(self, paths: list[str], images: Sequence[DecodedImage | ImageError]) -> Predictions:
         """Answers to one batch, of at most `max_batch` images."""
