@@ -28,7 +28,6 @@ _HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})
 _PROGRESSIVE = 0xC2
 _SCAN = b"\xff\xda"
 _NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-_JPEG_HEADER = 1 << 17
 
 # Pillow refuses an image whose metadata unpack to more than a megabyte in one piece; 64 in all are harmless.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -110,9 +109,9 @@ def check_cost(image: Image.Image, file: GuardedFile, max_pixels: int) -> None:
 def _check_jpeg(image: Image.Image, file: GuardedFile, pixels: int) -> None:
     blocks = -(-image.width // 8) * -(-image.height // 8)
     progressive = "progressive" in image.info
-    if not progressive and file.size > blocks // 4 + _JPEG_HEADER:
+    position = file.tell()  # behind the header of the first scan
+    if not progressive and file.size - position > blocks // 4:
         return
-    position = file.tell()
     file.seek(0)
     data = file.read()
     file.seek(position)
