@@ -1,8 +1,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from kerasxfer_serving.commands import _output
-from kerasxfer_serving.commands.choices import Device
+from kerasxfer_serving.commands import output
+from kerasxfer_serving.commands.choices import Device, ResultFormat
+from kerasxfer_serving.commands.options import FormatOption
 from typer import Argument, Exit, Option
 
 
@@ -15,21 +16,21 @@ def check(
         list[str] | None, Option("--import", help="Module or .py file with custom layers.", show_default=False)
     ] = None,
     unsafe: Annotated[bool, Option("--unsafe", help="Run code in the model file: Lambda layers, SavedModels.")] = False,
-    format: Annotated[_output.Format, Option(help="How to print the result.")] = _output.Format.text,
+    format: FormatOption = ResultFormat.text,
 ) -> None:
     """Compare an exported file with its Keras model on labelled images; exit 1 where they disagree."""
     from kerasxfer.export.check import check_file
 
     result = check_file(model, against, data, device=device, modules=import_ or (), safe_mode=not unsafe)
-    if format is _output.Format.json:
-        _output.print_json(result.to_dict())
+    if format is ResultFormat.json:
+        output.print_json(result.to_dict())
     else:
         print(f"{model} on {result.device}: {result.parity}")
         if result.tf32_difference is not None:
             print(f"largest difference that TF32 makes: {result.tf32_difference:.2g}")
-        _output.print_table(result.parity.worst, title="Farthest apart")
+        output.print_table(result.parity.worst, title="Farthest apart")
     if not result.same_source:
-        _output.note(f"`{against}` is not, or no longer, the model that was exported.")
+        output.note(f"`{against}` is not, or no longer, the model that was exported.")
     if result.failure:
-        _output.note(f"Error: {result.failure}")
+        output.note(f"Error: {result.failure}")
         raise Exit(1)

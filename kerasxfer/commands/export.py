@@ -2,9 +2,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from kerasxfer_serving.commands import _output
-from kerasxfer_serving.commands.choices import Activation
-from kerasxfer_serving.commands.options import read_size
+from kerasxfer_serving.commands.choices import Activation, ResultFormat
+from kerasxfer_serving.commands.options import FormatOption, read_size
+from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
 from typer import Argument, Option
 
@@ -80,7 +80,7 @@ def export(
     calibration: Annotated[
         Path | None, Option(help="Images to calibrate int8 on.", rich_help_panel=_PROOF, show_default=False)
     ] = None,
-    format: Annotated[_output.Format, Option(help="How to print the result.")] = _output.Format.text,
+    format: FormatOption = ResultFormat.text,
 ) -> None:
     """Write a Keras model as one ONNX file that gives the model's own answers, or fail."""
     if precision is Precision.int8 and calibration is None:
@@ -110,9 +110,9 @@ def export(
         safe_mode=not unsafe,
     )
     if triton is not None:
-        _output.note(f"Triton model: {write_triton(exported.file, triton)}")
-    if format is _output.Format.json:
-        _output.print_json(exported.to_dict())
+        note(f"Triton model: {write_triton(exported.file, triton)}")
+    if format is ResultFormat.json:
+        print_json(exported.to_dict())
     else:
         _print(exported)
 
@@ -130,4 +130,4 @@ def _print(exported: "Exported") -> None:
         print(f"{precision}: {parity}")
     if exported.check is not None:
         print(f"labelled images: {exported.check}")
-        _output.print_table(exported.check.worst, title="Farthest apart")
+        print_table(exported.check.worst, title="Farthest apart")

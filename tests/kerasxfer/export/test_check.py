@@ -3,7 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from kerasxfer_serving.commands import _output
+from kerasxfer_serving.commands import output
 from kerasxfer_serving.model.model_file import load_model_file
 from typer import Typer
 
@@ -28,7 +28,7 @@ def run_check(monkeypatch, *arguments):
     app.command()(check_command)
     monkeypatch.setattr("sys.argv", ["check", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
-        _output.run(app, "check")
+        output.run(app, "check")
     return exit_.value.code
 
 
