@@ -11,6 +11,7 @@ from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.model.class_names import normalise_class_names
 
 from kerasxfer.backbones.applications import load_backbone
+from kerasxfer.backbones.hub import PREFIX, load_preset, parts_of, returns_pyramid, takeable_config
 from kerasxfer.layers.classifier_head import ClassifierHead
 from kerasxfer.layers.preprocess import Preprocess, application_mode
 from kerasxfer.pixel_range import checked
@@ -47,6 +48,12 @@ class ImageClassifier(keras.Model):
     def predict_on_batch(self, x: Any) -> Any:
         return super().predict_on_batch(checked(x))
 
+    def get_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = super().get_config()
+        for layer in config.get("layers", ()):
+            layer["config"] = takeable_config(layer["class_name"], layer["config"])
+        return config
+
 
 # A `.h5` file names the class of a model without its package.
 keras.saving.get_custom_objects()["ImageClassifier"] = ImageClassifier
@@ -79,7 +86,9 @@ def image_classifier(
 
     Args:
         backbone: Name of a `keras.applications` model (`"VGG16"`, `"InceptionV3"`, …); `"DemoVGG"`, the small network
-            that comes with kerasxfer; or a functional or sequential `keras.Model` on images, which is copied.
+            that comes with kerasxfer; `"hub:"` and the name of a KerasHub preset (`"hub:resnet_50_imagenet"`,
+            `"hub:hf://…"`), loaded by KerasHub; or a functional or sequential `keras.Model` on images, which is copied:
+            a backbone of `keras_hub.models`, say. The layers of ViT's and DINOv2's encoders lie flat like all others.
         class_names: Names of the classes: a sequence or array in the order of their indices, or a mapping from or to
             indices (`{"cat": 0, "dog": 1}`). Two or more.
         image_size: `(height, width)` of the pixels.
@@ -164,16 +173,21 @@ def _source(
     preprocess: str | None,
 ) -> tuple[keras.Model, str]:
     """The backbone by itself, with its weights, and the mode of preprocessing."""
+    if isinstance(backbone, str) and backbone.startswith(PREFIX):
+        model, mode = load_preset(backbone.removeprefix(PREFIX), image_size, load_weights=weights is not None)
+        return model, preprocess or mode or _unknown(backbone)
     if isinstance(backbone, str):
         options = backbone_kwargs or {}
         mode = preprocess or application_mode(backbone, options.get("include_preprocessing", True))
         return load_backbone(backbone, (*image_size, 3), weights, options), mode
-    if preprocess is None:
-        raise UsageError(
-            "`preprocess` must say what a `keras.Model` backbone expects: 'caffe', 'tf', 'torch', 'rescale' or "
-            f"'none'. Received: backbone={backbone!r}, preprocess=None"
-        )
-    return backbone, preprocess
+    return backbone, preprocess or _unknown(backbone)
+
+
+def _unknown(backbone: str | keras.Model) -> str:
+    raise UsageError(
+        "`preprocess` must say what a `keras.Model` backbone expects: 'caffe', 'tf', 'torch', 'rescale' or "
+        f"'none'. Received: backbone={backbone!r}, preprocess=None"
+    )
 
 
 def _features(source: keras.Model, output: str | None) -> keras.Model:
@@ -203,18 +217,30 @@ def _copy_flat(
     would lead into the backbone's own graph.
     """
     names = _stable_names(source.layers) if renumber else {}
+    originals: dict[int, Any] = {}
     copies: list[tuple[Any, Any]] = []
 
     def copy(layer: Any) -> Any:
-        config = layer.get_config()
+        config = takeable_config(type(layer).__name__, layer.get_config())
         if layer.name in names:
             config["name"] = names[layer.name]
-        copies.append((layer, type(layer).from_config(config)))
-        return copies[-1][1]
+        new = type(layer).from_config(config)
+        originals[id(new)] = layer
+        return new
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         args = keras.tree.map_structure(lambda tensor: pixels if tensor is images else tensor, args)
-        return layer(*args, **kwargs)
+        original = originals[id(layer)]
+        if parts_of(original) is None:
+            copies.append((original, layer))
+            return layer(*args, **kwargs)
+        x, *_ = args
+        if not layer.built:
+            layer.build(x.shape)
+        for old, new in zip(parts_of(original) or (), parts_of(layer) or (), strict=True):
+            copies.append((old, new))
+            x = new(x)
+        return (x, {}) if returns_pyramid(layer) else x
 
     model = keras.models.clone_model(source, input_tensors=images, clone_function=copy, call_function=call)
     layers = [(old, new) for old, new in copies if isinstance(new, keras.layers.Layer)]

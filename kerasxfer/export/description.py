@@ -1,7 +1,7 @@
 """What the manifest says about an exported model, gathered from the caller, the run and the model, in that order."""
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ def describe(
         ExportError: If the number of class names is not the model's.
     """
     classes = max(columns, 2)
-    names = source.class_names if class_names is None else normalise_class_names(class_names)
-    names = names or _folder_names(labelled, classes) or [UNNAMED.format(number) for number in range(classes)]
+    given = source.class_names if class_names is None else normalise_class_names(class_names)
+    names = given or _folder_names(labelled, classes) or [UNNAMED.format(number) for number in range(classes)]
     if len(names) != classes:
         raise ExportError(f"`class_names` must have {classes} names, one for each class. Received: {names!r:.200}")
     return Manifest(
@@ -107,11 +107,11 @@ def describe(
     )
 
 
-def _folder_names(folders: Iterable[str | Path | None], classes: int) -> list[str] | None:
+def _folder_names(folders: Iterable[str | Path | None], classes: int) -> Sequence[str] | None:
     """The names of the class folders in the first folder that has one for each class."""
     for folder in folders:
-        if folder and Path(folder).is_dir() and len(names := class_folders(Path(folder))) == classes:
-            return names
+        if folder and Path(folder).is_dir() and len(found := list(class_folders(Path(folder)))) == classes:
+            return found
     return None
 
 

@@ -8,6 +8,7 @@ from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 
 from kerasxfer.export.canonical import canonicalise
 from kerasxfer.export.channel_order import fold_channel_order
+from kerasxfer.export.erfc import spell_out_erfc
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.reshapes import drop_unused, fix_shapes
 
@@ -38,6 +39,7 @@ def tidy(proto: onnx.ModelProto, *, features: bool = False) -> onnx.ModelProto:
         raise ExportError(
             f"The conversion gave {len(graph.input)} inputs and {len(graph.output)} outputs; a classifier has one each."
         )
+    spell_out_erfc(graph)
     fix_shapes(graph)
     fold_channel_order(graph)
     drop_unused(graph)

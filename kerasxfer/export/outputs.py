@@ -126,8 +126,8 @@ def activation_of_loss(loss: Any) -> str | None:
         name = loss["config"] if loss["class_name"] == "function" else loss["class_name"]
         return _LOSSES.get(str(name).rpartition(">")[2])
     if isinstance(loss, Mapping | list | tuple):
-        (only, *more) = [*(loss.values() if isinstance(loss, Mapping) else loss), None]
-        return activation_of_loss(only) if more == [None] else None
+        losses = list(loss.values()) if isinstance(loss, Mapping) else list(loss)
+        return activation_of_loss(losses[0]) if len(losses) == 1 else None
     if isinstance(loss, str):
         return _LOSSES.get(loss)
     return _LOSSES.get(getattr(loss, "__name__", type(loss).__name__))

@@ -13,6 +13,7 @@ POOLINGS = {
     "max": keras.layers.GlobalMaxPooling2D,
     "flatten": keras.layers.Flatten,
 }
+_TOKEN_POOLINGS = {"average": keras.layers.GlobalAveragePooling1D, "max": keras.layers.GlobalMaxPooling1D}
 
 
 @keras.saving.register_keras_serializable(package="kerasxfer")
@@ -34,7 +35,7 @@ class ClassifierHead(keras.layers.Layer):
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input shape:
-        `(batch, height, width, channels)`.
+        `(batch, height, width, channels)`, or `(batch, tokens, channels)` of a transformer, pooled over the tokens.
 
     Output shape:
         `(batch, classes)`, or `(batch, 1)` with `activation="sigmoid"`.
@@ -118,6 +119,8 @@ class ClassifierHead(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         shape = tuple(input_shape)
+        if len(shape) == 3 and self.pooling in _TOKEN_POOLINGS:
+            self.pool = _TOKEN_POOLINGS[self.pooling](dtype=self.dtype_policy, name="pool")
         for layer in (self.pool, *self.hidden, self.drop, self.predictions):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
