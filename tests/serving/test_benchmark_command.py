@@ -51,7 +51,9 @@ def test_model_from_elsewhere(write_model, tmp_path):
         ["--batch-sizes", "1,x"],
         ["--batch-sizes", "0"],
         ["--picture-size", "1x2x3"],
-        ["--scenario", "server"],
+        ["--scenario", "nonsense"],
+        ["--scenario", "server", "--png", "x.png"],
+        ["--url", "http://127.0.0.1:1"],
         ["--device", "tpu"],
     ],
 )

@@ -10,8 +10,13 @@ if TYPE_CHECKING:
     from kerasxfer_serving.benchmarking import Report
 
 
+_ONLINE = "Of a server"
+
+
 def benchmark(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The .onnx file.")],
+    model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="The .onnx file; none with --url.", show_default=False)
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of images. Without it, images are drawn.", show_default=False)
     ] = None,
@@ -26,7 +31,23 @@ def benchmark(
     batch_sizes: Annotated[
         str | None, typer.Option(help="As in 1,8. Default: 1,8,32, on a GPU also 128.", show_default=False)
     ] = None,
-    scenario: Annotated[str, typer.Option(help="offline, single-stream, or both.")] = "offline,single-stream",
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="offline, single-stream or both (default), or server (with --url).", show_default=False),
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Of a server that runs.", rich_help_panel=_ONLINE)] = None,
+    target_p99: Annotated[
+        float, typer.Option(min=0.001, help="Milliseconds that 99 of 100 may take.", rich_help_panel=_ONLINE)
+    ] = 100.0,
+    rates: Annotated[
+        str | None, typer.Option(help="Requests a second, as in 10,20.", rich_help_panel=_ONLINE, show_default=False)
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="KERASXFER_SERVING_TOKEN", help="Of the server.", rich_help_panel=_ONLINE, show_default=False
+        ),
+    ] = None,
     duration: Annotated[float, typer.Option(min=0.01, help="Seconds that each figure is measured for.")] = 10.0,
     limit: Annotated[int, typer.Option(min=1, help="Number of images of --data to use, drawn by lot.")] = 2000,
     picture_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of drawn images.")] = "375x500",
@@ -64,10 +85,24 @@ def benchmark(
     max_pixels: _model.MaxPixelsOption = None,
     format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
-    """Measure a model on this machine: decoding, the model alone, end to end; VALID or INVALID with the reasons."""
+    """Measure a model on this machine, or a server; VALID or INVALID with the reasons."""
     from kerasxfer_serving.benchmarking import benchmark as run
+    from kerasxfer_serving.commands._server_benchmark import ServerOptions, measure_server
+    from kerasxfer_serving.errors import UsageError
     from kerasxfer_serving.files import require_writable, writing
 
+    for path in (out, png, html):
+        if path is not None:
+            with writing(path):
+                require_writable(path)
+    if url is not None or scenario == "server":
+        if png or html or (url is None) == (model is None):
+            raise UsageError("A server is measured by `--url URL`, or MODEL with `--scenario server`; `-o` keeps it.")
+        server = ServerOptions(url, model, data, target_p99, rates, duration, limit, picture_size, token, device.value)
+        measure_server(server, out, format)
+        return
+    if model is None:
+        raise UsageError("Give MODEL, an .onnx file, or `--url URL` of a server.")
     model_options = _model.ModelOptions(
         draft=draft,
         max_pixels=max_pixels,
@@ -84,15 +119,11 @@ def benchmark(
         crop_fraction=crop_fraction,
         interpolation=interpolation,
     )
-    for path in (out, png, html):
-        if path is not None:
-            with writing(path):
-                require_writable(path)
     report = run(
         model,
         data,
         batch_sizes=options.read_integers("--batch-sizes", batch_sizes, least=1) if batch_sizes else None,
-        scenarios=[name.strip() for name in scenario.split(",")],
+        scenarios=[name.strip() for name in (scenario or "offline,single-stream").split(",")],
         duration=duration,
         limit=limit,
         picture_size=options.read_size("--picture-size", picture_size),

@@ -14,10 +14,9 @@ def compare(
     """Say what differs between two benchmark reports, and whether by more than their own repeats do."""
     from dataclasses import asdict
 
-    from kerasxfer_serving.benchmarking import Report
-    from kerasxfer_serving.benchmarking import compare as run
+    from kerasxfer_serving.benchmarking.reading import compare_files
 
-    comparison = run(Report.read(before), Report.read(after))
+    comparison = compare_files(before, after)
     if format is choices.ResultFormat.json:
         changes = [asdict(change) | {"ratio": change.ratio, "verdict": change.verdict} for change in comparison.changes]
         output.print_json(asdict(comparison) | {"changes": changes})

@@ -65,6 +65,7 @@ class Server(uvicorn.Server):
         options: How it is run.
         on_tick: Called once a second.
         companions: What begins and stops with it, in its event loop.
+        on_started: Called when it listens.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class Server(uvicorn.Server):
         options: RunOptions,
         on_tick: Callable[[], None] = lambda: None,
         companions: Sequence[Companion] = (),
+        on_started: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
         self._server = server
         self._options = options
         self._on_tick = on_tick
         self._companions = companions
+        self._on_started = on_started
         self._stop_at: float | None = None
 
     async def on_tick(self, counter: int) -> bool:
@@ -94,6 +97,7 @@ class Server(uvicorn.Server):
         for companion in self._companions:
             await companion.start()
         await super().startup(sockets)
+        self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         checks = asyncio.create_task(self._keep_checking())
@@ -136,6 +140,7 @@ def make_server(
     options: RunOptions,
     on_tick: Callable[[], None] = lambda: None,
     companions: Sequence[Companion] = (),
+    on_started: Callable[[], None] = lambda: None,
 ) -> Server:
     """An application as a server that can be run."""
     config = uvicorn.Config(
@@ -157,7 +162,7 @@ def make_server(
         timeout_graceful_shutdown=options.shutdown_timeout,
         backlog=2048,
     )
-    return Server(config, app.state.server, options, on_tick, companions)
+    return Server(config, app.state.server, options, on_tick, companions, on_started)
 
 
 def listen(options: RunOptions) -> socket.socket:

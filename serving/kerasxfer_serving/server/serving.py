@@ -78,15 +78,14 @@ def serve(service: Service, processes: int, note: Callable[[str], None]) -> None
 
 def serve_here(
     service: Service,
-    on_ready: Callable[[], None],
+    on_started: Callable[[], None],
     sockets: Sequence[socket.socket],
     on_tick: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve in this process."""
     configure_logs(service.log_format, access=service.access_log)
     app = create_app(service.models, service.options, watch=service.watch)
-    on_ready()
-    make_server(app, service.run, on_tick, _companions(app, service)).run(list(sockets))
+    make_server(app, service.run, on_tick, _companions(app, service), on_started).run(list(sockets))
 
 
 def _companions(app: Starlette, service: Service) -> list[Companion]:
