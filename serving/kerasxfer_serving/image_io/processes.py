@@ -81,7 +81,6 @@ class DecodingProcesses:
         self._workers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._all = [_Worker(self._setting) for _ in range(processes)]
         for worker in self._all:
-            worker.wait_until_ready()
             self._workers.put(worker)
         self._pool = ThreadPoolExecutor(processes, "kerasxfer-decode")
 
@@ -154,6 +153,7 @@ class _Worker:
             env=os.environ | {"PYTHONPATH": search},
             pass_fds=(self._setting.file,) if isinstance(self._setting.file, int) else (),
         )
+        self._ready = False
         _send(self._input, pickle.dumps(self._setting))
 
     @property
@@ -166,14 +166,13 @@ class _Worker:
         assert self._process.stdout is not None
         return self._process.stdout
 
-    def wait_until_ready(self) -> None:
-        pickle.load(self._output)
-
     def ask(self, task: _Task) -> list[Any]:
         try:
             message = pickle.dumps(task)
         except Exception as error:  # pickle raises whatever the object at hand does
             raise _NotPortableError from error
+        if not self._ready:  # all processes start at once, beside the first batches
+            self._ready = bool(pickle.load(self._output))
         _send(self._input, message)
         answers = pickle.load(self._output)
         if answers is None:
@@ -183,7 +182,6 @@ class _Worker:
     def restart(self) -> None:
         self.close()
         self._start()
-        self.wait_until_ready()
 
     def close(self) -> None:
         with suppress(OSError):
