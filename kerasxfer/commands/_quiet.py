@@ -44,8 +44,7 @@ def drop_log_lines() -> None:
     crashes, which a thread would be too late for.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    stderr = sys.stderr
-    if stderr is None or stderr is not sys.__stderr__ or not hasattr(os, "fork"):
+    if sys.__stderr__ is None or sys.stderr is not sys.__stderr__ or not hasattr(os, "fork"):
         return
     terminal, (reading, writing) = os.dup(2), os.pipe()
     if os.fork() == 0:
@@ -53,7 +52,7 @@ def drop_log_lines() -> None:
         os.close(writing)
         _pass_on(reading, terminal)
     os.close(reading)
-    encoding, errors = stderr.encoding, stderr.errors
+    encoding, errors = sys.__stderr__.encoding, sys.__stderr__.errors
     sys.stderr = open(terminal, "w", 1, encoding, errors)  # noqa: PTH123, SIM115  (for the rest of the process)
     os.dup2(writing, 2)
     os.close(writing)

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
 
 import keras
@@ -12,6 +13,7 @@ from kerasxfer_serving.errors import KerasxferError, UsageError
 from PIL import Image
 
 from kerasxfer.data import ImageFolder
+from kerasxfer.report import build_report
 from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.run_folder import RunFolder, RunRecord
 from kerasxfer.runs.training import compiled_model, datasets, plan, train
@@ -244,3 +246,30 @@ def test_a_plan_trains_nothing(config, tmp_path):
     assert len(tables["Stages"].rows) == 2
     assert len(tables["Cache"].rows) == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_images_with_names_that_are_not_utf_8_are_trained_on_and_reported(config, folders, tmp_path):
+    data = tmp_path / os.fsdecode(b"d\xe9p\xf4t")
+    for name in ("lying", "standing"):
+        (data / name).mkdir(parents=True)
+        for number, source in enumerate(sorted((folders / "validation" / name).iterdir())):
+            shutil.copy(source, data / name / os.fsdecode(b"caf\xe9 %d.png" % number))
+    train(dataclasses.replace(config, data=str(data), validation=str(data), schedule=[], epochs=1), tmp_path / "run")
+    (result,) = build_report([tmp_path / "run"], tmp_path / "report.html")
+    assert RunFolder(tmp_path / "run").read().config.data == str(data)
+    assert len(result.predictions.paths) == 12
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train", "validation"], "called like subsets"),
+        (["cats"], r"two or more class folders.*'cats'. It holds folders itself \(a, b\)"),
+    ],
+)
+def test_a_folder_above_the_class_folders_is_named(config, tmp_path, names, message):
+    for name in names:
+        for inner in ("a", "b"):
+            (tmp_path / "data" / name / inner).mkdir(parents=True)
+    with pytest.raises(UsageError, match=message):
+        datasets(dataclasses.replace(config, data=str(tmp_path / "data")))
