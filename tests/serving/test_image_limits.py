@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.image_io import limits
+from kerasxfer_serving.image_io.formats import HEAD, format_of
 from kerasxfer_serving.image_io.limits import default_max_pixels
 from kerasxfer_serving.images import ImagePolicy, load_image
 from kerasxfer_serving.runtime.memory import available_memory
@@ -136,3 +137,20 @@ def test_avif_by_any_of_its_brands():
     other = data.replace(b"ftypavif", b"ftypmif1", 1)
     assert b"avif" in other[16:32]
     np.testing.assert_array_equal(load_image(other), expected)
+
+
+@pytest.mark.parametrize("format", ["TGA", "PCX", "QOI", "DDS", "SGI", "PPM", "BMP", "ICO", "JPEG2000"])
+def test_formats_are_known_by_their_content(format):
+    Image.init()
+    if format not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {format}")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    data = encoded(format, image, **({"sizes": [(32, 32)]} if format == "ICO" else {}))
+    decoded = ImagePolicy().decode(data)
+    assert decoded.format == format
+    np.testing.assert_allclose(decoded.pixels, np.asarray(image), atol=0 if format != "JPEG2000" else 4)
+
+
+def test_noise_is_no_image():
+    rng = np.random.default_rng(0)
+    assert sum(format_of(rng.bytes(size)) is not None for size in [HEAD] * 20_000) <= 20

@@ -36,6 +36,7 @@ ERROR_CODES = {
     "truncated": "the image ends before its data does",
     "corrupt": "the image's data contradict themselves",
     "decompression_bomb": "more pixels, bytes or work than is allowed (`max_pixels`)",
+    "archive": "an archive that cannot be read, or not to its end",
     "worker_died": "decoding it ended its process, time and again (`--engine ray`)",
 }
 

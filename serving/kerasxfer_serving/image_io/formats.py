@@ -35,7 +35,7 @@ _FORMATS = (
     _Format("HEIF", ".heic .heif .hif .heics .heifs"),
     _Format("JPEG2000", ".jp2 .j2k .jpc .jpf .jpx .j2c", ((4, b"jP  \r\n\x87\n"), (0, b"\xff\x4f\xff\x51"))),
     _Format("ICO", ".ico", ((0, b"\0\0\1\0"),)),
-    _Format("CUR", ".cur", ((0, b"\0\0\2\0"),)),
+    _Format("CUR", ".cur"),
     _Format("ICNS", ".icns", ((0, b"icns"),)),
     _Format("PSD", ".psd", ((0, b"8BPS"),)),
     _Format("DDS", ".dds", ((0, b"DDS "),)),
@@ -61,6 +61,8 @@ def format_of(head: bytes) -> str | None:
             return item.name
     if head[4:8] == b"ftyp":
         return _by_brands(head)
+    if head[:4] == b"\0\0\2\0" and any(head[4:6]):  # without a number of cursors, these bytes begin a Targa file
+        return "CUR"
     if _is_pcx(head):
         return "PCX"
     return "TGA" if _is_tga(head) else None
