@@ -45,7 +45,6 @@ class PredictorArguments(TypedDict, total=False):
     tf32: bool
     cache_dir: str | Path | None
     decode: Decoder | None
-    decode_processes: int | None
     features: bool
     manifest: Manifest | None
     sha256: str | None
@@ -296,7 +295,7 @@ class Predictor:
         """Which decoder is used; of the GPU's, its distance from Pillow and how many images it left to Pillow."""
         policy = self.manifest.policy
         if self._gpu_decoder is None:
-            return {"decoder": policy.decoder}
+            return {"decoder": policy.decoder, "processes": self._decode_processes}
         distance = {"difference": self._decoding_difference, "decoded_by_pillow": self._gpu_decoder.fallbacks}
         return {"decoder": policy.decoder} | distance
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from kerasxfer_serving.commands._model import ModelOptions
-from kerasxfer_serving.commands.choices import Device, EngineName
+from kerasxfer_serving.commands.choices import Decode, Device, EngineName
 from kerasxfer_serving.commands.options import ON_RAY, RUNNING, refuse_without_ray
 from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import UsageError
@@ -39,6 +39,16 @@ ThreadsOption: TypeAlias = Annotated[
         rich_help_panel=RUNNING,
     ),
 ]
+DecodeProcessesOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=1024,
+        help="Processes that decode; 0: threads of this one. Default: a process for each core in front of a GPU.",
+        rich_help_panel=RUNNING,
+        show_default=False,
+    ),
+]
 GpusPerWorkerOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
@@ -62,6 +72,7 @@ class EngineOptions:
         tune: Measure the best batch size, where none is given and the model leaves one open.
         threads: CPU threads of one run.
         tf32: Let CUDA round float32 products to TF32.
+        decode_processes: Processes that decode; `None` for as many as are worth it.
         cache_dir: Where TensorRT keeps engines and timings.
         features: Also return the input of the last dense layer.
         address: Of the cluster.
@@ -76,6 +87,7 @@ class EngineOptions:
     tune: bool = False
     threads: int = 1
     tf32: bool = True
+    decode_processes: int | None = None
     cache_dir: Path | None = None
     features: bool = False
     address: str | None = None
@@ -88,6 +100,8 @@ class EngineOptions:
         )
         if self.engine is EngineName.ray and self.gpu_ids is not None:
             raise UsageError("`--gpu-id` is for one machine: with `--engine ray`, give `--gpus-per-worker`.")
+        if self.engine is EngineName.ray and self.decode_processes is not None:
+            raise UsageError("`--decode-processes` is for one machine: with `--engine ray`, Ray's tasks decode.")
 
 
 @contextmanager
@@ -100,13 +114,15 @@ def open_engine(
         from kerasxfer_serving.predictor import Predictor
         from kerasxfer_serving.runtime.tuning import best_batch_size
 
-        with Predictor(model, **arguments) as predictor:
+        with Predictor(model, decode_processes=options.decode_processes, **arguments) as predictor:
             if options.tune:
                 best_batch_size(predictor)
             note(_describe(predictor))
             yield predictor
         return
 
+    if model_options.decode is Decode.gpu:
+        raise UsageError("`--decode gpu` is for one machine: with `--engine ray`, Ray's tasks decode, on their CPUs.")
     from kerasxfer_serving.cluster import ray as ray_cluster
     from kerasxfer_serving.cluster.engine import RayPredictor
 
@@ -152,9 +168,18 @@ def _describe(predictor: "Predictor") -> str:
         where = f"{predictor.workers} runs at once, threads of each: {session.threads}"
     else:
         nodes = ", ".join(f"{count} nodes on {provider}" for provider, count in session.placement.items())
-        where = f"GPU {', '.join(map(str, predictor.gpu_ids))}, TF32 {'on' if session.tf32 else 'off'}, {nodes}"
+        tf32 = "on" if session.tf32 else "off"
+        where = f"GPU {', '.join(map(str, predictor.gpu_ids))}, TF32 {tf32}, {nodes}, {_decoder(predictor)}"
     chosen = f" (auto: {session.reason})" if session.reason else ""
     return f"Device {predictor.device}{chosen}; {where}; batch {predictor.batch_size}."
+
+
+def _decoder(predictor: "Predictor") -> str:
+    decoding = predictor.describe_decoding()
+    if decoding["decoder"] == "gpu":
+        apart = decoding["difference"]
+        return f"JPEG files decoded there too (golden images within {apart['max']:.0f} of 255 of Pillow's)"
+    return f"images decoded by {decoding['processes'] or 'threads'}{' processes' * bool(decoding['processes'])}"
 
 
 def _describe_cluster(ray: Any, cluster: "RayPredictor") -> str:

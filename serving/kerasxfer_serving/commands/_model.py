@@ -94,6 +94,12 @@ MaxPixelsOption: TypeAlias = Annotated[
 DraftOption: TypeAlias = Annotated[
     bool, typer.Option("--draft", help="Decode large JPEGs faster, with slightly different pixels.")
 ]
+DecodeOption: TypeAlias = Annotated[
+    choices.Decode,
+    typer.Option(
+        help="`gpu` decodes JPEG files on the GPU that runs the model, if their pixels are close enough to Pillow's."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -103,12 +109,14 @@ class ModelOptions:
     Args:
         sha256: Hash that the file must have.
         draft: Whether large JPEGs are decoded faster.
+        decode: What decodes JPEG files.
         max_pixels: Most pixels of one image.
         preprocess: How images were prepared for a model from elsewhere; as for the rest, see the options.
     """
 
     sha256: str | None = None
     draft: bool = False
+    decode: choices.Decode = choices.Decode.pillow
     max_pixels: int | None = None
     preprocess: choices.Preprocess | None = None
     mean: str | None = None
@@ -161,10 +169,14 @@ class ModelOptions:
     def _with_limits(self, model: Path) -> "Manifest | None":
         from kerasxfer_serving.model.manifest import Manifest
 
-        if not self.draft and self.max_pixels is None:
+        if not self.draft and self.max_pixels is None and self.decode is choices.Decode.pillow:
             return None
         manifest = Manifest.read(model)
-        return replace(manifest, policy=replace(manifest.policy, draft=self.draft, max_pixels=self.max_pixels))
+        given = {"draft": self.draft, "decoder": self.decode.value, "max_pixels": self.max_pixels}
+        try:
+            return replace(manifest, policy=replace(manifest.policy, **given))
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
     def _normalisation(self) -> "str | Normalisation":
         from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset
@@ -192,6 +204,7 @@ class ModelOptions:
                 interpolation=self.interpolation.value if self.interpolation else policy.interpolation,
                 resize=resize,
                 draft=self.draft,
+                decoder=self.decode.value,
                 max_pixels=self.max_pixels,
                 crop_fraction=fraction if resize == "crop" or self.crop_fraction is not None else None,
             )

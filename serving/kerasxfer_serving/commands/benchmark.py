@@ -82,6 +82,7 @@ def benchmark(
     crop_fraction: _model.CropFractionOption = None,
     interpolation: _model.InterpolationOption = None,
     draft: _model.DraftOption = False,
+    decode: _model.DecodeOption = choices.Decode.pillow,
     max_pixels: _model.MaxPixelsOption = None,
     format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
@@ -105,6 +106,7 @@ def benchmark(
         raise UsageError("Give MODEL, an .onnx file, or `--url URL` of a server.")
     model_options = _model.ModelOptions(
         draft=draft,
+        decode=decode,
         max_pixels=max_pixels,
         preprocess=preprocess,
         mean=mean,

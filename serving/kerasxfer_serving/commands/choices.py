@@ -19,6 +19,13 @@ class Device(StrEnum):
     tensorrt = "tensorrt"
 
 
+class Decode(StrEnum):
+    """What decodes images."""
+
+    pillow = "pillow"
+    gpu = "gpu"
+
+
 class EngineName(StrEnum):
     """What does the work: this process, or the workers of a Ray cluster."""
 

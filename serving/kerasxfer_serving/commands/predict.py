@@ -40,6 +40,7 @@ def predict(
     gpu_id: _engine.GpuIdOption = None,
     threads: _engine.ThreadsOption = 1,
     tf32: options.Tf32Option = True,
+    decode_processes: _engine.DecodeProcessesOption = None,
     cache_dir: options.CacheDirOption = None,
     preprocess: _model.PreprocessOption = None,
     mean: _model.MeanOption = None,
@@ -54,6 +55,7 @@ def predict(
     crop_fraction: _model.CropFractionOption = None,
     interpolation: _model.InterpolationOption = None,
     draft: _model.DraftOption = False,
+    decode: _model.DecodeOption = choices.Decode.pillow,
     max_pixels: _model.MaxPixelsOption = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder that relative paths in lists start from.", show_default=False)
@@ -103,6 +105,7 @@ def predict(
     model_options = _model.ModelOptions(
         sha256=sha256,
         draft=draft,
+        decode=decode,
         max_pixels=max_pixels,
         preprocess=preprocess,
         mean=mean,
@@ -127,6 +130,7 @@ def predict(
         tune=size is None and not _has_few(reader),
         threads=threads,
         tf32=tf32,
+        decode_processes=decode_processes,
         cache_dir=cache_dir,
         features=features,
         address=address,
@@ -158,11 +162,14 @@ def _run(
         try:
             with interruptible(), _progress(reader) as watch:
                 writer = open_writer(engine, engine_options.engine, output_options, reader, stdout)
-                return predict_to(engine, reader, writer, max_errors=max_errors, watch=watch)
+                summary = predict_to(engine, reader, writer, max_errors=max_errors, watch=watch)
         except KeyboardInterrupt:
             out = output_options.out
             note("Interrupted." if out == "-" else f"Interrupted: what is done is in `{out}`; go on with `--resume`.")
             raise typer.Exit(_INTERRUPTED) from None
+        if left := engine.describe_session().get("decoding", {}).get("decoded_by_pillow"):
+            note(f"{left:,} images were decoded by Pillow: they are no JPEG files that the GPU reads as Pillow does.")
+        return summary
 
 
 def _open_reader(inputs: list[str], root: Path | None, all_files: bool) -> "Reader":
