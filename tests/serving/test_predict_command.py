@@ -245,3 +245,25 @@ def test_more_pixels_than_allowed_are_a_row(model, folder):
     done = run(model, folder, "--max-pixels", 100, "--ignore-errors")
     assert done.returncode == 0
     assert {row["status"] for row in rows(done.stdout)} >= {"decompression_bomb"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "cpu"], "needs the model on a GPU"),
+        (["--draft"], "`draft` is for Pillow"),
+        (["--engine", "ray"], "`--decode gpu` is for one machine"),
+    ],
+)
+def test_the_gpu_decoder_is_refused_where_it_cannot_work(model, pictures, options, message):
+    done = run(model, *pictures, "--decode", "gpu", *options)
+    assert done.returncode in (1, USAGE)
+    assert message in " ".join(done.stderr.decode().split())
+
+
+def test_processes_give_the_rows_of_threads(model, pictures):
+    in_threads = run(model, *pictures, "--batch-size", "4", "--decode-processes", "0")
+    in_processes = run(model, *pictures, "--batch-size", "4", "--decode-processes", "2")
+    assert in_processes.stdout == in_threads.stdout
+    assert in_processes.returncode == 0
+    assert len(rows(in_processes.stdout)) == len(pictures)

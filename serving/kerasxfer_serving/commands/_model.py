@@ -172,11 +172,11 @@ class ModelOptions:
         if not self.draft and self.max_pixels is None and self.decode is choices.Decode.pillow:
             return None
         manifest = Manifest.read(model)
-        given = {"draft": self.draft, "decoder": self.decode.value, "max_pixels": self.max_pixels}
         try:
-            return replace(manifest, policy=replace(manifest.policy, **given))
+            policy = replace(manifest.policy, draft=self.draft, decoder=self.decode.value, max_pixels=self.max_pixels)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        return replace(manifest, policy=policy)
 
     def _normalisation(self) -> "str | Normalisation":
         from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset

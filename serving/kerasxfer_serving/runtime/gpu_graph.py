@@ -6,6 +6,7 @@ to eight, and leaves pooling and ReLU fewer values.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -135,5 +136,5 @@ def _swap(first: onnx.NodeProto, second: onnx.NodeProto) -> None:
     second.CopyFrom(later)
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, object]:
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
