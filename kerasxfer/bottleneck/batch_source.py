@@ -176,10 +176,11 @@ def _batches(dataset: Any, limit: int | None) -> Iterable[Any]:
 def _known_length(dataset: Any) -> int | None:
     """Number of batches; None if there is no end, or nobody knows."""
     if isinstance(dataset, keras.utils.PyDataset):
-        return dataset.num_batches
+        count: int | None = dataset.num_batches
+        return count
     if hasattr(dataset, "cardinality"):  # `tf.data`: -1 is infinite, -2 unknown
-        count = int(dataset.cardinality())
-        return count if count >= 0 else None
+        cardinality = int(dataset.cardinality())
+        return cardinality if cardinality >= 0 else None
     try:
         return len(dataset)
     except (TypeError, NotImplementedError):

@@ -1,4 +1,4 @@
-"""The freeze boundary: the last tensor that stays the same, picture by picture, while the rest is trained."""
+"""The freeze boundary: the last tensor that stays the same, image by image, while the rest is trained."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class Boundary:
     """A cut of the graph: the prefix is what comes before `position`.
 
     Args:
-        graph: the model's graph.
-        position: number of steps in the prefix; 0 is the input itself.
-        augmented: number of steps at the front that only augment the picture; they are no part of the prefix.
-        blocker: name of the layer that keeps the boundary from lying further on.
-        reason: why it does.
+        graph: The model's graph.
+        position: Number of steps in the prefix; 0 is the input itself.
+        augmented: Number of steps at the front that only augment the image; they are no part of the prefix.
+        blocker: Name of the layer that keeps the boundary from lying further on.
+        reason: Why it does.
     """
 
     graph: Graph
@@ -35,7 +35,7 @@ class Boundary:
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """Shape of one picture's activation."""
+        """Shape of one image's activation."""
         return tuple(self.graph.cut(self.position).shape[1:])
 
     @property
@@ -56,7 +56,7 @@ def split_at_boundary(model: keras.Model) -> tuple[keras.Model, keras.Model]:
         model: A functional or Sequential model with one input, its frozen layers marked `trainable = False`.
 
     Returns:
-        `(prefix, suffix)`: models from the pictures to the boundary, and from there to the output.
+        `(prefix, suffix)`: models from the images to the boundary, and from there to the output.
 
     Raises:
         BoundaryError: If there is no such boundary; it names the layer in the way and the remedy.
@@ -87,9 +87,9 @@ def find_boundary(graph: Graph, trained: Collection[int], *, augmentation: bool 
     """Find the last valid boundary.
 
     Args:
-        graph: the model's graph.
-        trained: ids of the trained variables, and layers, see `trained_now`.
-        augmentation: whether random layers in front of the first layer with weights are passed over, because their
+        graph: The model's graph.
+        trained: Ids of the trained variables, and layers, see `trained_now`.
+        augmentation: Whether random layers in front of the first layer with weights are passed over, because their
             results are cached as copies. Defaults to `False`.
 
     Returns:
@@ -142,7 +142,7 @@ def _nothing_to_cache(model: Any, boundary: Boundary) -> str:
     message = f"Model `{model.name}` has no frozen layers to cache: layer `{boundary.blocker}` {boundary.reason}."
     if augmenting_steps(boundary.graph) and not boundary.augmented:
         return (
-            f"{message} Random augmentation gives other pictures in each epoch. Either cache a number of augmented "
-            "copies, `BottleneckCache(directory, copies=K)`, or take the augmentation out and cache the plain pictures."
+            f"{message} Random augmentation gives other images in each epoch. Either cache a number of augmented "
+            "copies, `BottleneckCache(directory, copies=K)`, or take the augmentation out and cache the plain images."
         )
     return f"{message} Freeze the layers before it (`layer.trainable = False`), or train with `model.fit`."

@@ -1,12 +1,9 @@
-"""One pass over the pictures that fills every shelf of a schedule."""
+"""One pass over the images that fills every shelf of a schedule."""
 
 import math
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,36 +12,12 @@ from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.graph import Graph
+from kerasxfer.bottleneck.items import Item, Tap, items_of, refuse_too_large, shard_rows, shards_of
 from kerasxfer.bottleneck.progress import progress
 from kerasxfer.bottleneck.sources import ImageSource
-from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf
+from kerasxfer.bottleneck.store import SHARD_BYTES
 
 _POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A boundary of the schedule and the shelf that its features go to."""
-
-    position: int
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    shelf: Shelf
-
-    @property
-    def row_bytes(self) -> int:
-        """Size of one picture's features."""
-        return int(math.prod(self.shape)) * self.dtype.itemsize
-
-
-@dataclass(frozen=True)
-class Item:
-    """A picture to compute: its row, its augmented copy if it is one, its key."""
-
-    row: int
-    copy: int | None
-    key: str
 
 
 class Builder:
@@ -62,9 +35,16 @@ class Builder:
     """
 
     def __init__(
-        self, graph: Graph, taps: Sequence[Tap], *, augmented: int = 0, jit_compile: bool | None = None, seed: int = 0,
-        shard_bytes: int = SHARD_BYTES, verbose: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        graph: Graph,
+        taps: Sequence[Tap],
+        *,
+        augmented: int = 0,
+        jit_compile: bool | None = None,
+        seed: int = 0,
+        shard_bytes: int = SHARD_BYTES,
+        verbose: int = 1,
+    ) -> None:
         self._taps = list(taps)
         self._there: dict[Tap, set[str]] = {}
         self._seed = seed
@@ -81,12 +61,12 @@ class Builder:
         """Fill the shelves.
 
         Args:
-            source: the pictures.
-            copies: number of augmented copies of each; 0 for the plain pictures. Defaults to `0`.
+            source: The images.
+            copies: Number of augmented copies of each; 0 for the plain images. Defaults to `0`.
             shard: `(i, n)` computes only every n-th shard from the i-th on, for n builders on one directory.
 
         Returns:
-            Number of pictures (and copies) computed.
+            Number of images (and copies) computed.
         """
         items = items_of(source, copies)
         self._there = {tap: tap.shelf.keys() for tap in self._taps}
@@ -109,7 +89,7 @@ class Builder:
     def _run_plan(
         self, source: ImageSource, items: Sequence[Item], size: int, shard: tuple[int, int] | None, advance: Any
     ) -> int:
-        """Go through the shards of a plan that depends on the pictures alone, and come back to those others work on."""
+        """Go through the shards of a plan that depends on the images alone, and come back to those others work on."""
         plan = shards_of(items, size, shard)
         done = 0
         while plan:
@@ -137,9 +117,13 @@ class Builder:
         return len(todo)
 
     def _write(
-        self, source: ImageSource, batches: Iterable[tuple[list[Item], NDArray[Any]]], missing: dict[Tap, list[Item]],
-        advance: Any, size: float = math.inf,
-    ) -> None:  # fmt: skip
+        self,
+        source: ImageSource,
+        batches: Iterable[tuple[list[Item], NDArray[Any]]],
+        missing: dict[Tap, list[Item]],
+        advance: Any,
+        size: float = math.inf,
+    ) -> None:
         """Run batches through the prefix and write a shard for each tap, or one every `size` rows."""
         wanted = {tap: {item.key for item in items} for tap, items in missing.items()}
         pending: dict[Tap, list[tuple[list[str], NDArray[Any]]]] = {tap: [] for tap in missing}
@@ -164,7 +148,7 @@ class Builder:
             parts.clear()
 
     def forward(self, images: NDArray[Any], items: Sequence[Item], batch_size: int) -> list[NDArray[Any]]:
-        """Features of some pictures, one array for each tap."""
+        """Features of some images, one array for each tap."""
         count = len(images)
         if count < batch_size:  # one shape, one compilation
             images = np.concatenate([images, np.repeat(images[-1:], batch_size - count, axis=0)])
@@ -176,7 +160,7 @@ class Builder:
         return [keras.ops.convert_to_numpy(features)[:count] for features in outputs]
 
     def _augmented(self, images: NDArray[Any], items: Sequence[Item]) -> NDArray[Any]:
-        """Run the augmenting layers in training mode, their generators seeded by the cache's seed and the pictures."""
+        """Run the augmenting layers in training mode, their generators seeded by the cache's seed and the images."""
         assert self._augment is not None
         text = " ".join(item.key for item in items)
         words = np.random.SeedSequence([self._seed, *text.encode()]).generate_state(2 * len(self._augment.variables))
@@ -202,7 +186,7 @@ class Builder:
                 f"{source.label(row)}. Store them exactly: `BottleneckCache(directory, dtype=None)`."
             )
         raise CacheError(
-            f"The model gives NaN or infinity at `{tap.name}` for {source.label(row)}. Look at this picture and at the "
+            f"The model gives NaN or infinity at `{tap.name}` for {source.label(row)}. Look at this image and at the "
             "weights; nothing could be trained on it."
         )
 
@@ -217,50 +201,6 @@ class Builder:
         return found
 
 
-def shard_rows(taps: Sequence[Tap], batch_size: int, shard_bytes: int) -> int:
-    """Rows of a shard: about `shard_bytes` at the largest boundary, in whole batches."""
-    rows = shard_bytes // max(tap.row_bytes for tap in taps)
-    return max(1, rows // batch_size) * batch_size
-
-
-def shards_of(items: Sequence[Item], size: int, shard: tuple[int, int] | None = None) -> list[Sequence[Item]]:
-    """The items of each shard, in the plan that all builders share; of `(i, n)` only every n-th from the i-th on."""
-    plan = [items[k : k + size] for k in range(0, len(items), size)]
-    return plan if shard is None else plan[shard[0] :: shard[1]]
-
-
-def items_of(source: ImageSource, copies: int) -> list[Item]:
-    """What a cache of this data set holds: each different picture once, or each of its copies."""
-    rows = {key: row for row, key in reversed(list(enumerate(source.keys)))}
-    ordered = sorted(rows.items(), key=lambda pair: pair[1])
-    if not copies:
-        return [Item(row, None, key) for key, row in ordered]
-    return [Item(row, copy, copy_key(key, copy)) for copy in range(copies) for key, row in ordered]
-
-
-def copy_key(key: str, copy: int) -> str:
-    """Key of an augmented copy."""
-    return f"{key}-{copy}"
-
-
-def refuse_too_large(missing: dict[Tap, list[Item]]) -> None:
-    """Raise a `CacheError` if the disk has no room for what is missing."""
-    sizes = {tap: tap.row_bytes * len(items) for tap, items in missing.items()}
-    needed = int(sum(sizes.values()) * 1.01)
-    folder = existing_parent(next(iter(sizes)).shelf.path)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise CacheError(
-            f"The features need {needed / 1e9:.2f} GB, and '{folder}' has {free / 1e9:.2f} GB left. Free some space, "
-            "name another directory, or store half as much with `dtype='float16'` (not exact)."
-        )
-
-
-def existing_parent(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
-    return next(folder for folder in (path, *path.resolve().parents) if folder.exists())
-
-
 def ahead(iterator: Iterable[Any]) -> Iterator[Any]:
     """Iterate with one item fetched in the background."""
     items = iter(iterator)
@@ -272,7 +212,7 @@ def ahead(iterator: Iterable[Any]) -> Iterator[Any]:
 
 
 def _load(source: ImageSource, items: Sequence[Item]) -> Iterator[tuple[list[Item], NDArray[Any]]]:
-    """Pictures in batches; a batch is of one copy."""
+    """Images in batches; a batch is of one copy."""
     size = source.batch_size
     for copy in dict.fromkeys(item.copy for item in items):
         its = [item for item in items if item.copy == copy]

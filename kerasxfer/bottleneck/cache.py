@@ -9,17 +9,18 @@ from typing import Any
 
 import keras
 import numpy as np
+from kerasxfer_serving.errors import UsageError
 
 from kerasxfer.bottleneck import maintenance
 from kerasxfer.bottleneck.arguments import as_source, listed, schedule_of, split, validation_source
-from kerasxfer.bottleneck.builder import items_of
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, Place, TrainingFeed, own_errors
+from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, TrainingFeed, own_errors
+from kerasxfer.bottleneck.items import items_of
 from kerasxfer.bottleneck.job import Job, Settings
-from kerasxfer.bottleneck.measure import faster_with_jit, seconds_per_picture
-from kerasxfer.bottleneck.planner import Plan, parse_bytes, storage_dtype
+from kerasxfer.bottleneck.measure import seconds_per_image
+from kerasxfer.bottleneck.places import image_place, place_at, places_of
+from kerasxfer.bottleneck.planner import CachePlan, parse_bytes
 from kerasxfer.bottleneck.routing import Router
-from kerasxfer.bottleneck.sources import ImageSource
 
 Rows = list[dict[str, Any]]
 
@@ -27,23 +28,25 @@ Rows = list[dict[str, Any]]
 class BottleneckCache:
     """Trains the unfrozen part of a model on activations that are computed once and kept on disk.
 
-    While the first layers of a model are frozen, what they make of a picture never changes. `fit` runs them once,
+    While the first layers of a model are frozen, what they make of an image never changes. `fit` runs them once,
     stores the result where the frozen part ends, and then trains only what comes after it: the same losses and
     gradients as `model.fit`, several times faster. With `ProgressiveUnfreezing` among the callbacks every stage trains
-    from a boundary of its own, and one pass over the pictures fills them all.
+    from a boundary of its own, and one pass over the images fills them all.
 
-    The cache can never be stale: features are found by the pictures' content, the frozen weights, the preprocessing and
-    the versions. It survives kills and full disks, takes new pictures one by one, and may be filled by several
-    processes or machines and moved elsewhere.
+    The cache is never stale for what features depend on: they are found by the images' content, the frozen layers with
+    their weights, arguments and code, the preprocessing, and the versions of Keras, backend and decoder. (Code that
+    your layers call in other installed packages, and files that they read, are not part of it. A few images are
+    computed again whenever a stage starts, which finds most of what such code changes.) The cache survives kills and
+    full disks, takes new images one by one, and may be filled by several processes or machines and moved elsewhere.
 
     Args:
         directory: Where the features are kept; many models and data sets may share it.
         dtype: Storage dtype. `"float16"` takes half the space and is not exact. Defaults to `None`, exact.
         budget: Largest size of the directory, as `"20GB"` or bytes; a stage that would exceed it is cached nearer to
             the input, where the features are smaller, or not at all. Defaults to `None`, what the disk has.
-        copies: Number of augmented copies of each picture, if the data set or the model augments at random. The epochs
+        copies: Number of augmented copies of each image, if the data set or the model augments at random. The epochs
             take turns with them: as many copies as epochs train exactly as `model.fit` with an augmenting
-            `ImageFolder`; fewer train on fewer different pictures, which regularises less. Defaults to `0`.
+            `ImageFolder`; fewer train on fewer different images, which regularises less. Defaults to `0`.
         pooled: Whether `features` averages over the places of the feature map. Defaults to `False`.
         seed: Seed of the order of arrays and of the augmented copies. Defaults to `0`.
         jit_compile: Whether the suffix is compiled by XLA. `"auto"` measures on TensorFlow which is faster, unless the
@@ -63,13 +66,21 @@ class BottleneckCache:
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], *, dtype: str | None = None, budget: int | float | str | None = None,
-        copies: int = 0, pooled: bool = False, seed: int = 0, jit_compile: bool | str = "auto", verbose: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        dtype: str | None = None,
+        budget: int | float | str | None = None,
+        copies: int = 0,
+        pooled: bool = False,
+        seed: int = 0,
+        jit_compile: bool | str = "auto",
+        verbose: int = 1,
+    ) -> None:
         if dtype is not None and not np.issubdtype(np.dtype(dtype), np.floating):
-            raise ValueError(f"`dtype` must be None or a floating-point dtype. Received: dtype={dtype!r}")
+            raise UsageError(f"`dtype` must be None or a floating-point dtype. Received: dtype={dtype!r}")
         if copies < 0:
-            raise ValueError(f"`copies` must be 0 or more. Received: copies={copies}")
+            raise UsageError(f"`copies` must be 0 or more. Received: copies={copies}")
         self.directory = Path(directory)
         self.pooled = pooled
         self.jit_compile = jit_compile
@@ -77,12 +88,25 @@ class BottleneckCache:
         self.settings = Settings(self.directory, dtype, parse_bytes(budget), copies, seed, verbose)
 
     def fit(
-        self, model: keras.Model, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1,
-        verbose: Any = "auto", callbacks: Any = None, validation_split: float = 0.0, validation_data: Any = None,
-        shuffle: bool = True, class_weight: Any = None, sample_weight: Any = None, initial_epoch: int = 0,
-        steps_per_epoch: int | None = None, validation_steps: int | None = None,
-        validation_batch_size: int | None = None, validation_freq: int = 1,
-    ) -> Any:  # fmt: skip
+        self,
+        model: keras.Model,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> Any:
         """Train `model` as `model.fit` does, from cached features.
 
         It *is* `model.fit`, fed with features: callbacks, metrics, optimizer and History are the model's own.
@@ -114,9 +138,9 @@ class BottleneckCache:
                 folder, and the remedy.
         """
         if not model.compiled:
-            raise ValueError("`model` must be compiled before it is fitted: call `model.compile`.")
+            raise UsageError("`model` must be compiled before it is fitted: call `model.compile`.")
         if self.pooled:
-            raise ValueError("`pooled` is for `features`. A head that pools is cached after its pooling anyway.")
+            raise UsageError("`pooled` is for `features`. A head that pools is cached after its pooling anyway.")
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split((x, y, sample_weight), validation_split)
         callbacks = listed(callbacks)
@@ -136,7 +160,7 @@ class BottleneckCache:
         plan = job.plan(source, validation)
         if not source.random_access and not all(stage.cached for stage in plan.stages):
             raise CacheError(
-                "A stage that is not cached needs its pictures in any order: give an `ImageFolder`, arrays or a "
+                "A stage that is not cached needs its images in any order: give an `ImageFolder`, arrays or a "
                 f"`PyDataset`. Received: {type(x).__name__}, and the plan\n{plan}"
             )
         self._announce(plan, epochs)
@@ -146,7 +170,8 @@ class BottleneckCache:
         if validation is not None:
             job.build(known, validation, 0)
         steps = epochs * (steps_per_epoch or len(source))
-        places = self._places(job, plan, [source, validation] if validation is not None else [source], copies, steps)
+        sources = [(source, copies)] + ([(validation, 0)] if validation is not None else [])
+        places = [image_place(sources), *places_of(job, plan, self.jit_compile, source.batch_size, steps)]
         feeds: list[FeatureFeed] = [TrainingFeed(source, places, copies, steps_per_epoch)]
         if validation is not None:
             feeds.append(FeatureFeed(validation, places))
@@ -168,9 +193,17 @@ class BottleneckCache:
             )
 
     def evaluate(
-        self, model: keras.Model, x: Any = None, y: Any = None, batch_size: int | None = None, verbose: Any = "auto",
-        sample_weight: Any = None, steps: int | None = None, callbacks: Any = None, return_dict: bool = False,
-    ) -> Any:  # fmt: skip
+        self,
+        model: keras.Model,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
         """Evaluate `model` as `model.evaluate` does, from cached features of what is frozen in it now.
 
         After `fit` the features of its `validation_data` are there, so this runs only what the last stage trained.
@@ -196,13 +229,13 @@ class BottleneckCache:
         stage = job.decide(len(items_of(source, 0)), augmentation=True).stages[0]
         if not stage.cached:
             return model.evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, **arguments)
-        place = self._place(job, stage.boundary.position)
+        place = place_at(job, stage.boundary.position)
         feed = FeatureFeed(source, [place])
         router = Router(job.graph, place, [place], [feed], job.features)
         with router.routed(model), own_errors([feed]):
             return model.evaluate(feed, **arguments)
 
-    def plan(self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None) -> Plan:
+    def plan(self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None) -> CachePlan:
         """Say what would be cached, how large it is, what it gains and why. Nothing is trained or written.
 
         Args:
@@ -211,22 +244,26 @@ class BottleneckCache:
             stages: A list of `Stage`. Defaults to `None`, what is trainable now.
 
         Returns:
-            A `Plan`; it is printed too unless `verbose=0`.
+            A `CachePlan`; it is printed too unless `verbose=0`.
         """
         job, source = Job(self.settings, model, stages), as_source(data)
         plan = job.plan(source)
         if plan.positions:
             images = source.images(np.arange(min(source.batch_size, len(source.keys))))
-            seconds = seconds_per_picture(job.graph.model(0, plan.positions), images) * plan.pictures
+            seconds = seconds_per_image(job.graph.model(0, plan.positions), images) * plan.pictures
             plan = replace(plan, notes=(f"Computing the features takes about {seconds:.0f} s on this machine.",))
         if self.verbose:
             print(plan)
         return plan
 
     def build(
-        self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None, *,
+        self,
+        model: keras.Model,
+        data: Any,
+        stages: Sequence[Any] | None = None,
+        *,
         shard: tuple[int, int] | None = None,
-    ) -> Plan:  # fmt: skip
+    ) -> CachePlan:
         """Compute the features of all stages without training.
 
         Args:
@@ -237,22 +274,28 @@ class BottleneckCache:
                 fill one directory, each with its own part, in any order, as often as you like. Defaults to `None`.
 
         Returns:
-            The `Plan` that was carried out.
+            The `CachePlan` that was carried out.
         """
         if shard is not None and not 0 <= shard[0] < shard[1]:
-            raise ValueError(f"`shard` must be (i, n) with 0 <= i < n. Received: shard={shard}")
+            raise UsageError(f"`shard` must be (i, n) with 0 <= i < n. Received: shard={shard}")
         job, source = Job(self.settings, model, stages), as_source(data)
         plan = job.plan(source)
         job.build(job.known_beforehand(plan), source, job.copies(source), shard)
         return plan
 
     def build_on_ray(
-        self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None, *, address: str | None = None,
-        num_workers: int | None = None, gpus_per_worker: float = 0,
-    ) -> Plan:  # fmt: skip
+        self,
+        model: keras.Model,
+        data: Any,
+        stages: Sequence[Any] | None = None,
+        *,
+        address: str | None = None,
+        num_workers: int | None = None,
+        gpus_per_worker: float = 0,
+    ) -> CachePlan:
         """Compute the features of all stages by the workers of a Ray cluster: the same files as `build` writes.
 
-        The directory and the pictures must be on storage that all nodes share, named by absolute paths. A worker or a
+        The directory and the images must be on storage that all nodes share, named by absolute paths. A worker or a
         node that dies costs the shards it was at.
 
         Args:
@@ -266,7 +309,7 @@ class BottleneckCache:
             gpus_per_worker: GPUs that a worker takes. Defaults to `0`.
 
         Returns:
-            The `Plan` that was carried out.
+            The `CachePlan` that was carried out.
         """
         from kerasxfer.bottleneck.ray_build import build_on_ray
 
@@ -279,7 +322,7 @@ class BottleneckCache:
         """Features of a data set, for a training loop of your own.
 
         Args:
-            prefix: A model from pictures to features, as of `kerasxfer.split_at_boundary`.
+            prefix: A model from images to features, as of `kerasxfer.split_at_boundary`.
             data: As `x` of `fit`.
 
         Returns:
@@ -312,8 +355,8 @@ class BottleneckCache:
         """Remove what dead builders left, then the features used longest ago.
 
         Args:
-            budget: size to get the directory down to. Defaults to `None`, the cache's own budget.
-            older_than: remove what was last used more than so many days ago. Defaults to `None`.
+            budget: Size to get the directory down to. Defaults to `None`, the cache's own budget.
+            older_than: Remove what was last used more than so many days ago. Defaults to `None`.
 
         Returns:
             One row for each thing removed.
@@ -321,32 +364,14 @@ class BottleneckCache:
         limit = self.settings.budget if budget is None else parse_bytes(budget)
         return maintenance.collect(self.directory, limit, older_than)
 
-    def _places(self, job: Job, plan: Plan, sources: Sequence[ImageSource], copies: int, steps: int) -> Sequence[Place]:
-        samples = [source.images(np.array([0]), 0 if copies and k == 0 else None) for k, source in enumerate(sources)]
-        places = [Place(0, np.empty((0, *samples[0].shape[1:]), np.result_type(*samples)))]
-        for position in plan.positions:
-            place = self._place(job, position)
-            places.append(replace(place, jit_compile=self._jit_compile(job, place, sources[0].batch_size, steps)))
-        return places
-
-    def _place(self, job: Job, position: int) -> Place:
-        tensor = job.graph.cut(position)
-        empty_batch = np.empty((0, *tensor.shape[1:]), storage_dtype(tensor, job.settings.dtype))
-        return Place(position, empty_batch, job.suffix(position))
-
-    def _jit_compile(self, job: Job, place: Place, batch_size: int, steps: int) -> bool | None:
-        if isinstance(self.jit_compile, bool):
-            return self.jit_compile
-        return faster_with_jit(self.directory, job.model, place.suffix, place.empty_batch, batch_size, steps)
-
-    def _announce(self, plan: Plan, epochs: int) -> None:
+    def _announce(self, plan: CachePlan, epochs: int) -> None:
         if not self.verbose:
             return
         for stage in plan.stages:
             print(stage, file=sys.stderr)
         if copies := self.settings.copies:
             print(
-                f"The epochs take turns with {copies} fixed augmented copies of each picture; fresh augmentation in "
+                f"The epochs take turns with {copies} fixed augmented copies of each image; fresh augmentation in "
                 f"each of {epochs} epochs would need {epochs}.",
                 file=sys.stderr,
             )

@@ -23,10 +23,10 @@ def check_features(graph: Graph, position: int, images: NDArray[Any], stored: ND
     What a layer of one's own does in training cannot be seen in its configuration; this finds it out.
 
     Args:
-        graph: the model's graph.
-        position: the boundary.
-        images: a few pictures.
-        stored: their features in the cache.
+        graph: The model's graph.
+        position: The boundary.
+        images: A few images.
+        stored: Their features in the cache.
 
     Returns:
         The features as computed here.
@@ -58,10 +58,10 @@ def check_suffix(model: keras.Model, suffix: keras.Model, images: NDArray[Any], 
     """Compare the answers of a model with those of its suffix, both in inference.
 
     Args:
-        model: the model.
-        suffix: the model from the boundary on.
-        images: a few pictures.
-        features: what the prefix makes of them.
+        model: The model.
+        suffix: The model from the boundary on.
+        images: A few images.
+        features: What the prefix makes of them.
 
     Raises:
         CacheError: If they differ.

@@ -8,4 +8,4 @@ class CacheError(KerasxferError):
 
 
 class BoundaryError(CacheError, ValueError):
-    """A model with no place to cache at: no activation that stays the same for the same picture."""
+    """A model with no place to cache at: no activation that stays the same for the same image."""

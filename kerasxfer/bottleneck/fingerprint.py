@@ -1,4 +1,4 @@
-"""What cached features depend on, as one hash: the prefix with its weights, the pictures' way into it, the platform."""
+"""What cached features depend on, as one hash: the prefix with its weights, the images' way into it, the platform."""
 
 import hashlib
 import json

@@ -144,7 +144,7 @@ def trace(model: keras.Model) -> Graph:
     inputs = model.inputs
     if len(inputs) != 1:
         raise BoundaryError(
-            f"Model `{model.name}` must have one input, the pictures. Received: {len(inputs)} inputs. "
+            f"Model `{model.name}` must have one input, the images. Received: {len(inputs)} inputs. "
             "Train it with `model.fit`."
         )
     steps: list[Step] = []

@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 Stamp = tuple[int, ...]
 
@@ -34,7 +34,7 @@ def file_hash(path: Path, *, fresh: bool = False) -> str:
         return open_file_hash(file, fresh=fresh)
 
 
-def open_file_hash(file: IO[bytes], *, fresh: bool = False) -> str:
+def open_file_hash(file: Any, *, fresh: bool = False) -> str:
     """SHA-256 of an open file, whatever has become of its path; the position in it is lost."""
     status = os.fstat(file.fileno())
     seen = stamp(status)

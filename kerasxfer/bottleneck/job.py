@@ -12,18 +12,19 @@ import numpy as np
 
 from kerasxfer.bottleneck import maintenance
 from kerasxfer.bottleneck.boundary import augmenting_steps, refuse_useless, trained_now
-from kerasxfer.bottleneck.builder import Builder, Tap, copy_key, existing_parent, items_of
+from kerasxfer.bottleneck.builder import Builder
 from kerasxfer.bottleneck.check import check_features, check_suffix
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.features import Features
 from kerasxfer.bottleneck.fingerprint import canonical_config, fingerprint, platform
 from kerasxfer.bottleneck.graph import Graph, trace
+from kerasxfer.bottleneck.items import Tap, copy_key, existing_parent, items_of
 from kerasxfer.bottleneck.layer_code import code_hash
-from kerasxfer.bottleneck.planner import Plan, plan_stages, storage_dtype
+from kerasxfer.bottleneck.planner import CachePlan, plan_stages, storage_dtype
 from kerasxfer.bottleneck.sources import ImageSource
 from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf
 
-_CHECKED = 4  # pictures whose features are computed again when a stage starts
+_CHECKED = 4  # images whose features are computed again when a stage starts
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,13 @@ class Job:
             )
         if source.random and not copies:
             raise CacheError(
-                "The data set augments at random, so its pictures are others in each epoch. Either cache a number of "
+                "The data set augments at random, so its images are others in each epoch. Either cache a number of "
                 "augmented copies, `BottleneckCache(directory, copies=K)`, or leave out `augmentation` and cache the "
-                "plain pictures."
+                "plain images."
             )
         return copies
 
-    def plan(self, source: ImageSource, validation: ImageSource | None = None) -> Plan:
+    def plan(self, source: ImageSource, validation: ImageSource | None = None) -> CachePlan:
         """Decide where each stage is cached."""
         copies = self.copies(source)
         rows = len(items_of(source, copies)) + (len(items_of(validation, 0)) if validation else 0)
@@ -82,16 +83,16 @@ class Job:
             refuse_useless(self.model, plan.stages[0].boundary)
         return plan
 
-    def decide(self, rows: int, *, augmentation: bool) -> Plan:
-        """The plan for a number of pictures, useful or not."""
+    def decide(self, rows: int, *, augmentation: bool) -> CachePlan:
+        """The plan for a number of images, useful or not."""
         directory = self.settings.directory
         free = shutil.disk_usage(existing_parent(directory)).free
         room = min(self.settings.budget, maintenance.size(directory) + free)
         storage = self.settings.dtype
         plans = plan_stages(self.graph, self.stages, rows, room, storage=storage, augmentation=augmentation)
-        return Plan(tuple(plans), rows)
+        return CachePlan(tuple(plans), rows)
 
-    def known_beforehand(self, plan: Plan) -> list[int]:
+    def known_beforehand(self, plan: CachePlan) -> list[int]:
         """Boundaries whose prefix no earlier stage trains: their features can be computed before the fit."""
         positions, trained = set(), set[int]()
         for stage, (_, ids) in zip(plan.stages, self.stages, strict=True):
@@ -127,9 +128,14 @@ class Job:
         if not any(wanted - tap.shelf.keys() for tap in taps):
             return taps
         builder = Builder(
-            self.graph, taps, augmented=self.augmented if copies else 0, jit_compile=bool(self.model.jit_compile),
-            seed=self.settings.seed, shard_bytes=self.settings.shard_bytes, verbose=self.settings.verbose,
-        )  # fmt: skip
+            self.graph,
+            taps,
+            augmented=self.augmented if copies else 0,
+            jit_compile=bool(self.model.jit_compile),
+            seed=self.settings.seed,
+            shard_bytes=self.settings.shard_bytes,
+            verbose=self.settings.verbose,
+        )
         with contextlib.ExitStack() as building:
             for tap in taps:
                 building.enter_context(tap.shelf.building(self._manifest(tap, source)))

@@ -19,7 +19,7 @@ from kerasxfer.bottleneck.store import LAYOUT
 LEAST_STEPS = 100
 
 
-def seconds_per_picture(model: keras.Model, images: NDArray[Any]) -> float:
+def seconds_per_image(model: keras.Model, images: NDArray[Any]) -> float:
     """Time of the forward pass, without the compilation."""
     return _fastest(lambda: model.predict_on_batch(images), repeats=1) / len(images)
 
@@ -33,12 +33,12 @@ def faster_with_jit(
     JAX is made for compilation, and Keras does not compile on PyTorch unless told to.
 
     Args:
-        directory: the cache's directory.
-        model: the compiled model; `jit_compile=False` there is the user's word.
-        suffix: the model from the boundary on.
-        nothing: an array of no rows with the features' shape and dtype.
-        batch_size: pictures in a batch.
-        steps: training steps that the fit will take.
+        directory: The cache's directory.
+        model: The compiled model; `jit_compile=False` there is the user's word.
+        suffix: The model from the boundary on.
+        nothing: An array of no rows with the features' shape and dtype.
+        batch_size: Images in a batch.
+        steps: Training steps that the fit will take.
 
     Returns:
         The faster setting, or None to leave the model's.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from kerasxfer_serving.errors import UsageError
 
 from kerasxfer.bottleneck.boundary import Boundary, find_boundary
 from kerasxfer.bottleneck.graph import Graph, Step
@@ -18,13 +19,13 @@ class StagePlan:
     """The decision for one stage.
 
     Args:
-        stage: its name.
-        boundary: where it would be cached.
+        stage: Its name.
+        boundary: Where it would be cached.
         decision: `"cache"`, `"cache earlier"` (nearer to the input, where the budget allows it) or `"don't cache"`.
-        why: the reason.
-        row_bytes: size of one picture's features.
-        size: bytes of all features.
-        gain: end-to-end cost of an epoch over its cost from the cache, by counting operations.
+        why: The reason.
+        row_bytes: Size of one image's features.
+        size: Bytes of all features.
+        gain: End-to-end cost of an epoch over its cost from the cache, by counting operations.
     """
 
     stage: str
@@ -47,15 +48,15 @@ class StagePlan:
 
     def __str__(self) -> str:
         if not self.cached:
-            return f"Stage '{self.stage}' trains on the pictures: {self.why}."
+            return f"Stage '{self.stage}' trains on the images: {self.why}."
         return (
-            f"Stage '{self.stage}' trains from `{self.boundary.name}`: {human_bytes(self.row_bytes)} a picture, "
+            f"Stage '{self.stage}' trains from `{self.boundary.name}`: {human_bytes(self.row_bytes)} an image, "
             f"{human_bytes(self.size)}, {self.speed} per epoch."
         )
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachePlan:
     """A schedule's plan, one `StagePlan` for each stage; `print` shows it as a table."""
 
     stages: tuple[StagePlan, ...]
@@ -74,7 +75,7 @@ class Plan:
 
     @property
     def first_position(self) -> int:
-        """Where the first stage trains from; 0 is the pictures."""
+        """Where the first stage trains from; 0 is the images."""
         return self.stages[0].boundary.position if self.stages[0].cached else 0
 
     @property
@@ -100,22 +101,27 @@ class Plan:
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]
-        return "\n".join([*lines, f"{self.pictures} pictures, {human_bytes(self.size)} in all.", *self.notes])
+        return "\n".join([*lines, f"{self.pictures} images, {human_bytes(self.size)} in all.", *self.notes])
 
 
 def plan_stages(
-    graph: Graph, stages: Sequence[tuple[str, Collection[int]]], rows: int, room: float, *, storage: Any = None,
+    graph: Graph,
+    stages: Sequence[tuple[str, Collection[int]]],
+    rows: int,
+    room: float,
+    *,
+    storage: Any = None,
     augmentation: bool = False,
-) -> list[StagePlan]:  # fmt: skip
+) -> list[StagePlan]:
     """Decide for each stage, in order; boundaries that stages share are stored once.
 
     Args:
-        graph: the model's graph.
-        stages: name and trained ids of each stage, see `boundary.trained_now`.
-        rows: pictures, copies counted.
-        room: bytes that may be used.
-        storage: storage dtype. Defaults to `None`, the boundary's own.
-        augmentation: whether augmentation is cached as copies. Defaults to `False`.
+        graph: The model's graph.
+        stages: Name and trained ids of each stage, see `boundary.trained_now`.
+        rows: Images, copies counted.
+        room: Bytes that may be used.
+        storage: Storage dtype. Defaults to `None`, the boundary's own.
+        augmentation: Whether augmentation is cached as copies. Defaults to `False`.
     """
     plans: list[StagePlan] = []
     chosen: set[int] = set()
@@ -130,9 +136,15 @@ def plan_stages(
 
 
 def _plan_stage(
-    graph: Graph, name: str, boundary: Boundary, trained: Collection[int], rows: int, room: float,
-    chosen: Collection[int], storage: Any,
-) -> StagePlan:  # fmt: skip
+    graph: Graph,
+    name: str,
+    boundary: Boundary,
+    trained: Collection[int],
+    rows: int,
+    room: float,
+    chosen: Collection[int],
+    storage: Any,
+) -> StagePlan:
     def at(position: int, decision: str, why: str) -> StagePlan:
         size = row_bytes(graph, position, storage)
         gain = gain_per_epoch(graph, position, trained)
@@ -145,8 +157,11 @@ def _plan_stage(
         return replace(here, decision="don't cache", why="almost all of the work lies behind the boundary")
     if boundary.position in chosen or here.size <= room:
         return here
-    earlier = [at(cut, "cache earlier", "the boundary itself is over the budget")
-               for cut in graph.single_tensor_cuts() if 0 < cut < boundary.position]  # fmt: skip
+    earlier = [
+        at(cut, "cache earlier", "the boundary itself is over the budget")
+        for cut in graph.single_tensor_cuts()
+        if 0 < cut < boundary.position
+    ]
     fitting = [plan for plan in earlier if plan.boundary.position in chosen or plan.size <= room]
     best = max(fitting, key=lambda plan: plan.gain, default=here)
     if best is here or best.gain < LEAST_GAIN:
@@ -160,7 +175,7 @@ def storage_dtype(tensor: Any, storage: Any = None) -> np.dtype[Any]:
 
 
 def row_bytes(graph: Graph, position: int, storage: Any = None) -> int:
-    """Size of one picture's features."""
+    """Size of one image's features."""
     tensor = graph.cut(position)
     return int(math.prod(size or 1 for size in tensor.shape[1:])) * storage_dtype(tensor, storage).itemsize
 
@@ -169,9 +184,9 @@ def gain_per_epoch(graph: Graph, position: int, trained: Collection[int]) -> flo
     """Cost of an epoch end to end over that of the suffix: `(P + C) / C` by counting multiplications.
 
     Args:
-        graph: the model's graph.
-        position: the boundary.
-        trained: ids of the trained variables.
+        graph: The model's graph.
+        position: The boundary.
+        trained: Ids of the trained variables.
     """
     prefix = sum(operations(step) for step in graph.steps[:position])
     suffix, started = 0.0, False
@@ -184,7 +199,7 @@ def gain_per_epoch(graph: Graph, position: int, trained: Collection[int]) -> flo
 
 
 def operations(step: Step) -> float:
-    """Multiplications and additions of one picture's forward pass through a step, roughly."""
+    """Multiplications and additions of one image's forward pass through a step, roughly."""
     shape = [size or 1 for size in step.output_tensors[0].shape[1:]]
     kernels = [variable for variable in step.variables if len(variable.shape) >= 2]
     if not kernels:
@@ -216,4 +231,4 @@ def parse_bytes(size: int | float | str | None) -> float:
                 return float(size.removesuffix(unit)) * factor
             except ValueError:
                 break
-    raise ValueError(f"`budget` must be bytes, or a number and one of {', '.join(units)}. Received: budget={size!r}")
+    raise UsageError(f"`budget` must be bytes, or a number and one of {', '.join(units)}. Received: budget={size!r}")

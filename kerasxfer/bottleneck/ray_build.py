@@ -17,10 +17,10 @@ import keras
 from kerasxfer_serving.cluster import ray as ray_cluster
 from kerasxfer_serving.errors import KerasxferError, UsageError
 
-from kerasxfer.bottleneck.builder import Item, Tap, items_of, shard_rows, shards_of
 from kerasxfer.bottleneck.errors import CacheError
+from kerasxfer.bottleneck.items import Item, Tap, items_of, shard_rows, shards_of
 from kerasxfer.bottleneck.job import Job, Settings
-from kerasxfer.bottleneck.planner import Plan
+from kerasxfer.bottleneck.planner import CachePlan
 from kerasxfer.bottleneck.progress import progress
 from kerasxfer.bottleneck.sources import ArraySource, FolderSource, ImageSource
 
@@ -41,28 +41,32 @@ class _Work:
 
 
 def build_on_ray(
-    job: Job, source: ImageSource, *, address: str | None = None, num_workers: int | None = None,
+    job: Job,
+    source: ImageSource,
+    *,
+    address: str | None = None,
+    num_workers: int | None = None,
     gpus_per_worker: float = 0,
-) -> Plan:  # fmt: skip
+) -> CachePlan:
     """Fill the shelves of a schedule by the workers of a cluster.
 
     Args:
-        job: the model with its schedule and the cache's settings; its directory and the pictures must be on storage
+        job: The model with its schedule and the cache's settings; its directory and the images must be on storage
             that all nodes share.
-        source: the pictures, an `ImageFolder` or arrays.
-        address: of the cluster, as `ray_cluster.start` takes it. Defaults to `None`.
-        num_workers: how many parts are computed at a time; they divide the cluster's cores. Defaults to `None`, one
+        source: The images, an `ImageFolder` or arrays.
+        address: Of the cluster, as `ray_cluster.start` takes it. Defaults to `None`.
+        num_workers: How many parts are computed at a time; they divide the cluster's cores. Defaults to `None`, one
             on each node, or with `gpus_per_worker` as many as there are GPUs for.
         gpus_per_worker: GPUs that a worker takes. Defaults to `0`.
 
     Returns:
-        The `Plan` that was carried out.
+        The `CachePlan` that was carried out.
 
     Raises:
         CacheError: If a part cannot be computed, or the workers' files are not to be seen here.
     """
     if not isinstance(source, FolderSource | ArraySource):
-        raise CacheError("Ray's workers need an `ImageFolder` or arrays, whose pictures can be had in any order.")
+        raise CacheError("Ray's workers need an `ImageFolder` or arrays, whose images can be read in any order.")
     plan = job.plan(source)
     positions, copies = job.known_beforehand(plan), job.copies(source)
     items, taps = items_of(source, copies), job.taps(positions, source, copies)
@@ -79,7 +83,7 @@ def build_on_ray(
         _run(ray, work, min(shards, workers * _PARTS_PER_WORKER), workers, resources, advance)
     if left := _missing(taps, items):
         raise CacheError(
-            f"The workers are done, and {left} pictures are missing in '{job.settings.directory}'. The directory must "
+            f"The workers are done, and {left} images are missing in '{job.settings.directory}'. The directory must "
             "be on storage that all nodes of the cluster share."
         )
     return plan
@@ -88,9 +92,13 @@ def build_on_ray(
 def _run(ray: Any, work: _Work, parts: int, workers: int, resources: dict[str, float], advance: Any) -> None:
     """Compute all parts, some at a time; the first error ends it."""
     compute = ray.remote(_compute).options(
-        name="kerasxfer cache", max_retries=_RETRIES, scheduling_strategy="SPREAD", num_cpus=resources["CPU"],
-        num_gpus=resources["GPU"], runtime_env={"env_vars": _environment(resources["CPU"])},
-    )  # fmt: skip
+        name="kerasxfer cache",
+        max_retries=_RETRIES,
+        scheduling_strategy="SPREAD",
+        num_cpus=resources["CPU"],
+        num_gpus=resources["GPU"],
+        runtime_env={"env_vars": _environment(resources["CPU"])},
+    )
     key, shared = uuid.uuid4().hex, [ray.put(work)]
     waiting = list(range(parts))
     running: list[Any] = []
@@ -105,7 +113,7 @@ def _run(ray: Any, work: _Work, parts: int, workers: int, resources: dict[str, f
     except ray.exceptions.RayError as error:
         raise CacheError(
             f"A part of the work failed {_RETRIES + 1} times: {error} Look at the memory of the nodes and at the "
-            "pictures; finished shards stay valid, and the next run goes on from there."
+            "images; finished shards stay valid, and the next run goes on from there."
         ) from error
     finally:
         for left in running:
@@ -116,7 +124,7 @@ _JOBS: dict[str, tuple[_Work, Job]] = {}  # in a worker's process: the model, lo
 
 
 def _compute(key: str, shared: list[Any], part: tuple[int, int]) -> int:
-    """On a worker: compute one part; returns how many pictures that were."""
+    """On a worker: compute one part; returns how many images that were."""
     if key not in _JOBS:
         import ray
 
@@ -142,7 +150,7 @@ def _compute(key: str, shared: list[Any], part: tuple[int, int]) -> int:
 
 
 def _missing(taps: Sequence[Tap], items: Sequence[Item]) -> int:
-    """Pictures of which at least one boundary is not there."""
+    """Images of which at least one boundary is not there."""
     there = [tap.shelf.keys() for tap in taps]
     return sum(not all(item.key in keys for keys in there) for item in items)
 

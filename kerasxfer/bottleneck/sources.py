@@ -1,4 +1,4 @@
-"""Where pictures and labels come from: rows with a key that says what is in the picture, whatever the data set."""
+"""Where images and labels come from: rows with a key that says what is in the image, whatever the data set."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
+from kerasxfer_serving.errors import UsageError
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.fingerprint import canonical_config
@@ -31,7 +32,7 @@ class ImageSource(Protocol):
 
     @property
     def random_access(self) -> bool:
-        """Whether the pictures of some rows can be had without reading all that lie before them."""
+        """Whether the images of some rows can be read without reading all that lie before them."""
 
     @property
     def keys(self) -> list[str]:
@@ -43,7 +44,7 @@ class ImageSource(Protocol):
 
     @property
     def random(self) -> bool:
-        """Whether the data set augments its pictures at random."""
+        """Whether the data set augments its images at random."""
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -52,13 +53,13 @@ class ImageSource(Protocol):
         """Rows of a batch of the pass with the number `epoch`."""
 
     def targets(self, rows: RowIndices) -> tuple[Any, ...]:
-        """What follows the pictures in a batch: labels, and sample weights if there are any."""
+        """What follows the images in a batch: labels, and sample weights if there are any."""
 
     def images(self, rows: RowIndices, copy: int | None = None) -> NDArray[Any]:
-        """Pictures of the rows; of an augmenting data set, their augmented copy with this number."""
+        """Images of the rows; of an augmenting data set, their augmented copy with this number."""
 
     def stream(self, rows: RowIndices) -> Iterator[tuple[RowIndices, NDArray[Any]]] | None:
-        """The pictures of the rows in one pass, in the data set's own order; None if `images` is as cheap."""
+        """The images of the rows in one pass, in the data set's own order; None if `images` is as cheap."""
 
     def label(self, row: int) -> str:
         """Name of a row in messages."""
@@ -180,7 +181,7 @@ class RowSource:
 
 
 class ArraySource(RowSource):
-    """Pictures and labels in arrays, as `fit(x, y, sample_weight)` takes them."""
+    """Images and labels in arrays, as `fit(x, y, sample_weight)` takes them."""
 
     random_access = True
 
@@ -198,7 +199,7 @@ class ArraySource(RowSource):
         targets = tuple(keras.tree.map_structure(to_numpy, part) for part in _without_trailing_none(y, sample_weight))
         lengths = {len(self._x), *(len(array) for array in keras.tree.flatten(targets))}
         if len(lengths) > 1:
-            raise ValueError(f"`x`, `y` and `sample_weight` must have as many rows. Received: {sorted(lengths)}")
+            raise UsageError(f"`x`, `y` and `sample_weight` must have as many rows. Received: {sorted(lengths)}")
         super().__init__(targets, batched(np.arange(len(self._x)), batch_size), shuffle, seed)
         self.batch_size = batch_size
         self._keys: list[str] | None = None
@@ -241,7 +242,7 @@ def to_numpy(value: Any) -> Any:
 
 
 def hash_pixels(image: NDArray[Any]) -> str:
-    """Key of a picture in memory."""
+    """Key of an image in memory."""
     header = json.dumps([str(image.dtype), list(image.shape)]).encode()
     return hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).hexdigest()[:32]
 

@@ -10,7 +10,7 @@ import keras
 
 from kerasxfer.keras_internals import metrics_so_far
 from kerasxfer.unfreezing.engine import Engine
-from kerasxfer.unfreezing.plan import Plan, plan
+from kerasxfer.unfreezing.plan import SchedulePlan, plan
 from kerasxfer.unfreezing.schedules import by_block, dump_yaml, load_yaml
 from kerasxfer.unfreezing.stages import Stage
 
@@ -28,9 +28,9 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     `learning_rate_<block>` for each block. Training stops after a last stage with `epochs` or `patience`.
 
     Args:
-        stages: list of `kerasxfer.Stage`.
-        verbose: whether to print a line at each transition. Defaults to 1.
-        restart: callbacks such as `EarlyStopping` and `ReduceLROnPlateau` that shall begin anew with every stage; they
+        stages: List of `kerasxfer.Stage`.
+        verbose: Whether to print a line at each transition. Defaults to 1.
+        restart: Callbacks such as `EarlyStopping` and `ReduceLROnPlateau` that shall begin anew with every stage; they
             also have to be in `fit`'s list.
 
     Raises:
@@ -77,7 +77,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         """Binds the schedule to a compiled model; `fit` does it by itself.
 
         Args:
-            model: a compiled and built `keras.Model`.
+            model: A compiled and built `keras.Model`.
 
         Returns:
             The `kerasxfer.unfreezing.Engine` that takes the model through the stages.
@@ -94,8 +94,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         """Loads a `.keras` file that was saved in any stage, with the optimizer's slots and the schedule's state.
 
         Args:
-            path: the file.
-            **kwargs: passed to `keras.saving.load_model`.
+            path: The file.
+            **kwargs: Passed to `keras.saving.load_model`.
 
         Returns:
             The model. Go on with `fit(initial_epoch=unfreezing.initial_epoch, callbacks=[unfreezing])`.
@@ -107,14 +107,14 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         model.load_weights(path)
         return model
 
-    def plan(self, model: Any) -> Plan:
+    def plan(self, model: Any) -> SchedulePlan:
         """Prints what each stage would train, how, and at which cost. Nothing is trained.
 
         Args:
-            model: a built `keras.Model`; rates and memory are those of its optimizer where it is compiled.
+            model: A built `keras.Model`; rates and memory are those of its optimizer where it is compiled.
 
         Returns:
-            A `Plan`: `rows` (a dictionary per stage), and `str()` as the printed table.
+            A `SchedulePlan`: `rows` (a dictionary per stage), and `str()` as the printed table.
         """
         planned = plan(self.stages, model)
         _say(str(planned))
@@ -125,8 +125,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         """Reads a schedule.
 
         Args:
-            source: a YAML file, or the text itself: `stages:` and a list of `Stage` arguments.
-            **kwargs: further arguments of the callback.
+            source: A YAML file, or the text itself: `stages:` and a list of `Stage` arguments.
+            **kwargs: Further arguments of the callback.
 
         Returns:
             The callback.
@@ -137,7 +137,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         """Writes the schedule.
 
         Args:
-            path: file to write to. Defaults to `None`: none.
+            path: File to write to. Defaults to `None`: none.
 
         Returns:
             The YAML text.
@@ -149,8 +149,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         """Makes the usual schedule: the head first, then one block after the other from the top.
 
         Args:
-            model: a built `keras.Model`.
-            **kwargs: arguments of `kerasxfer.unfreezing.schedules.by_block`, and of the callback.
+            model: A built `keras.Model`.
+            **kwargs: Arguments of `kerasxfer.unfreezing.schedules.by_block`, and of the callback.
 
         Returns:
             The callback.

@@ -26,7 +26,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
     record and which `EarlyStopping(monitor="smoothed_val_loss")`, ReduceLROnPlateau, ModelCheckpoint and
     ProgressiveUnfreezing can follow. Their `mode="auto"` works as it does for the raw name.
 
-    Stand it before the callbacks that use it: first in the list is right. An epoch without the metric
+    Place it before the callbacks that use it: first in the list is right. An epoch without the metric
     (`validation_freq` above 1) has no smoothed value either, so that nobody's patience counts it; a NaN or an infinity
     leaves the average where it was.
 
@@ -36,20 +36,20 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
     starts anew.
 
     Args:
-        factor: weight of the past, from 0 to below 1. Defaults to `0.8`.
-        metrics: names of the logs to smooth. Defaults to `None`: every number but the bookkeeping of other callbacks
+        factor: Weight of the past, from 0 to below 1. Defaults to `0.8`.
+        metrics: Names of the logs to smooth. Defaults to `None`: every number but the bookkeeping of other callbacks
             (stage, learning rate, number of trainable parameters).
-        prefix: put before the name. Defaults to `"smoothed_"`.
-        debias: whether the average starts from zero with Adam's correction, instead of from the first point. Defaults
+        prefix: Put before the name. Defaults to `"smoothed_"`.
+        debias: Whether the average starts from zero with Adam's correction, instead of from the first point. Defaults
             to `False`.
-        per_batch: whether the training metrics are averaged over batches instead of epochs. Keras logs running means
+        per_batch: Whether the training metrics are averaged over batches instead of epochs. Keras logs running means
             since the beginning of the epoch; each batch's own value is recovered from them for the loss and for every
             `keras.metrics.Mean` (as if a last, smaller batch were full), other metrics are taken as logged. Batches
             are folded in at the end of the epoch, in their order: no step waits for the device. Defaults to `False`.
-        csv: path of a table with a row an epoch: raw and smoothed logs, also what later callbacks add. Defaults to
+        csv: Path of a table with a row an epoch: raw and smoothed logs, also what later callbacks add. Defaults to
             `None`.
-        jsonl: path of the same as JSON Lines; with `per_batch` also a line for every batch. Defaults to `None`.
-        plot: path of a picture of the curves (`.png` or `.svg`), drawn again after each epoch. Defaults to `None`.
+        jsonl: Path of the same as JSON Lines; with `per_batch` also a line for every batch. Defaults to `None`.
+        plot: Path of an image of the curves (`.png` or `.svg`), drawn again after each epoch. Defaults to `None`.
         verbose: 1 prints the smoothed values of each epoch and the stages as they begin. Defaults to `0`.
 
     Raises:
@@ -255,7 +255,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
     def _write(self, batch_rows: list[Row]) -> None:
         self._files.write(self._rows, batch_rows)
         if self.plot is not None:
-            from kerasxfer.plots import plot_history  # only who wants a picture pays for matplotlib's import
+            from kerasxfer.plots import plot_history  # only who wants an image pays for matplotlib's import
 
             plot_history(to_columns(self._rows), self.plot, factor=self.factor, prefix=self.prefix)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import keras
 
     from kerasxfer.bottleneck.cache import BottleneckCache
-    from kerasxfer.bottleneck.planner import Plan
+    from kerasxfer.bottleneck.planner import CachePlan
     from kerasxfer.data.image_folder import ImageFolder
     from kerasxfer.unfreezing.stages import Stage
 
@@ -221,7 +221,7 @@ def _brief(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _print_plan(result: "Plan", format: ResultFormat) -> None:
+def _print_plan(result: "CachePlan", format: ResultFormat) -> None:
     if format is ResultFormat.json:
         print_json({"pictures": result.pictures, "bytes": result.size, "stages": result.rows})
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.served import all_layers
+from kerasxfer.keras_internals import all_layers
 
 Module = tuple[str, str | None]
 """Name of a module and the file to load it from where the name cannot be imported."""

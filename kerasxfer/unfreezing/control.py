@@ -15,8 +15,8 @@ class Control:
     """Sets flags, optimizer and train function as a stage wants them.
 
     Args:
-        model: a compiled and built `keras.Model`.
-        resolved: the stages, resolved against it.
+        model: A compiled and built `keras.Model`.
+        resolved: The stages, resolved against it.
     """
 
     def __init__(self, model: Any, resolved: Sequence[ResolvedStage]) -> None:
@@ -45,25 +45,25 @@ class Control:
         state.frozen = [None if i is None else before.frozen[i] for i in places]
         return state
 
-    def begin(self, one: ResolvedStage, state: State) -> None:
+    def begin(self, stage: ResolvedStage, state: State) -> None:
         """Sets the clocks and rates of a stage that begins now."""
         state.start = internals.iterations(self.optimizer)
-        self.seed_averages(self._set_clocks(one, state))
-        if one.stage.learning_rate is None:
+        self.seed_averages(self._set_clocks(stage, state))
+        if stage.stage.learning_rate is None:
             return
-        state.rate_stage, state.rate_start = one.index, state.start
+        state.rate_stage, state.rate_start = stage.index, state.start
         for member, compiled in zip(internals.stepping(self.optimizer), state.compiled_rates, strict=True):
-            number = number_for(one.stage, compiled)
+            number = number_for(stage.stage, compiled)
             if number is not None and compiled is not None:
                 member.learning_rate = number
 
-    def apply(self, one: ResolvedStage, state: State) -> None:
+    def apply(self, stage: ResolvedStage, state: State) -> None:
         """Makes flags, optimizer and train function those of a stage."""
-        set_flags(one.flags)
+        set_flags(stage.flags)
         order = self.model.trainable_variables
-        same = {id(variable) for variable in order} == {id(variable) for variable in one.variables}
-        internals.set_active_variables(self.optimizer, order if same else one.variables)
-        traced = ([id(v) for v in one.variables], [flag for _, flag in one.flags], self._set_seams(one, state))
+        same = {id(variable) for variable in order} == {id(variable) for variable in stage.variables}
+        internals.set_active_variables(self.optimizer, order if same else stage.variables)
+        traced = ([id(v) for v in stage.variables], [flag for _, flag in stage.flags], self._set_seams(stage, state))
         if traced != self._traced:
             internals.remake_functions(self.model)
             self._traced = traced
@@ -95,9 +95,9 @@ class Control:
         weights = {id(weight) for weight in self.model.weights}
         return [variable for variable in self.model.variables if id(variable) not in weights]
 
-    def _set_clocks(self, one: ResolvedStage, state: State) -> list[Any]:
+    def _set_clocks(self, stage: ResolvedStage, state: State) -> list[Any]:
         """Notes who begins and who stops to train; returns those that have never trained and come late."""
-        active = {id(variable) for variable in one.variables}
+        active = {id(variable) for variable in stage.variables}
         late, frozen, fresh = list(state.late), list(state.frozen), []
         for i, (variable, now) in enumerate(
             zip(self.variables, internals.clocks(self.optimizer, self.variables), strict=True)
@@ -113,14 +113,14 @@ class Control:
         state.late, state.frozen = late, frozen
         return fresh
 
-    def _set_seams(self, one: ResolvedStage, state: State) -> list[Any]:
+    def _set_seams(self, stage: ResolvedStage, state: State) -> list[Any]:
         """How each optimizer steps in a stage; returns what of that is fixed in a trace."""
-        warmup = self._warmup_steps(one.stage)
+        warmup = self._warmup_steps(stage.stage)
         missed = dict(zip(map(id, self.variables), state.late, strict=True))
-        late = [(variable, missed[id(variable)] or 0) for variable in one.variables]
-        factors = list(zip(one.variables, one.factors, strict=True))
+        late = [(variable, missed[id(variable)] or 0) for variable in stage.variables]
+        factors = list(zip(stage.variables, stage.factors, strict=True))
         stages = [each.stage for each in self.resolved]
-        fixed: list[Any] = [one.factors, [steps for _, steps in late]]
+        fixed: list[Any] = [stage.factors, [steps for _, steps in late]]
         for member, seam in enumerate(self.attachment.seams):
             settable = state.compiled_rates[member] is not None
             rate, key = rate_function(stages, state, member, settable, warmup)

@@ -25,9 +25,9 @@ class Engine:
     only. So what it knows of a variable outlives every transition, on every backend.
 
     Args:
-        model: a compiled and built `keras.Model`.
-        stages: the schedule.
-        steps_per_epoch: batches in an epoch; needed where a stage has a warm-up.
+        model: A compiled and built `keras.Model`.
+        stages: The schedule.
+        steps_per_epoch: Batches in an epoch; needed where a stage has a warm-up.
 
     Raises:
         ScheduleError: if the schedule does not fit the model or its optimizer.
@@ -120,11 +120,11 @@ class Engine:
 
     def describe(self) -> str:
         """The present stage in a line."""
-        one, total = self.current, sum(math.prod(weight.shape) for weight in self.model.weights)
+        stage, total = self.current, sum(math.prod(weight.shape) for weight in self.model.weights)
         rates = [value for key, value in self.log().items() if key.startswith("learning_rate")]
         return (
-            f"stage {one.index + 1} of {len(self.resolved)}, {one.name!r}: {one.parameters:,} of {total:,} parameters "
-            f"train, BatchNormalization of the backbone: {one.batch_norm}, learning rate "
+            f"stage {stage.index + 1} of {len(self.resolved)}, {stage.name!r}: {stage.parameters:,} of {total:,} "
+            f"parameters train, BatchNormalization of the backbone: {stage.batch_norm}, learning rate "
             + " … ".join(f"{rate:.3g}" for rate in dict.fromkeys((max(rates), min(rates))))
         )
 
@@ -132,11 +132,11 @@ class Engine:
         """Refuses an `epochs` of `fit` that cannot hold the schedule.
 
         Args:
-            epochs: the number of the last epoch; `None` if nobody knows.
+            epochs: The number of the last epoch; `None` if nobody knows.
         """
-        least = sum(one.stage.least_epochs for one in self.resolved)
+        least = sum(stage.stage.least_epochs for stage in self.resolved)
         if epochs is not None and epochs < least:
-            lengths = ", ".join(f"{one.name!r} {one.stage.least_epochs}" for one in self.resolved)
+            lengths = ", ".join(f"{stage.name!r} {stage.stage.least_epochs}" for stage in self.resolved)
             raise ScheduleError(
                 f"`epochs` must be at least {least} for this schedule, whose stages last at least: {lengths}. "
                 f"Received: epochs={epochs}"
@@ -148,9 +148,9 @@ class Engine:
         Raises:
             ScheduleError: If a stage needs a `mode`.
         """
-        for one in self.resolved:
-            if one.stage.watches:
-                self._is_rising(one.stage)
+        for stage in self.resolved:
+            if stage.stage.watches:
+                self._is_rising(stage.stage)
 
     def log(self) -> dict[str, float]:
         """What the stage adds to the epoch's logs.
@@ -179,7 +179,7 @@ class Engine:
         is before this epoch. Else the stages before are taken to have lasted as long as their `epochs`.
 
         Args:
-            epoch: the epoch that is about to begin, from 0.
+            epoch: The epoch that is about to begin, from 0.
 
         Raises:
             ScheduleError: if that stage cannot be known, or the schedule is over.
@@ -202,7 +202,7 @@ class Engine:
         """Takes in the results of an epoch; to be called at the end of each.
 
         Args:
-            logs: the epoch's logs, with the monitor of the stage.
+            logs: The epoch's logs, with the monitor of the stage.
 
         Returns:
             Whether the stage is over: `enter()` begins the next, unless the schedule is `finished`.
@@ -226,11 +226,11 @@ class Engine:
         """
         if self._state.entered == self._state.stage:
             return False
-        undo, before, one = self._control.snapshot(), asdict(self._state), self.resolved[self._state.stage]
+        undo, before, stage = self._control.snapshot(), asdict(self._state), self.resolved[self._state.stage]
         try:
             self.restore_best()
-            self._control.begin(one, self._state)
-            self._control.apply(one, self._state)
+            self._control.begin(stage, self._state)
+            self._control.apply(stage, self._state)
         except BaseException:
             self._set_state(State(**before))
             undo()
@@ -280,19 +280,20 @@ class Engine:
     def _rewind(self, epoch: int) -> None:
         """The state at the beginning of an epoch, by the `epochs` of the stages before."""
         left = epoch
-        for one in self.resolved:
-            if left < (one.stage.epochs or math.inf):
+        for stage in self.resolved:
+            if left < (stage.stage.epochs or math.inf):
                 break
-            left -= one.stage.epochs or 0
-        if left and (one.stage.epochs is None and one.stage.patience is not None):
+            left -= stage.stage.epochs or 0
+        if left and (stage.stage.epochs is None and stage.stage.patience is not None):
             raise ScheduleError(
-                f"Training cannot begin at epoch {epoch + 1}: stage {one.index + 1} ({one.name!r}) ends by plateau, so "
-                "nothing says how long it lasted. Resume with `BackupAndRestore` or `ProgressiveUnfreezing.load_model`."
+                f"Training cannot begin at epoch {epoch + 1}: stage {stage.index + 1} ({stage.name!r}) ends by "
+                "plateau, so nothing says how long it lasted. Resume with `BackupAndRestore` or "
+                "`ProgressiveUnfreezing.load_model`."
             )
-        if left >= (one.stage.epochs or math.inf):
+        if left >= (stage.stage.epochs or math.inf):
             raise ScheduleError(f"Training cannot begin at epoch {epoch + 1}: the schedule is over by then.")
         kept = {key: getattr(self._state, key) for key in ("compiled_rates", "late", "frozen")}
-        self._set_state(State(stage=one.index, epoch=epoch, epochs=left, **kept))
+        self._set_state(State(stage=stage.index, epoch=epoch, epochs=left, **kept))
         self._best_weights = []
 
 

@@ -51,9 +51,9 @@ class LayerGroup:
     """Layers that are frozen and unfrozen together.
 
     Args:
-        name: the block's name, the same in every process.
-        layers: its layers, from the input to the output.
-        backbone: name of the model that the block belongs to.
+        name: The block's name, the same in every process.
+        layers: Its layers, from the input to the output.
+        backbone: Name of the model that the block belongs to.
         depth: 1 for the block next to the head, 2 for the one below, …; 0 for the head.
     """
 
@@ -104,7 +104,7 @@ def layer_groups(model: Any) -> LayerGroups:
     resolution make a block (`block1`, `block2`, …). The backbone may be nested in the model or be a part of it.
 
     Args:
-        model: a built `keras.Model`.
+        model: A built `keras.Model`.
 
     Returns:
         The model's `LayerGroups`.

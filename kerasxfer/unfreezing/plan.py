@@ -17,13 +17,13 @@ _HEADINGS = ("stage", "trains", "ends", "trainable", "BatchNorm", "learning rate
 
 
 @dataclass(frozen=True)
-class Plan:
+class SchedulePlan:
     """A schedule for one model.
 
     Args:
-        rows: a dictionary for each stage: `stage`, `name`, `blocks`, `ends`, `trainable_params`, `batch_norm`,
+        rows: A dictionary for each stage: `stage`, `name`, `blocks`, `ends`, `trainable_params`, `batch_norm`,
             `learning_rate` (text), `optimizer_bytes` (slots of what trains then).
-        optimizer_bytes: slots of all that ever trains, which the optimizer holds from the first step on; 0 if the
+        optimizer_bytes: Slots of all that ever trains, which the optimizer holds from the first step on; 0 if the
             model is not compiled.
     """
 
@@ -40,15 +40,15 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(stages: Sequence[Stage], model: Any) -> Plan:
+def plan(stages: Sequence[Stage], model: Any) -> SchedulePlan:
     """Works out what each stage trains, how, and what the optimizer needs for it. Nothing is trained.
 
     Args:
-        stages: the schedule.
-        model: a built `keras.Model`; rates and memory are those of its optimizer where it is compiled.
+        stages: The schedule.
+        model: A built `keras.Model`; rates and memory are those of its optimizer where it is compiled.
 
     Returns:
-        The `Plan`.
+        The `SchedulePlan`.
 
     Raises:
         ScheduleError: if the schedule does not fit the model.
@@ -61,21 +61,21 @@ def plan(stages: Sequence[Stage], model: Any) -> Plan:
     share = _slots_per_weight(optimizer) if optimizer is not None else 0.0
     rate: Any = (compiled[0] if compiled[0] is not None else "as compiled") if len(compiled) == 1 else "as compiled"
     rows = []
-    for one in resolved:
-        rate = _rate(one.stage, compiled, rate)
+    for stage in resolved:
+        rate = _rate(stage.stage, compiled, rate)
         rows.append(
             {
-                "stage": one.index + 1,
-                "name": one.name,
-                "blocks": list(one.blocks),
-                "ends": _ends(one.stage),
-                "trainable_params": one.parameters,
-                "batch_norm": one.batch_norm,
-                "learning_rate": _rate_text(one, rate),
-                "optimizer_bytes": round(share * _bytes(one.variables)),
+                "stage": stage.index + 1,
+                "name": stage.name,
+                "blocks": list(stage.blocks),
+                "ends": _ends(stage.stage),
+                "trainable_params": stage.parameters,
+                "batch_norm": stage.batch_norm,
+                "learning_rate": _rate_text(stage, rate),
+                "optimizer_bytes": round(share * _bytes(stage.variables)),
             }
         )
-    return Plan(tuple(rows), round(share * _bytes(union(resolved, model))))
+    return SchedulePlan(tuple(rows), round(share * _bytes(union(resolved, model))))
 
 
 def _slots_per_weight(optimizer: Any) -> float:
@@ -99,12 +99,12 @@ def _rate(stage: Stage, compiled: Sequence[float | None], before: Any) -> Any:
     return stage.learning_rate
 
 
-def _rate_text(one: ResolvedStage, rate: Any) -> str:
+def _rate_text(stage: ResolvedStage, rate: Any) -> str:
     text = f"{rate:.3g}" if isinstance(rate, float) else rate if isinstance(rate, str) else type(rate).__name__
-    if one.shares and one.stage.layer_decay is not None:
-        least = min(one.shares.values())
+    if stage.shares and stage.stage.layer_decay is not None:
+        least = min(stage.shares.values())
         text += f" … {rate * least:.3g}" if isinstance(rate, float) else f", blocks × 1 … {least:.3g}"
-    return text + (f", warm-up {one.stage.warmup:g}" if one.stage.warmup else "")
+    return text + (f", warm-up {stage.stage.warmup:g}" if stage.stage.warmup else "")
 
 
 def _ends(stage: Stage) -> str:

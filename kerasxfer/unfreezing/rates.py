@@ -15,8 +15,8 @@ def check_rates(stages: Sequence[Stage], compiled_rates: Sequence[float | None])
     """Refuses learning rates that the compiled optimizer cannot take.
 
     Args:
-        stages: the schedule.
-        compiled_rates: the rate of each optimizer that takes steps, `None` for one that is no number.
+        stages: The schedule.
+        compiled_rates: The rate of each optimizer that takes steps, `None` for one that is no number.
 
     Raises:
         ScheduleError: if a relative rate has no number to refer to, or an absolute one meets a `MultiOptimizer`.
@@ -49,11 +49,11 @@ def rate_function(
     """What a stage makes of an optimizer's learning rate, step by step.
 
     Args:
-        stages: the schedule.
-        state: where it stands.
-        member: which of the optimizers.
-        settable: whether the optimizer's rate is a number, so that a stage's number has been assigned to it.
-        warmup_steps: how many steps the warm-up of the present stage takes.
+        stages: The schedule.
+        state: Where it stands.
+        member: Which of the optimizers.
+        settable: Whether the optimizer's rate is a number, so that a stage's number has been assigned to it.
+        warmup_steps: How many steps the warm-up of the present stage takes.
 
     Returns:
         A function from the optimizer's iterations and its own rate to the rate of the step, `None` where the rate is

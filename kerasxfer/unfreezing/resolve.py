@@ -20,14 +20,14 @@ class ResolvedStage:
     """A stage of a schedule, for one model.
 
     Args:
-        stage: the stage.
-        index: its place in the schedule, from 0.
-        blocks: names of the blocks that train, wholly or in part, from the input to the output.
-        layers: the layers that train, the head's included. A frozen `BatchNormalization` is not among them.
-        variables: the variables that train, in the model's order.
-        factors: each variable's share of the learning rate.
-        shares: the same by block.
-        flags: the `trainable` flag of every layer, containers before what they contain.
+        stage: The stage.
+        index: Its place in the schedule, from 0.
+        blocks: Names of the blocks that train, wholly or in part, from the input to the output.
+        layers: The layers that train, the head's included. A frozen `BatchNormalization` is not among them.
+        variables: The variables that train, in the model's order.
+        factors: Each variable's share of the learning rate.
+        shares: The same by block.
+        flags: The `trainable` flag of every layer, containers before what they contain.
     """
 
     stage: Stage
@@ -64,8 +64,8 @@ def resolve(stages: Sequence[Stage], model: Any) -> tuple[ResolvedStage, ...]:
     """Finds out what each stage trains. Nothing is trained, and the model is left as it was.
 
     Args:
-        stages: the schedule.
-        model: a built `keras.Model`.
+        stages: The schedule.
+        model: A built `keras.Model`.
 
     Returns:
         One `ResolvedStage` for each stage.

@@ -15,7 +15,7 @@ def load_yaml(source: str | Path) -> list[Stage]:
     """Reads a schedule.
 
     Args:
-        source: a YAML file, or the text itself: a mapping with `stages`, a list of `Stage` arguments.
+        source: A YAML file, or the text itself: a mapping with `stages`, a list of `Stage` arguments.
 
     Returns:
         The stages.
@@ -48,8 +48,8 @@ def dump_yaml(stages: Sequence[Stage], path: str | Path | None = None) -> str:
     """Writes a schedule, as `load_yaml` reads it.
 
     Args:
-        stages: the stages.
-        path: file to write to. Defaults to `None`: none.
+        stages: The stages.
+        path: File to write to. Defaults to `None`: none.
 
     Returns:
         The YAML text.
@@ -76,16 +76,16 @@ def by_block(
     """Makes the usual schedule: the head first, then the blocks from the top, `step` at a time.
 
     Args:
-        model: a built `keras.Model`.
-        count: how many blocks in all. Defaults to `None`: every one.
-        step: how many blocks each stage adds. Defaults to 1.
-        head_epochs: how long the head trains alone. Defaults to 5.
-        epochs: how long each later stage lasts at most. Defaults to 5.
-        patience: epochs without improvement that end it. Defaults to `None`: only `epochs` does.
-        learning_rate: the rate of the later stages. Defaults to `"0.1x"`, a tenth of the compiled one.
-        layer_decay: as for `Stage`, in the later stages.
-        batch_norm: as for `Stage`, in the later stages.
-        restore_best: as for `Stage`, in the later stages.
+        model: A built `keras.Model`.
+        count: How many blocks in all. Defaults to `None`: every one.
+        step: How many blocks each stage adds. Defaults to 1.
+        head_epochs: How long the head trains alone. Defaults to 5.
+        epochs: How long each later stage lasts at most. Defaults to 5.
+        patience: Epochs without improvement that end it. Defaults to `None`: only `epochs` does.
+        learning_rate: The rate of the later stages. Defaults to `"0.1x"`, a tenth of the compiled one.
+        layer_decay: As for `Stage`, in the later stages.
+        batch_norm: As for `Stage`, in the later stages.
+        restore_best: As for `Stage`, in the later stages.
 
     Returns:
         The stages.

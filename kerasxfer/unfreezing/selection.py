@@ -14,8 +14,8 @@ def select(selection: Any, groups: LayerGroups, argument: str) -> list[Any]:
     """The layers that `unfreeze` or `freeze` means.
 
     Args:
-        selection: the argument's value.
-        groups: the model's groups.
+        selection: The argument's value.
+        groups: The model's groups.
         argument: `"unfreeze"` or `"freeze"`.
 
     Returns:

@@ -24,28 +24,28 @@ class Stage:
     freezes it. The head (all that is no part of the backbone) trains from the first stage on.
 
     Args:
-        unfreeze: what begins to train. A block of the backbone by name (`"block5"`), a layer of it by name, which
+        unfreeze: What begins to train. A block of the backbone by name (`"block5"`), a layer of it by name, which
             means this layer and all above it (`"block5_conv1"`), a pattern (`"block6*"`) or a list of names and
             patterns, each standing for itself alone, a number of blocks counted from the top, a fraction of the
             blocks from the top, or `"all"`. `kerasxfer.layer_groups(model)` shows the blocks. Where two backbones
             have the name, write `"backbone/name"`. Defaults to `None`: nothing new.
-        epochs: how many epochs the stage lasts at most.
-        patience: after how many epochs without improvement it ends.
-        min_delta: the smallest change of `monitor` that counts as an improvement. Defaults to 0.
-        monitor: key of the epoch's logs to watch. Defaults to `"val_loss"`.
+        epochs: How many epochs the stage lasts at most.
+        patience: After how many epochs without improvement it ends.
+        min_delta: The smallest change of `monitor` that counts as an improvement. Defaults to 0.
+        monitor: Key of the epoch's logs to watch. Defaults to `"val_loss"`.
         mode: `"min"`, `"max"` or `"auto"`, which asks the model's metric. Metrics of one's own do not say which way is
             better, nor do logs of other callbacks: they need a mode.
-        learning_rate: a number, a string such as `"0.1x"` (times the rate the model was compiled with), or a
+        learning_rate: A number, a string such as `"0.1x"` (times the rate the model was compiled with), or a
             `keras.optimizers.schedules.LearningRateSchedule`, which starts over with the stage. Defaults to `None`:
             the rate stays.
-        warmup: over how many epochs the rate rises linearly from zero; may be a fraction of one. Defaults to 0.
-        layer_decay: factor of the learning rate from block to block: the head trains at the full rate, the block
+        warmup: Over how many epochs the rate rises linearly from zero; may be a fraction of one. Defaults to 0.
+        layer_decay: Factor of the learning rate from block to block: the head trains at the full rate, the block
             below it at `layer_decay` of that, the next at its square, … Defaults to `None`: one rate for all.
         batch_norm: `"frozen"` keeps every `BatchNormalization` of the backbone in inference mode, with its weights
             and statistics as they are; `"train"` lets those of the unfrozen blocks train.
-        restore_best: whether the weights of the stage's best epoch, by `monitor`, come back when it ends.
-        freeze: what stops training: names and patterns as for `unfreeze`, or `"head"`.
-        name: how the stage is called in messages. Defaults to what it unfreezes.
+        restore_best: Whether the weights of the stage's best epoch, by `monitor`, come back when it ends.
+        freeze: What stops training: names and patterns as for `unfreeze`, or `"head"`.
+        name: How the stage is called in messages. Defaults to what it unfreezes.
 
     Raises:
         ScheduleError: if an argument is out of its range or contradicts another.
@@ -157,7 +157,7 @@ class Stage:
         """A stage from its arguments.
 
         Args:
-            values: what `to_dict` gave, or what a YAML schedule holds. A number may be written `1e-3`, which YAML
+            values: What `to_dict` gave, or what a YAML schedule holds. A number may be written `1e-3`, which YAML
                 takes for a string, and a learning rate schedule as Keras serialises it.
 
         Returns:

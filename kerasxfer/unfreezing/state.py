@@ -13,19 +13,19 @@ class State:
     """Where a schedule stands; plain values only.
 
     Args:
-        stage: the stage that is due, from 0.
-        entered: the stage the model is in: before a transition the one before `stage`, before the first -1.
-        epoch: the next epoch to run.
-        epochs: how many epochs of the stage are over.
-        best: the best value of the stage's monitor.
-        wait: how many epochs ago that was.
-        start: each optimizer's iterations when the stage began.
-        rate_stage: the stage that last set the learning rate, -1 for none.
-        rate_start: each optimizer's iterations when that stage began.
-        compiled_rates: the rates the model was compiled with, for relative ones; `None` for one that is no number.
-        late: for each variable of the schedule how many steps it missed; `None` while it has never trained.
-        frozen: for each variable at which iteration it was frozen again; `None` if it is not.
-        finished: whether the last stage is over.
+        stage: The stage that is due, from 0.
+        entered: The stage the model is in: before a transition the one before `stage`, before the first -1.
+        epoch: The next epoch to run.
+        epochs: How many epochs of the stage are over.
+        best: The best value of the stage's monitor.
+        wait: How many epochs ago that was.
+        start: Each optimizer's iterations when the stage began.
+        rate_stage: The stage that last set the learning rate, -1 for none.
+        rate_start: Each optimizer's iterations when that stage began.
+        compiled_rates: The rates the model was compiled with, for relative ones; `None` for one that is no number.
+        late: For each variable of the schedule how many steps it missed; `None` while it has never trained.
+        frozen: For each variable at which iteration it was frozen again; `None` if it is not.
+        finished: Whether the last stage is over.
     """
 
     stage: int = 0

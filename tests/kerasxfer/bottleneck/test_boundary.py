@@ -95,7 +95,7 @@ def test_refusals_name_the_layer_and_the_remedy(layer, reason):
 def test_augmentation_in_the_model_offers_both_ways_out():
     images = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(3, 3, trainable=False)(keras.layers.RandomFlip()(images))
-    with pytest.raises(BoundaryError, match=r"copies=K.*plain pictures"):
+    with pytest.raises(BoundaryError, match=r"copies=K.*plain images"):
         kerasxfer.split_at_boundary(keras.Model(images, keras.layers.Dense(2)(x)))
 
 

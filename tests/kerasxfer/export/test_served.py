@@ -5,12 +5,12 @@ from PIL import Image
 
 from kerasxfer.export.errors import ExportArgumentError
 from kerasxfer.export.served import (
-    all_layers,
     as_served,
     needs_preparation,
     prepare,
     preprocessing_mode,
 )
+from kerasxfer.keras_internals import all_layers
 
 layers = keras.layers
 
