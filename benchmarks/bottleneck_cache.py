@@ -1,11 +1,11 @@
 """Cached against end-to-end training of VGG16 at 150 x 150, measured side by side in one run.
 
-    KERAS_BACKEND=tensorflow python benchmarks/bottleneck_cache.py PICTURES --out table.md
+    KERAS_BACKEND=tensorflow python benchmarks/bottleneck_cache.py IMAGES --out table.md
 
 Speed does not depend on what the weights know, so they are random (He), and nothing is downloaded. Every figure is the
 fastest epoch after the one that compiles, each side at its better `jit_compile` setting (TensorFlow; the other backends
-have one). The head is trained from the cache on more pictures than the rest, or the few milliseconds that Keras takes
-to begin and end an epoch would be most of such an epoch; all figures are per picture. The schedule's gain is calculated
+have one). The head is trained from the cache on more images than the rest, or the few milliseconds that Keras takes
+to begin and end an epoch would be most of such an epoch; all figures are per image. The schedule's gain is calculated
 from the measured epochs and the measured build, which taps both boundaries.
 """
 
@@ -100,7 +100,7 @@ def epoch_in_memory(trained, data, directory, jit, epochs):
 
 
 def measure_build(data, directory):
-    """Seconds of the pass that fills both shelves, and of `predict` over the same pictures, decoded beforehand."""
+    """Seconds of the pass that fills both shelves, and of `predict` over the same images, decoded beforehand."""
     model = make_model((), settings()[0])
     prefix, _ = kerasxfer.split_at_boundary(model)
     prefix.jit_compile = model.jit_compile
@@ -115,7 +115,7 @@ def measure_build(data, directory):
 
 
 def measure(some, many, directory, epochs=10):
-    """Rows of the table. `many` pictures are cached, and the head is trained on them; the rest is done with `some`."""
+    """Rows of the table. `many` images are cached, and the head is trained on them; the rest is done with `some`."""
     build, predict = (seconds / len(many.paths) for seconds in measure_build(many, directory))
     whole, cached = {}, {}
     for stage, trained in STAGES.items():
@@ -125,24 +125,24 @@ def measure(some, many, directory, epochs=10):
         seconds, memory, cached_jit = measure_cached(trained, data, directory, repeats)
         cached[stage] = seconds / len(data.paths)
         target = {"head": 100, "block5": 4.5}[stage]
-        yield f"{stage}: end to end, jit_compile={whole_jit}", f"{1 / whole[stage]:.1f} pictures/s", "", ""
-        yield f"{stage}: cached, jit_compile={cached_jit}", f"{1 / cached[stage]:.1f} pictures/s", "", ""
+        yield f"{stage}: end to end, jit_compile={whole_jit}", f"{1 / whole[stage]:.1f} images/s", "", ""
+        yield f"{stage}: cached, jit_compile={cached_jit}", f"{1 / cached[stage]:.1f} images/s", "", ""
         yield f"{stage}: epoch", "", f"{whole[stage] / cached[stage]:.1f}x", f">= {target}x"
         yield f"{stage}: cache against arrays in memory", "", f"{memory / seconds:.2f}", ">= 0.9"
     end_to_end = epochs * sum(whole.values())
     with_cache = build + epochs * sum(cached.values())
-    times = f"{with_cache * 1000:.0f} s per 1,000 pictures, not {end_to_end * 1000:.0f} s"
+    times = f"{with_cache * 1000:.0f} s per 1,000 images, not {end_to_end * 1000:.0f} s"
     yield f"head + block5, {epochs} epochs each, with the build", times, f"{end_to_end / with_cache:.1f}x", ">= 6x"
-    yield "build", f"{1 / build:.1f} pictures/s", f"{predict / build:.2f} of predict", ">= 0.9"
+    yield "build", f"{1 / build:.1f} images/s", f"{predict / build:.2f} of predict", ">= 0.9"
 
 
 def link_some(source, target, count):
-    """A folder of the first pictures of each class."""
+    """A folder of the first images of each class."""
     classes = sorted(path for path in Path(source).iterdir() if path.is_dir())
     for folder in classes:
         (target / folder.name).mkdir(parents=True)
-        for picture in sorted(folder.iterdir())[: count // len(classes)]:
-            (target / folder.name / picture.name).symlink_to(picture.resolve())
+        for image in sorted(folder.iterdir())[: count // len(classes)]:
+            (target / folder.name / image.name).symlink_to(image.resolve())
     return target
 
 
@@ -161,22 +161,22 @@ def device():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="folder of two class folders")
-    parser.add_argument("--pictures", type=int, default=96, help="to train on")
-    parser.add_argument("--cached-pictures", type=int, default=1024, help="to cache, and to train the head on")
+    parser.add_argument("--images", type=int, default=96, help="to train on")
+    parser.add_argument("--cached-images", type=int, default=1024, help="to cache, and to train the head on")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--out", type=Path, help="Markdown file for the table")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         some, many = (
             kerasxfer.ImageFolder(
-                link_some(arguments.data, Path(directory) / f"pictures-{count}", count), SIZE, arguments.batch_size,
+                link_some(arguments.data, Path(directory) / f"images-{count}", count), SIZE, arguments.batch_size,
                 label_mode="binary", seed=0,
             )
-            for count in (arguments.pictures, arguments.cached_pictures)
+            for count in (arguments.images, arguments.cached_images)
         )  # fmt: skip
         where = f"{keras.backend.backend()} on {device()}, {os.cpu_count()} cores, {platform.machine()}"
-        pictures = f"{len(some.paths)} pictures, {len(many.paths)} to cache and for the cached head"
-        lines = [f"VGG16 at 150 x 150, {pictures}, batch {some.batch_size}, {where}", ""]
+        images = f"{len(some.paths)} images, {len(many.paths)} to cache and for the cached head"
+        lines = [f"VGG16 at 150 x 150, {images}, batch {some.batch_size}, {where}", ""]
         lines += ["| | measured | ratio | target |", "| --- | --- | --- | --- |"]
         print("\n".join(lines), flush=True)
         for row in measure(some, many, directory):

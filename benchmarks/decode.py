@@ -1,9 +1,9 @@
 """`kerasxfer_serving.images` against bare Pillow doing the same, side by side in one run.
 
-    python benchmarks/decode.py [PICTURES] [--size 150] [--threads 2] [-o result.json]
+    python benchmarks/decode.py [IMAGES] [--size 150] [--threads 2] [-o result.json]
 
 Each way goes through the same files in turn, round after round; the figure is the median of the rounds' rates, and
-the ratio the median of the rounds' ratios. Besides the folder's pictures, some are drawn: large ones, turned ones.
+the ratio the median of the rounds' ratios. Besides the folder's images, some are drawn: large ones, turned ones.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ORIENTATION = 0x0112
 
 def bare(path, size):
     with Image.open(path) as image:
-        ImageOps.exif_transpose(image, in_place=True)  # else it would copy a picture that needs no turning
+        ImageOps.exif_transpose(image, in_place=True)  # else it would copy an image that needs no turning
         return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
 
 
@@ -39,7 +39,7 @@ def drafted(path, size):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", nargs="?", type=Path, help="folder; without it, only drawn pictures")
+    parser.add_argument("images", nargs="?", type=Path, help="folder; without it, only drawn images")
     parser.add_argument("--size", type=int, default=150)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
@@ -48,12 +48,10 @@ def main() -> None:
     size = (arguments.size, arguments.size)
     rows = []
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(arguments.threads) as pool:
-        for name, paths in sets(arguments.pictures, Path(temporary)).items():
+        for name, paths in sets(arguments.images, Path(temporary)).items():
             rows += compare(name, paths, size, pool, arguments.rounds)
     for row in rows:
-        print(
-            f"{row['pictures']:<22} {row['way']:<8} {row['rate']:>9,.1f} images/s {row['ratio']:>7.3f} of bare Pillow"
-        )
+        print(f"{row['images']:<22} {row['way']:<8} {row['rate']:>9,.1f} images/s {row['ratio']:>7.3f} of bare Pillow")
     if arguments.output:
         result = {"size": size, "threads": arguments.threads, "rows": rows, "environment": environment()}
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
@@ -66,9 +64,9 @@ def sets(folder, temporary):
         found[folder.name] = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)[::4][
             :200
         ]
-    for name, picture_size, count in (("drawn 500×375", (375, 500), 64), ("drawn 2000×1500", (1500, 2000), 8)):
+    for name, image_size, count in (("drawn 500×375", (375, 500), 64), ("drawn 2000×1500", (1500, 2000), 8)):
         (temporary / name).mkdir()
-        found[name] = draw_images(temporary / name, picture_size, count)
+        found[name] = draw_images(temporary / name, image_size, count)
     turned = temporary / "turned"
     turned.mkdir()
     exif = Image.Exif()
@@ -90,7 +88,7 @@ def compare(name, paths, size, pool, rounds):
     for way, measured in rates.items():
         ratios = [rate / base for rate, base in zip(measured, rates[bare], strict=True)]
         yield {
-            "pictures": name,
+            "images": name,
             "way": way.__name__,
             "rate": statistics.median(measured),
             "ratio": statistics.median(ratios),

@@ -59,7 +59,7 @@ def in_backend(backend, arguments, folder):
 
 
 def int8_twin(row, size):
-    """Our fp32 graph quantised: for speed alone, so on drawn pictures."""
+    """Our fp32 graph quantised: for speed alone, so on drawn images."""
     start = time.perf_counter()
     path = save_int8(Path(row["path"]), size)
     return {**row, "export": "kerasxfer int8", "seconds": time.perf_counter() - start, "path": str(path)}

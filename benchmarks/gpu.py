@@ -392,7 +392,7 @@ def training(arguments: argparse.Namespace) -> dict:
         out = arguments.work / f"bottleneck_cache_{backend}.md"
         environment = os.environ | {"KERAS_BACKEND": backend, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         command = [sys.executable, str(HERE / "bottleneck_cache.py"), str(folder), "--out", str(out)]
-        command += ["--pictures", "512", "--cached-pictures", "1024"]
+        command += ["--images", "512", "--cached-images", "1024"]
         try:
             subprocess.run(command, env=environment, check=False, timeout=LIMITS["training"] / 2 - 3)
         except subprocess.TimeoutExpired:
@@ -483,9 +483,9 @@ def changed(model: bytes, names) -> bytes:
 
 
 def batch_decode_rate(predictor, folder: str) -> tuple[int, float, float]:
-    from predict import Clock, pictures
+    from predict import Clock, read_folder
 
-    items = list(pictures(folder))
+    items = list(read_folder(folder))
     size = predictor.batch_size
     batches = [items[start : start + size] for start in range(0, len(items), size)]
     with predictor.decoding():

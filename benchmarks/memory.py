@@ -32,7 +32,7 @@ def main() -> None:
 def peak_memory(model: str, count: int) -> float:
     """Peak resident memory, in MiB, of the command on `count` files in one folder."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "pictures"
+        folder = Path(place) / "images"
         folder.mkdir()
         draw(folder / "000000.jpg")
         for index in range(1, count):

@@ -75,7 +75,7 @@ class Graph:
 
 
 def vgg16(path: Path, size: int = 224, dtype: str = "float16", classes: int = 1000) -> Path:
-    """15.5 billion multiplications a picture at 224 × 224."""
+    """15.5 billion multiplications an image at 224 × 224."""
     graph = Graph(dtype)
     x, before = graph.pixels(), 3
     for layers, channels in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
@@ -89,7 +89,7 @@ def vgg16(path: Path, size: int = 224, dtype: str = "float16", classes: int = 10
 
 
 def inception_v3(path: Path, size: int = 299, dtype: str = "float16", classes: int = 1000) -> Path:
-    """5.7 billion multiplications a picture at 299 × 299."""
+    """5.7 billion multiplications an image at 299 × 299."""
     graph = Graph(dtype)
     x = graph.conv(graph.pixels(), (3, 32), stride=2, same=False)
     x = graph.conv(graph.conv(x, (32, 32), same=False), (32, 64))

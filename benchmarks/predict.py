@@ -1,9 +1,9 @@
 """End-to-end prediction against its ceilings and against Keras, side by side in one run.
 
-    python benchmarks/predict.py model.onnx PICTURES [--keras model.keras] [--int8 model-int8.onnx] [-o result.json]
+    python benchmarks/predict.py model.onnx IMAGES [--keras model.keras] [--int8 model-int8.onnx] [-o result.json]
 
 The ceiling is what the same cores could do with nothing but decoding and the model: 1 / (1 / decode + 1 / session),
-with the bare decode of all pictures on all cores, and the raw ONNX Runtime session on preloaded arrays, in whichever of
+with the bare decode of all images on all cores, and the raw ONNX Runtime session on preloaded arrays, in whichever of
 two arrangements is faster. Every figure is the median of `--repeats` interleaved rounds. Beside the wall-clock rates
 stand those per second of processor time, which other work on the machine disturbs less.
 """
@@ -53,7 +53,7 @@ print("RATE", done, time.perf_counter() - started, time.process_time() - cpu)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("pictures")
+    parser.add_argument("images")
     parser.add_argument("--keras", help="the same model as .keras: adds the two ways of Keras")
     parser.add_argument("--int8", help="the same model quantised: adds its end-to-end rate")
     parser.add_argument("--device", default="cpu")
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each session measurement")
     parser.add_argument("--keras-repeats", type=int, default=3, help="rounds in which Keras takes part")
-    parser.add_argument("--one-at-a-time", type=int, default=60, help="pictures for Keras' slow way")
+    parser.add_argument("--one-at-a-time", type=int, default=60, help="images for Keras' slow way")
     parser.add_argument("-o", "--out", type=Path)
     arguments = parser.parse_args()
     result = measure(arguments)
@@ -82,13 +82,13 @@ def measure(arguments: argparse.Namespace) -> dict:
 
     predictor = opened(arguments.model)
     steps = {
-        "decode": lambda: decode_rate(predictor, arguments.pictures),
+        "decode": lambda: decode_rate(predictor, arguments.images),
         "session": lambda: session_rate(arguments, predictor),
-        "end to end": lambda: end_to_end_rate(predictor, arguments.pictures),
+        "end to end": lambda: end_to_end_rate(predictor, arguments.images),
     }
     if arguments.int8:
         int8 = opened(arguments.int8)
-        steps["end to end int8"] = lambda: end_to_end_rate(int8, arguments.pictures)
+        steps["end to end int8"] = lambda: end_to_end_rate(int8, arguments.images)
     if arguments.keras:
         steps["dataset + predict"] = lambda: keras_rate(arguments, predictor, "dataset")
         steps["one at a time"] = lambda: keras_rate(arguments, predictor, "single")
@@ -112,7 +112,7 @@ def measure(arguments: argparse.Namespace) -> dict:
         "machine": {"processor": processor(), "cores": predictor.workers, "python": platform.python_version()},
         "session": predictor.session.describe(),
         "batch_size": predictor.batch_size,
-        "pictures": len(list(pictures(arguments.pictures))),
+        "images": len(list(read_folder(arguments.images))),
         "images_per_second": rates,
         "images_per_cpu_second": cpu_rates,
         "samples": samples,
@@ -129,7 +129,7 @@ def measure(arguments: argparse.Namespace) -> dict:
     }
 
 
-def pictures(folder: str):
+def read_folder(folder: str):
     from kerasxfer_serving.inputs.reader import Reader
 
     return Reader([folder])
@@ -146,7 +146,7 @@ class Clock:
 
 
 def decode_rate(predictor, folder: str) -> tuple[int, float, float]:
-    items = list(pictures(folder))
+    items = list(read_folder(folder))
     clock = Clock()
     with ThreadPoolExecutor(predictor.workers) as pool:
         list(pool.map(predictor.decode, items, chunksize=8))
@@ -201,7 +201,7 @@ def lanes_rate(session, images, lanes: int, seconds: float) -> tuple[int, float,
 
 def end_to_end_rate(predictor, folder: str) -> tuple[int, float, float]:
     """From the folder to the finished CSV file."""
-    return end_to_end(predictor, pictures(folder))[0]
+    return end_to_end(predictor, read_folder(folder))[0]
 
 
 def end_to_end(engine, reader) -> tuple[tuple[int, float, float], bytes]:
@@ -227,7 +227,7 @@ def keras_rate(arguments: argparse.Namespace, predictor, mode: str) -> tuple[int
         "-c",
         KERAS,
         arguments.keras,
-        arguments.pictures,
+        arguments.images,
         size,
         mode,
         str(arguments.one_at_a_time),

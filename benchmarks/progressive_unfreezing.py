@@ -1,10 +1,10 @@
-"""Does unfreezing pay? Head alone, ProgressiveUnfreezing, and the naive recipe, side by side on real pictures.
+"""Does unfreezing pay? Head alone, ProgressiveUnfreezing, and the naive recipe, side by side on real images.
 
-    python benchmarks/progressive_unfreezing.py PICTURES --validation MORE --mobilenet WEIGHTS.h5 --inception WEIGHTS.h5
+    python benchmarks/progressive_unfreezing.py IMAGES --validation MORE --mobilenet WEIGHTS.h5 --inception WEIGHTS.h5
 
-All three get the same pictures, epochs, learning rates and batch order, for each seed. The naive recipe is the usual:
+All three get the same images, epochs, learning rates and batch order, for each seed. The naive recipe is the usual:
 fit the head, set `trainable = True` on the upper blocks with their BatchNormalization, compile again, fit on. All of
-them train from the cache, which changes no result; the validation pictures are looked at once, after the last epoch.
+them train from the cache, which changes no result; the validation images are looked at once, after the last epoch.
 """
 
 import argparse
@@ -94,9 +94,9 @@ def measure(backbone, weights, arguments, folder):
     cache = BottleneckCache(folder / "cache", verbose=0)
     results = {recipe: [] for recipe in RECIPES}
     for seed in range(arguments.seeds):
-        pictures = draw(arguments.pictures, folder / f"pictures-{seed}", arguments.count, seed)
+        images = draw(arguments.images, folder / f"images-{seed}", arguments.count, seed)
         for recipe, runs in results.items():
-            train = ImageFolder(pictures, SIZE, seed=seed)
+            train = ImageFolder(images, SIZE, seed=seed)
             validation = ImageFolder(arguments.validation, SIZE, shuffle=False)
             runs.append(run(recipe, backbone, weights, train, validation, cache, seed))
             print(f"{backbone.name}, seed {seed}, {recipe}: {runs[-1]}", flush=True)
@@ -104,14 +104,14 @@ def measure(backbone, weights, arguments, folder):
 
 
 def draw(source, target, count, seed):
-    """A folder of `count` pictures, the classes alike, chosen by the seed."""
+    """A folder of `count` images, the classes alike, chosen by the seed."""
     classes = sorted(path for path in Path(source).iterdir() if path.is_dir())
     for folder in classes:
         (target / folder.name).mkdir(parents=True, exist_ok=True)
-        pictures = sorted(folder.iterdir())
-        for index in np.random.default_rng(seed).permutation(len(pictures))[: count // len(classes)]:
-            path = target / folder.name / pictures[index].name
-            path.is_symlink() or path.symlink_to(pictures[index].resolve())
+        images = sorted(folder.iterdir())
+        for index in np.random.default_rng(seed).permutation(len(images))[: count // len(classes)]:
+            path = target / folder.name / images[index].name
+            path.is_symlink() or path.symlink_to(images[index].resolve())
     return target
 
 
@@ -131,11 +131,11 @@ def table(results, title):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", type=Path, help="a folder of class folders")
+    parser.add_argument("images", type=Path, help="a folder of class folders")
     parser.add_argument("--validation", type=Path, required=True, help="another, with the same classes")
     parser.add_argument("--mobilenet", help="ImageNet weights of MobileNet, alpha 0.75, without its top")
     parser.add_argument("--inception", help="ImageNet weights of InceptionV3 without its top")
-    parser.add_argument("--count", type=int, default=400, help="training pictures, drawn anew for each seed")
+    parser.add_argument("--count", type=int, default=400, help="training images, drawn anew for each seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="file for the table")
     arguments = parser.parse_args()
@@ -147,7 +147,7 @@ def main():
     validation = len(ImageFolder(arguments.validation, SIZE).paths)
     conditions = (
         f"Mean ± standard deviation over {arguments.seeds} seeds; {arguments.count} training and {validation} "
-        f"validation pictures of {SIZE[0]} × {SIZE[1]}, {HEAD_EPOCHS} + 2 × {BLOCK_EPOCHS} epochs; "
+        f"validation images of {SIZE[0]} × {SIZE[1]}, {HEAD_EPOCHS} + 2 × {BLOCK_EPOCHS} epochs; "
         f"Keras {keras.__version__}, {keras.config.backend()}."
     )
     text = "\n".join([conditions, "", *lines])

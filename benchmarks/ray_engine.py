@@ -1,6 +1,6 @@
-"""The Ray engine of `predict` against the local one, on the same cores and pictures, and how it scales.
+"""The Ray engine of `predict` against the local one, on the same cores and images, and how it scales.
 
-    python benchmarks/ray_engine.py model.onnx PICTURES -o benchmarks/results/ray.md
+    python benchmarks/ray_engine.py model.onnx IMAGES -o benchmarks/results/ray.md
 
 The two engines alternate within one run and write the same files. Starting Ray and the first predictor is timed apart.
 For scaling, where cores lack, Ray is told of eight GPUs that are not there, and a stage that sleeps stands in for the
@@ -29,13 +29,13 @@ from PIL import Image
 from predict import end_to_end
 
 SLEEP = 0.5
-"""Seconds that a chunk of 64 pictures takes the stage that stands in for the model."""
+"""Seconds that a chunk of 64 images takes the stage that stands in for the model."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("pictures")
+    parser.add_argument("images")
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3, help="of the comparison; 0 leaves it out")
     parser.add_argument("--batch-size", type=int, default=8)
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=16, help="for each predictor that sleeps")
     parser.add_argument("-o", "--out", type=Path, help="appended to")
     arguments = parser.parse_args()
-    paths = [item.path for item in islice(Reader([arguments.pictures]), arguments.count)]
+    paths = [item.path for item in islice(Reader([arguments.images]), arguments.count)]
     lines = compare(arguments, paths) if arguments.repeats else []
     lines += scale(arguments) if arguments.workers else []
     text = "\n".join(lines) + "\n"
@@ -67,9 +67,9 @@ def compare(arguments: argparse.Namespace, paths: list[str]) -> list[str]:
     rates = [[rate for rate, _, _ in of_engine] for of_engine in zip(*rounds, strict=True)]
     ratio = statistics.median(theirs / mine for mine, theirs in zip(*rates, strict=True))
     return [
-        f"## {Path(arguments.model).stem}, {len(paths):,} pictures, {available_cores()} cores, {platform.machine()}",
+        f"## {Path(arguments.model).stem}, {len(paths):,} images, {available_cores()} cores, {platform.machine()}",
         "",
-        "| engine | pictures/s, by round | median |",
+        "| engine | images/s, by round | median |",
         "| --- | --- | --- |",
         *(
             f"| {name} | {', '.join(f'{rate:.1f}' for rate in of_engine)} | {statistics.median(of_engine):.1f} |"
@@ -92,7 +92,7 @@ def warm_up(cluster: RayPredictor, paths: list[str], *, workers: int) -> None:
 
 
 def run(engine, paths: list[str]) -> tuple[float, float, bytes]:
-    """Pictures per second, processor seconds of this process per picture, and the file written."""
+    """Images per second, processor seconds of this process per image, and the file written."""
     (done, seconds, busy), written = end_to_end(engine, Reader(paths))
     return done / seconds, busy / done, written
 
@@ -121,16 +121,16 @@ def scale(arguments: argparse.Namespace) -> list[str]:
         logging_level="ERROR",
     )
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "small.png"
-        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(picture)
+        image = Path(folder) / "small.png"
+        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(image)
         model = tiny_model(Path(folder) / "tiny.onnx")
-        runs = [sleeping_run(ray, model, str(picture), workers, arguments.chunks) for workers in arguments.workers]
+        runs = [sleeping_run(ray, model, str(image), workers, arguments.chunks) for workers in arguments.workers]
     ray.shutdown()
     one = runs[0][0] / arguments.workers[0]
     return [
-        f"## Scaling, simulated: predictors of {64 / SLEEP:.0f} pictures/s, {available_cores()} cores for the rest",
+        f"## Scaling, simulated: predictors of {64 / SLEEP:.0f} images/s, {available_cores()} cores for the rest",
         "",
-        "| predictors | pictures/s | efficiency (target 0.9) | driver, processor µs a picture |",
+        "| predictors | images/s | efficiency (target 0.9) | driver, processor µs an image |",
         "| --- | --- | --- | --- |",
         *(
             f"| {workers} | {rate:.0f} | {rate / workers / one:.3f} | {1e6 * driver:.0f} |"
@@ -140,17 +140,17 @@ def scale(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def sleeping_run(ray, model: Path, picture: str, workers: int, chunks: int) -> tuple[float, float]:
-    """Pictures per second, and processor seconds of the driver per picture."""
+def sleeping_run(ray, model: Path, image: str, workers: int, chunks: int) -> tuple[float, float]:
+    """Images per second, and processor seconds of the driver per image."""
     options = {"device": "cpu", "batch_size": 64, "num_workers": workers, "gpus_per_worker": 1.0}
     with RayPredictor(ray, model, **options) as cluster:
-        warm_up(cluster, [picture] * 128 * workers, workers=workers)
-        rate, busy, _ = run(cluster, [picture] * 64 * chunks * workers)
+        warm_up(cluster, [image] * 128 * workers, workers=workers)
+        rate, busy, _ = run(cluster, [image] * 64 * chunks * workers)
         return rate, busy
 
 
 def tiny_model(path: Path) -> Path:
-    """The mean of the picture, as a classifier: next to no arithmetic."""
+    """The mean of the image, as a classifier: next to no arithmetic."""
     graph = Graph("float32")
     mean = graph.add("Flatten", [graph.add("GlobalAveragePool", [graph.pixels()])])
     return graph.save(path, 16, mean, classes=3)

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[1] / "serving" / "kerasxfer_serving" / "image_io
 ORIENTATION = 0x0112
 
 
-def picture(height: int = 48, width: int = 72) -> Image.Image:
+def image(height: int = 48, width: int = 72) -> Image.Image:
     """Gradients, an edge and noise: what colour conversion, chroma upsampling and resizing differ in."""
     y, x = np.mgrid[:height, :width]
     rgb = np.stack([x * 255 / width, y * 255 / height, (np.hypot(x - 30, y - 20) < 14) * 200], axis=-1)
@@ -21,7 +21,7 @@ def picture(height: int = 48, width: int = 72) -> Image.Image:
 
 
 def main() -> None:
-    rgb = picture()
+    rgb = image()
     turned = Image.Exif()
     turned[ORIENTATION] = 6
     alpha = rgb.copy()
