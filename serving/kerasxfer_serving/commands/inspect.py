@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerasxfer_serving.commands import choices, options, output
+from kerasxfer_serving.inputs.text import printable
 
 if TYPE_CHECKING:
     from kerasxfer_serving.model.manifest import Manifest
@@ -82,4 +83,4 @@ def _figures(values: Any) -> str:
 def _print(rows: dict[str, Any]) -> None:
     for name, value in rows.items():
         if value not in (None, ""):
-            output.print_line(f"{name:<14} {value}")
+            output.print_line(printable(f"{name:<14} {value}"))
