@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from kerasxfer_serving import Predictor
 from kerasxfer_serving.commands import application
 from kerasxfer_serving.errors import DeviceError, ModelError
+from kerasxfer_serving.image_io.batch import decode_input
 from kerasxfer_serving.inputs.input import given_input
 from kerasxfer_serving.outputs.tables import without_formulas
-from kerasxfer_serving.predictor import decode_input
 from kerasxfer_serving.runtime.session import open_session
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -156,7 +156,8 @@ def test_an_error_that_nobody_foresaw_holds_on_to_nothing_either(predictor_of_la
         def __getattr__(self, name):
             raise RuntimeError("strange")
 
-    error = decode_input(given_input("x", Strange()), predictor_of_large_images.manifest)
+    manifest = predictor_of_large_images.manifest
+    error = decode_input(given_input("x", Strange()), manifest.policy, manifest.image_size)
     assert error.code in ("error", "unsupported")
     assert error.__traceback__ is None
 
