@@ -86,7 +86,7 @@ async function classifyAll(chosen) {
   const waiting = list.values();
   let answered = 0;
   const work = async () => {
-    for (const file of waiting) answered += await classify(file);
+    for (const file of waiting) if (await classify(file)) answered += 1;
   };
   await Promise.all(Array.from({ length: 4 }, work));
   const first = results.querySelector(".answer").textContent;
