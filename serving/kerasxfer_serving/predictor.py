@@ -147,6 +147,7 @@ class Predictor:
         self.device = first.device
         self.reason = first.reason
         self.gpu_ids = tuple(gpu_ids or (0,)) if first.device != "cpu" else (0,)
+        self._closed = False
         self._sessions = {(first.threads, self.gpu_ids[0]): first}
         self.batch_size = first.fixed_batch or batch_size or _CPU_BATCH
         refuse_oversized_batch(self.batch_size, self.manifest.image_size)
@@ -301,9 +302,11 @@ class Predictor:
 
     def close(self) -> None:
         """Let go of the sessions and their memory. What still runs is ended, and raises `ModelError`."""
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
+        with self._lock:
+            self._closed = True
+            for session in self._sessions.values():
+                session.close()
+            self._sessions.clear()
 
     def __enter__(self) -> "Predictor":
         return self
@@ -365,6 +368,8 @@ class Predictor:
     def _session(self, threads: int, gpu_id: int) -> Session:
         key = (threads if self.device == "cpu" else 1, gpu_id)
         with self._lock:
+            if self._closed:  # or a thread that was decoding would open one that nobody ends
+                raise ModelError("The predictor is closed. Make another one.")
             if key not in self._sessions:
                 self._sessions[key] = self._open(device=self.device, gpu_id=gpu_id, threads=threads)
             return self._sessions[key]

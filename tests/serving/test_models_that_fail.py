@@ -117,6 +117,8 @@ def test_a_closed_predictor_says_so_and_can_be_made_again(model, images):
     predictor.close()
     with pytest.raises(ModelError, match="terminate"):
         session.run(np.zeros((1, 8, 10, 3), np.uint8))
+    with pytest.raises(ModelError, match="is closed"):
+        predictor.predict(images / "00000.png")
     assert pickle.loads(pickle.dumps(predictor)).predict(images / "00000.png").ok.all()
 
 
