@@ -71,7 +71,7 @@ def test_the_files_are_those_of_a_local_build(make_model, make_folder, make_cach
     with pytest.raises(CacheError, match=r"^The model gives NaN or infinity at `flatten` for 'a/0.png'"):
         remote.build_on_ray(nan_model(), make_folder())
     (picture_folder / "a" / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(CacheError, match=r"1 picture\(s\) in .* cannot be read:\n.*a/broken.png"):
+    with pytest.raises(CacheError, match=r"1 image\(s\) in .* cannot be read:\n.*a/broken.png"):
         remote.build_on_ray(model, make_folder(), STAGES)
     with pytest.raises(CacheError, match="an `ImageFolder` or arrays"):
         remote.build_on_ray(model, [make_folder()[k] for k in range(2)])
