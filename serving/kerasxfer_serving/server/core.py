@@ -80,7 +80,9 @@ class InferenceServer:
         seconds = min(timeout or self.options.timeout, self.options.timeout)
         started = time.perf_counter()
         self._admit(len(images))
-        model.begin()
+        if not model.begin():  # replaced while the request arrived
+            model = self.registry.find(model.name, model.version)
+            model.begin()
         try:
             job = self._submit(model, images, names, seconds)
             predictions = await self._answer(job, seconds, gone)

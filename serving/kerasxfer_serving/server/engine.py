@@ -35,12 +35,10 @@ class BatchPolicy:
 
     Args:
         runners: Batches that run at once.
-        max_batch: Most images in one.
         delay: Seconds that a runner waits for a batch to fill; with 0 each takes its fair share of what is there.
     """
 
     runners: int
-    max_batch: int
     delay: float = 0.0
 
 
@@ -134,16 +132,17 @@ class Engine:
         while self._ready and not self._closed:
             oldest = self._oldest()
             left = oldest[0].since + self.policy.delay - time.perf_counter()
-            if left <= 0 or len(oldest) >= self.policy.max_batch:
+            if left <= 0 or len(oldest) >= oldest[0].job.model.max_batch:
                 return
             self._changed.wait(left)
 
     def _take_share(self) -> list[_Ready]:
         waiting = self._oldest()
         share = len(waiting) if self.policy.delay else math.ceil(len(waiting) / self._idle)
-        batch = [waiting.popleft() for _ in range(min(share, self.policy.max_batch))]
+        model = waiting[0].job.model
+        batch = [waiting.popleft() for _ in range(min(share, model.max_batch))]
         if not waiting:
-            del self._ready[batch[0].job.model]
+            del self._ready[model]
         return batch
 
     def _oldest(self) -> deque[_Ready]:

@@ -16,6 +16,10 @@ from kerasxfer_serving.outputs.predictions import Predictions
 class Model(Protocol):
     """What the engine asks of a model. It is called from many threads at once."""
 
+    @property
+    def max_batch(self) -> int:
+        """Most images in one run."""
+
     def decode(self, source: Source) -> DecodedImage | ImageError:
         """Pixels of one image at the model's size, or what is wrong with it."""
 

@@ -46,6 +46,7 @@ class ServedModel:
         policy = replace(self.manifest.policy, max_pixels=max_pixels)
         self._decoding = replace(self.manifest, policy=policy)
         self._jobs = 0
+        self._closed = False
         self._unused = threading.Condition()
         self.statistics = Statistics()
 
@@ -86,10 +87,11 @@ class ServedModel:
             for count in {1, size}:
                 predictor.run(np.zeros((count, height, width, 3), np.uint8), threads=1)
 
-    def begin(self) -> None:
-        """A request begins that must end before the model is closed."""
+    def begin(self) -> bool:
+        """Begin a request that must end before the model is closed; `False` where it is closed already."""
         with self._unused:
-            self._jobs += 1
+            self._jobs += not self._closed
+            return not self._closed
 
     def end(self) -> None:
         """A request that began has ended."""
@@ -101,6 +103,7 @@ class ServedModel:
         """Wait until no request uses the model, then close it; whether that came to pass in `timeout` seconds."""
         with self._unused:
             free = self._unused.wait_for(lambda: self._jobs == 0, timeout)
+            self._closed = True
         for predictor in self._predictors.values():
             predictor.close()
         return free
@@ -115,7 +118,7 @@ def open_model(name: str, version: str, path: str | Path, options: ServerOptions
     """
     first = Predictor(path, device=options.device, threads=1, batch_size=options.max_batch or _GPU_BATCH)
     if first.device == "cpu":
-        predictors = {min(first.batch_size, options.max_batch or _CPU_BATCH): first}
+        predictors = {first.session.fixed_batch or options.max_batch or _CPU_BATCH: first}
     else:
         buckets = [size for size in _GPU_BUCKETS if size < first.batch_size]
         predictors = {first.batch_size: first} | {
@@ -129,8 +132,7 @@ def open_model(name: str, version: str, path: str | Path, options: ServerOptions
 
 def batch_policy(models: Sequence[ServedModel], options: ServerOptions) -> BatchPolicy:
     """How the engine batches, by the device that the models run on."""
-    max_batch = min(model.max_batch for model in models)
     gpus = [model.predictor for model in models if model.predictor.device != "cpu"]
     if gpus:
-        return BatchPolicy(_RUNS_AT_ONCE * len(gpus[0].gpu_ids), max_batch, options.batch_delay)
-    return BatchPolicy(options.cores, max_batch)
+        return BatchPolicy(_RUNS_AT_ONCE * len(gpus[0].gpu_ids), options.batch_delay)
+    return BatchPolicy(options.cores)

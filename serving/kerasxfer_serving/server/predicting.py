@@ -74,7 +74,7 @@ def _answer(model: ServedModel, predictions: Predictions, top_k: int) -> Respons
     answer: dict[str, Any] = {
         "model": model.name,
         "version": model.version,
-        "class_names": model.manifest.class_names,
+        "class_names": predictions.class_names,
         "predictions": rows,
     }
     if predictions.status == [OK] * len(rows) or len(rows) > 1:

@@ -15,7 +15,8 @@ from kerasxfer_serving.server.jobs import Job
 class Recorder:
     """A model that answers with the number an image is, and remembers its batches."""
 
-    def __init__(self, seconds=0.0):
+    def __init__(self, max_batch, seconds=0.0):
+        self.max_batch = max_batch
         self.batches = []
         self.seconds = seconds
         self.go = threading.Event()
@@ -59,7 +60,7 @@ def _submit(engine, model, sources, seconds=20.0):
 
 def test_answers_keep_the_order_of_the_images(make_engine):
     async def ask():
-        engine, model = make_engine(runners=3, max_batch=4), Recorder(0.001)
+        engine, model = make_engine(runners=3), Recorder(4, 0.001)
         jobs = [_submit(engine, model, [b"%d" % (10 * job + index) for index in range(10)]) for job in range(10)]
         return [await job.future for job in jobs]
 
@@ -71,7 +72,7 @@ def test_answers_keep_the_order_of_the_images(make_engine):
 
 def test_bad_images_need_no_model(make_engine):
     async def ask():
-        engine, model = make_engine(runners=1, max_batch=4), Recorder()
+        engine, model = make_engine(runners=1), Recorder(4)
         predictions = await _submit(engine, model, [b"1", b"bad", b"2"]).future
         alone = await _submit(engine, model, [b"bad"]).future
         return predictions, alone, sum(model.batches)
@@ -86,7 +87,7 @@ def test_free_runner_takes_its_fair_share_of_what_waits(make_engine):
     """While the one runner works, what comes in gathers, and is taken together up to the largest batch."""
 
     async def ask():
-        engine, model = make_engine(runners=1, max_batch=8), Recorder()
+        engine, model = make_engine(runners=1), Recorder(8)
         model.go.clear()
         first = _submit(engine, model, [b"1"])
         while not model.batches:
@@ -103,7 +104,7 @@ def test_free_runner_takes_its_fair_share_of_what_waits(make_engine):
 
 def test_delay_lets_a_batch_fill(make_engine):
     async def ask():
-        engine, model = make_engine(runners=1, max_batch=8, delay=5.0), Recorder()
+        engine, model = make_engine(runners=1, delay=5.0), Recorder(8)
         await asyncio.gather(*(_submit(engine, model, [b"1"]).future for _ in range(8)))
         return model.batches
 
@@ -112,7 +113,7 @@ def test_delay_lets_a_batch_fill(make_engine):
 
 def test_delay_ends(make_engine):
     async def ask():
-        engine, model = make_engine(runners=2, max_batch=8, delay=0.01), Recorder()
+        engine, model = make_engine(runners=2, delay=0.01), Recorder(8)
         await _submit(engine, model, [b"1"] * 3).future
         return model.batches
 
@@ -121,7 +122,7 @@ def test_delay_ends(make_engine):
 
 def test_batches_are_of_one_model(make_engine):
     async def ask():
-        engine, models = make_engine(runners=1, max_batch=8), [Recorder(), Recorder()]
+        engine, models = make_engine(runners=1), [Recorder(8), Recorder(8)]
         models[0].go.clear()
         jobs = [_submit(engine, models[0], [b"1"])]
         while not models[0].batches:
@@ -138,7 +139,7 @@ def test_batches_are_of_one_model(make_engine):
 
 def test_abandoned_and_late_jobs_are_not_run(make_engine):
     async def ask():
-        engine, model = make_engine(runners=1, max_batch=1), Recorder()
+        engine, model = make_engine(runners=1), Recorder(1)
         model.go.clear()
         first = _submit(engine, model, [b"1"])
         while not model.batches:
@@ -161,7 +162,7 @@ def test_failure_of_a_run_is_that_of_its_jobs_only(make_engine):
             return super().run(paths, images)
 
     async def ask():
-        engine, model = make_engine(runners=1, max_batch=1), Failing()
+        engine, model = make_engine(runners=1), Failing(1)
         bad = _submit(engine, model, [b"13", b"13"])
         good = _submit(engine, model, [b"1"])
         with pytest.raises(RuntimeError, match="thirteen"):
@@ -172,7 +173,7 @@ def test_failure_of_a_run_is_that_of_its_jobs_only(make_engine):
 
 
 def test_jobs_of_an_ended_loop_do_no_harm(make_engine):
-    engine, model = make_engine(runners=1, max_batch=1), Recorder()
+    engine, model = make_engine(runners=1), Recorder(1)
 
     async def leave():
         model.go.clear()
@@ -188,7 +189,7 @@ def test_jobs_of_an_ended_loop_do_no_harm(make_engine):
 
 
 def test_many_loops_share_an_engine(make_engine):
-    engine, model = make_engine(runners=2, max_batch=8), Recorder()
+    engine, model = make_engine(runners=2), Recorder(8)
 
     def ask(number):
         async def one():
