@@ -5,8 +5,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -108,20 +107,16 @@ class Server(uvicorn.Server):
             checks.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the stop, a second one ends it at once."""
+        """The first signal begins the stop, a second one ends it at once.
+
+        uvicorn would note the signal, raise it again at its end, and so not exit with 0.
+        """
         if self._server.draining:
             self.should_exit = self.force_exit = True
             return
         _LOG.info("%s: stopping", signal.Signals(sig).name)
         self._server.draining = True
         self._stop_at = time.monotonic() + self._options.shutdown_delay
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Uvicorn raises the signal again at its end, and so would not exit with 0."""
-        with super().capture_signals():
-            yield
-            self._captured_signals.clear()
 
     async def _keep_checking(self) -> None:
         while True:

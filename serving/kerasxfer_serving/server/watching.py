@@ -52,11 +52,12 @@ class Watcher:
     def _watch(self) -> None:
         while not self._stop.wait(self._seconds):
             try:
-                self._reload()
+                self.look_again()
             except Exception:
                 _LOG.exception("The model files cannot be looked at; trying again")
 
-    def _reload(self) -> None:
+    def look_again(self) -> None:
+        """Look once, and load what has changed and settled."""
         now = self._look()
         for key, (path, stamp) in now.items():
             settled = self._seen.get(key) == (path, stamp)

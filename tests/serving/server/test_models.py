@@ -1,3 +1,4 @@
+import os
 import threading
 
 import numpy as np
@@ -7,6 +8,7 @@ from kerasxfer_serving.predictor import Predictor
 from kerasxfer_serving.server import ServerOptions
 from kerasxfer_serving.server.models import ServedModel, open_model
 from kerasxfer_serving.server.registry import Registry, as_sources
+from kerasxfer_serving.server.watching import Watcher
 
 
 def _decoded(model, count):
@@ -65,6 +67,28 @@ def test_sources_are_named_after_their_files(tmp_path, net):
 def test_names_that_no_path_can_have_are_refused(net, name):
     with pytest.raises(UsageError, match="name"):
         as_sources({name: net})
+
+
+def test_file_is_loaded_when_two_looks_see_it_the_same(write_net, tmp_path):
+    path, loaded = write_net(tmp_path / "net.onnx"), []
+
+    def load(name, version, path):
+        loaded.append(path.stat().st_size)
+        return open_model(name, version, path, ServerOptions(device="cpu"))
+
+    registry = Registry()
+    registry.put(load("net", "1", path))
+    watcher = Watcher(as_sources(path), registry, load, seconds=1000)
+    whole = write_net(tmp_path / "new.onnx", seed=1).read_bytes()
+    for part in (whole[:100], whole[:200], whole, whole):
+        path.write_bytes(part)
+        watcher.look_again()
+        os.utime(path, (1, len(part)))  # the clock of a file system is too coarse for this test
+    assert loaded[1:] == []
+    watcher.look_again()
+    watcher.look_again()
+    assert loaded[1:] == [len(whole)]
+    watcher.close()
 
 
 def test_newest_version_is_by_number(net):
