@@ -17,5 +17,5 @@ def zoo_module():
 
 @pytest.fixture(scope="session")
 def zoo(zoo_module, tmp_path_factory):
-    """A folder of good, odd and bad picture files, as a list of `Case(path, code, size)`. Not to be changed."""
+    """A folder of good, odd and bad image files, as a list of `Case(path, code, size)`. Not to be changed."""
     return zoo_module.make_zoo(tmp_path_factory.mktemp("zoo"))

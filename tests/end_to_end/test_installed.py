@@ -134,7 +134,7 @@ def test_serving_alone_answers_with_the_model_of_the_quickstart(quickstart, inst
     printed = run(installed_serving, "-c", SNIPPETS[1], cwd=quickstart)
     assert "not_found" in printed
     command = installed_serving.parent / "kerasxfer-serving"
-    run(command, "predict", "model.onnx", "pictures/fish", "-o", "rows.csv", cwd=quickstart)
+    run(command, "predict", "model.onnx", "images/fish", "-o", "rows.csv", cwd=quickstart)
     assert len((quickstart / "rows.csv").read_text().splitlines()) == 101
 
 

@@ -46,11 +46,11 @@ def peak_memory(model, folder, out):
 
 @pytest.mark.slow
 def test_peak_memory_is_flat_in_the_number_of_inputs(model, tmp_path):
-    picture = tmp_path / "picture.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(picture)
+    image = tmp_path / "image.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(image)
     for count in (FEW, MANY):
         (tmp_path / f"{count}").mkdir()
         for index in range(count):
-            os.link(picture, tmp_path / f"{count}" / f"{index:06d}.jpg")
+            os.link(image, tmp_path / f"{count}" / f"{index:06d}.jpg")
     few, many = (peak_memory(model, tmp_path / f"{count}", tmp_path / f"{count}.csv") for count in (FEW, MANY))
     assert many < 1.1 * few

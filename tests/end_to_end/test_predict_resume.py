@@ -16,7 +16,7 @@ from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-PICTURES = 600
+IMAGES = 600
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,10 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(1)
-    for index in range(PICTURES):
+    for index in range(IMAGES):
         path = folder / f"{index % 7}" / f"{index:04d}.jpg"
         path.parent.mkdir(exist_ok=True)
         coarse = rng.integers(0, 256, (*rng.integers(3, 9, 2), 3), dtype=np.uint8)
@@ -71,8 +71,8 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def start(model, pictures, out, *options, **process):
-    command = [sys.executable, "-m", "kerasxfer_serving", "predict", str(model), str(pictures), "-o", str(out)]
+def start(model, images, out, *options, **process):
+    command = [sys.executable, "-m", "kerasxfer_serving", "predict", str(model), str(images), "-o", str(out)]
     command += ["--part-rows", "40", "--batch-size", "8", "--device", "cpu", "--top-k", "3", "--all-probabilities"]
     # A shell's background job ignores SIGINT, and so would whatever it starts.
     listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -110,21 +110,21 @@ def content(out):
         pytest.param("parts", 10, marks=pytest.mark.slow),
     ],
 )
-def test_killed_and_resumed_at_random_moments(model, pictures, tmp_path, name, kills):
+def test_killed_and_resumed_at_random_moments(model, images, tmp_path, name, kills):
     (tmp_path / "whole").mkdir()
     whole = tmp_path / "whole" / name
     options = () if name == "out.csv" else ("--format", "jsonl")
     begun = time.monotonic()
-    process = start(model, pictures, whole, *options)
+    process = start(model, images, whole, *options)
     assert b"inputs in" in process.communicate()[1]
     duration = time.monotonic() - begun
-    assert len(content(whole).splitlines()) == PICTURES + (name == "out.csv")
+    assert len(content(whole).splitlines()) == IMAGES + (name == "out.csv")
 
     rng = random.Random(name)
     out, killed, stages = tmp_path / name, 0, set()
     while killed < kills:
         # Where it got to its end before it could be killed: once more from the start.
-        process = start(model, pictures, out, "--overwrite" if finished(out) else "--resume", *options)
+        process = start(model, images, out, "--overwrite" if finished(out) else "--resume", *options)
         time.sleep(rng.uniform(0.3, 0.9) * duration)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
@@ -132,15 +132,15 @@ def test_killed_and_resumed_at_random_moments(model, pictures, tmp_path, name, k
         process.wait()
         stages.add(committed(out))
     assert max(stages) > 0, "no part was ever committed before a kill: the test tests nothing"
-    assert start(model, pictures, out, "--resume", *options).wait() == 1
+    assert start(model, images, out, "--resume", *options).wait() == 1
     assert content(out) == content(whole)
     assert not list(tmp_path.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize("notice", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_an_interrupted_run_ends_cleanly_with_what_is_done(model, pictures, tmp_path, notice):
+def test_an_interrupted_run_ends_cleanly_with_what_is_done(model, images, tmp_path, notice):
     """Ctrl-C, or a scheduler's notice, while the run waits for more names on standard input."""
-    paths = [os.fsencode(path) + b"\n" for path in sorted(pictures.rglob("*.jpg"))]
+    paths = [os.fsencode(path) + b"\n" for path in sorted(images.rglob("*.jpg"))]
     out = tmp_path / "out.csv"
     process = start(model, "-", out, stdin=subprocess.PIPE)
     process.stdin.write(b"".join(paths[:200]))
@@ -161,4 +161,4 @@ def test_an_interrupted_run_ends_cleanly_with_what_is_done(model, pictures, tmp_
     whole = tmp_path / "whole.csv"
     start(model, "-", whole, stdin=subprocess.PIPE).communicate(b"".join(paths))
     assert out.read_bytes() == whole.read_bytes()
-    assert len(content(out).splitlines()) == PICTURES + 1
+    assert len(content(out).splitlines()) == IMAGES + 1

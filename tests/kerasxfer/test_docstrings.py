@@ -1,4 +1,4 @@
-"""Runs every example in a docstring: `>>>` lines with their answers, and fenced blocks in a folder with pictures."""
+"""Runs every example in a docstring: `>>>` lines with their answers, and fenced blocks in a folder with images."""
 
 import ast
 import doctest
@@ -63,7 +63,7 @@ def small_vgg(size):
 
 @pytest.fixture(scope="module")
 def onnx_file(tmp_path_factory):
-    """An exported classifier of two classes on 150 × 150 pictures."""
+    """An exported classifier of two classes on 150 × 150 images."""
     inputs = keras.Input((150, 150, 3))
     x = keras.layers.AveragePooling2D(10)(keras.layers.Rescaling(1 / 255)(inputs))
     x = keras.layers.Dense(2, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
@@ -82,7 +82,7 @@ def benchmark_file(onnx_file, tmp_path_factory):
 
 @pytest.fixture
 def surroundings(docstring, tmp_path, monkeypatch):
-    """What the examples take for granted: a folder with pictures in it, data and a model."""
+    """What the examples take for granted: a folder with images in it, data and a model."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for folder in ("pets", "photos"):

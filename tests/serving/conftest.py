@@ -69,12 +69,12 @@ def write_model_fixture():
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory):
-    """A model file that tells red, green and blue pictures apart."""
+    """A model file that tells red, green and blue images apart."""
     return write_model(tmp_path_factory.mktemp("model") / "colours.onnx")
 
 
 def draw_colours(folder, count, seed=0):
-    """`count` small pictures, each red, green or blue with noise; returns {path: colour} in the order of the paths."""
+    """`count` small images, each red, green or blue with noise; returns {path: colour} in the order of the paths."""
     rng = np.random.default_rng(seed)
     colours = {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def rows():
 
 @pytest.fixture(scope="session")
 def slowly():
-    """`slowly(path, seconds)`: a picture that takes its time to be fetched."""
+    """`slowly(path, seconds)`: an image that takes its time to be fetched."""
 
     def delay(path, seconds):
         def open_slowly():

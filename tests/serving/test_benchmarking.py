@@ -23,8 +23,8 @@ RED, GREEN = (200, 30, 30), (30, 200, 30)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twelve red pictures called red, four green ones called red, and two bad files."""
-    root = tmp_path_factory.mktemp("pictures")
+    """Twelve red images called red, four green ones called red, and two bad files."""
+    root = tmp_path_factory.mktemp("images")
     (root / "red").mkdir()
     for number in range(16):
         Image.new("RGB", (20, 16), RED if number < 12 else GREEN).save(root / "red" / f"{number}.png")
@@ -145,7 +145,7 @@ class TestRun:
         with pytest.raises(UsageError, match=r"Received: \['server'\]"):
             benchmark(model, scenarios=("server",))
 
-    def test_folder_without_pictures(self, model, tmp_path):
+    def test_folder_without_images(self, model, tmp_path):
         with pytest.raises(UsageError, match="`data` must hold images"):
             benchmark(model, tmp_path)
 
@@ -201,7 +201,7 @@ class TestReport:
             "20% of the model's nodes ran on the CPU, not on cuda"
         ]
 
-    def test_data_without_a_readable_picture_is_invalid(self):
+    def test_data_without_a_readable_image_is_invalid(self):
         data = {"source": "photos", "drawn": False, "pictures": 5, "seen": 2, "bad": {"empty": 2}}
         assert made_up(FAST, data=data).reasons == ["not one image could be read"]
 
@@ -242,7 +242,7 @@ class TestCompare:
 
 
 class TestData:
-    def test_drawn_pictures_are_photographs_of_that_size_and_the_same_every_time(self, tmp_path):
+    def test_drawn_images_are_photographs_of_that_size_and_the_same_every_time(self, tmp_path):
         for name in "ab":
             (tmp_path / name).mkdir()
         first, again = (draw_images(tmp_path / name, (375, 500), 2) for name in "ab")
@@ -253,9 +253,9 @@ class TestData:
         assert first[0].read_bytes() != first[1].read_bytes()
 
     def test_limit_takes_some_of_all(self, zoo):
-        with open_images(zoo[0].path.parent, 10, (1, 1)) as pictures:
-            assert len(pictures.items) == 10
-            paths = [item.path for item in pictures.items]
+        with open_images(zoo[0].path.parent, 10, (1, 1)) as images:
+            assert len(images.items) == 10
+            paths = [item.path for item in images.items]
             assert paths != sorted(paths)
 
     def test_hash_is_of_names_and_bytes(self, tmp_path):
@@ -268,13 +268,13 @@ class TestData:
             lambda: (tmp_path / "b.png").write_bytes(b""),
         ):
             change()
-            with open_images(tmp_path, 10, (1, 1)) as pictures:
-                hashes.add(pictures.describe()["sha256"])
+            with open_images(tmp_path, 10, (1, 1)) as images:
+                hashes.add(images.describe()["sha256"])
         assert len(hashes) == 3
 
     def test_the_zoo_is_described_without_an_error(self, zoo):
-        with open_images(zoo[0].path.parent, 1000, (1, 1)) as pictures:
-            assert pictures.describe()["bytes"] > 10_000
+        with open_images(zoo[0].path.parent, 1000, (1, 1)) as images:
+            assert images.describe()["bytes"] > 10_000
         assert {case.code for case in zoo} - {None} <= ERROR_CODES.keys()
 
 

@@ -25,7 +25,7 @@ class TestMeasurement:
         assert measurement([90, 100, 120]).rate == 100
         assert measurement([90, 100, 120]).spread == pytest.approx(0.3)
 
-    def test_padding_is_the_share_of_places_without_a_picture(self):
+    def test_padding_is_the_share_of_places_without_an_image(self):
         assert Measurement("end_to_end", 8, (Repeat(12, (1.0, 1.0)),), 0, True).padding == pytest.approx(0.25)
 
     def test_survives_json(self):
@@ -69,7 +69,7 @@ def work(monkeypatch):
 
 
 class TestMeasure:
-    def test_counts_pictures_and_times_every_step(self, work):
+    def test_counts_images_and_times_every_step(self, work):
         found = measure(work(repeat(0.25), images=5), "device", 5, duration=12, rules=Rules())
         assert found.repeats == (Repeat(80, (0.25,) * 16),) * 3
         assert found.rate == 20

@@ -16,7 +16,7 @@ def report(model):
     return benchmark(model, device="cpu", batch_sizes=(1, 4), duration=0.03, rules=RULES, picture_size=(30, 40))
 
 
-def test_png_is_a_picture_with_something_on_it(report, tmp_path):
+def test_png_is_an_image_with_something_on_it(report, tmp_path):
     pytest.importorskip("matplotlib")
     save_png(report, tmp_path / "bench.png")
     with Image.open(tmp_path / "bench.png") as image:

@@ -62,9 +62,9 @@ class TestZoo:
                 assert repr(str(case.path)) in str(caught.value)
                 assert len(str(caught.value).splitlines()) == 1
 
-    def test_colours_are_those_of_the_picture(self, zoo, zoo_module):
-        upright = np.asarray(zoo_module.picture())
-        # name of a file: how far its pixels may be from the picture's
+    def test_colours_are_those_of_the_image(self, zoo, zoo_module):
+        upright = np.asarray(zoo_module.draw_image())
+        # name of a file: how far its pixels may be from the image's
         lossless = {
             "grey",
             "cmyk",
@@ -87,17 +87,17 @@ class TestZoo:
     )
     def test_deep_samples_keep_their_high_byte(self, zoo, zoo_module, name):
         path = next(case.path for case in zoo if case.path.name == name)
-        np.testing.assert_array_equal(load_image(path)[:, :, 1], np.asarray(zoo_module.picture("L")))
+        np.testing.assert_array_equal(load_image(path)[:, :, 1], np.asarray(zoo_module.draw_image("L")))
 
     def test_three_deep_samples_keep_their_high_byte(self, zoo, zoo_module):
         path = next(case.path for case in zoo if case.path.name == "rgb 16 bit.png")
-        np.testing.assert_array_equal(load_image(path), np.asarray(zoo_module.picture()))
+        np.testing.assert_array_equal(load_image(path), np.asarray(zoo_module.draw_image()))
 
     def test_animations_give_their_first_frame_and_are_flagged(self, zoo, zoo_module):
         flagged = {case.path.name for case in zoo if case.code is None and ImagePolicy().decode(case.path).animated}
         assert flagged == {"animated.gif", "animated.png", "animated.webp", "two pages.tif", "multi picture.jpg"}
         path = next(case.path for case in zoo if case.path.name == "animated.png")
-        np.testing.assert_array_equal(load_image(path), np.asarray(zoo_module.picture()))
+        np.testing.assert_array_equal(load_image(path), np.asarray(zoo_module.draw_image()))
 
     def test_says_nothing_and_leaves_pillow_alone(self, zoo, capfd):
         before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
@@ -124,7 +124,7 @@ class TestZoo:
 
 
 def _turned_back(case, pixels):
-    """The stored picture, from the picture as seen."""
+    """The stored image, from the image as seen."""
     name = case.path.name
     orientation = int(name[5]) if name.startswith("exif ") and name[5].isdigit() else 1
     image = Image.fromarray(pixels)

@@ -18,8 +18,8 @@ def predictor(model):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory, draw_colours):
-    return draw_colours(tmp_path_factory.mktemp("pictures"), 50)
+def images(tmp_path_factory, draw_colours):
+    return draw_colours(tmp_path_factory.mktemp("images"), 50)
 
 
 class Memory:
@@ -48,31 +48,31 @@ class Inputs(list):
         return Counter({".md": 1})
 
 
-def items(pictures):
-    return Inputs(given_input(path, path) for path in pictures)
+def items(images):
+    return Inputs(given_input(path, path) for path in images)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
-def test_everything_comes_once_and_in_order(predictor, pictures, workers):
-    batches = list(predictor.stream(items(pictures), workers=workers))
+def test_everything_comes_once_and_in_order(predictor, images, workers):
+    batches = list(predictor.stream(items(images), workers=workers))
     assert [len(batch) for batch in batches] == [4] * 12 + [2]
-    assert [path for batch in batches for path in batch.paths] == list(pictures)
-    assert [label for batch in batches for label in batch.labels] == list(pictures.values())
+    assert [path for batch in batches for path in batch.paths] == list(images)
+    assert [label for batch in batches for label in batch.labels] == list(images.values())
 
 
-def test_a_slow_picture_holds_up_nobodys_place(predictor, pictures):
+def test_a_slow_image_holds_up_nobodys_place(predictor, images):
     def slowly(path):
         time.sleep(0.2)
         return path
 
-    paths = list(pictures)
+    paths = list(images)
     slow = [Input(paths[0], lambda: slowly(paths[0])), *(given_input(path, path) for path in paths[1:])]
     batches = list(predictor.stream(slow, workers=4))
     assert [path for batch in batches for path in batch.paths] == paths
 
 
-def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures):
-    path = next(iter(pictures))
+def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, images):
+    path = next(iter(images))
     taken = 0
 
     def endless():
@@ -88,16 +88,16 @@ def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures
     batches.close()
 
 
-def test_no_thread_outlives_a_run_that_is_given_up(predictor, pictures):
+def test_no_thread_outlives_a_run_that_is_given_up(predictor, images):
     before = threading.active_count()
-    batches = predictor.stream(items(pictures), workers=3)
+    batches = predictor.stream(items(images), workers=3)
     next(batches)
     batches.close()
     assert threading.active_count() == before
 
 
-def test_a_run_is_written_and_summed_up(predictor, pictures):
-    inputs, writer, seen = items(pictures), Memory(), []
+def test_a_run_is_written_and_summed_up(predictor, images):
+    inputs, writer, seen = items(images), Memory(), []
     inputs.insert(3, given_input("empty", b""))
     summary = predict_to(predictor, inputs, writer, watch=lambda summary: seen.append(summary.done))
     assert writer.paths == [item.path for item in inputs]
@@ -107,8 +107,8 @@ def test_a_run_is_written_and_summed_up(predictor, pictures):
     assert writer.ended["bottleneck"] in ("decode", "model", "read", "write", "waiting")
 
 
-def test_a_run_stops_when_too_much_has_failed(predictor, pictures):
-    inputs, writer = items(pictures), Memory()
+def test_a_run_stops_when_too_much_has_failed(predictor, images):
+    inputs, writer = items(images), Memory()
     for place in (1, 9, 17):
         inputs.insert(place, given_input("empty", b""))
     with pytest.raises(TooManyErrorsError, match="2 inputs have failed, more than 1"):
@@ -117,21 +117,21 @@ def test_a_run_stops_when_too_much_has_failed(predictor, pictures):
     assert writer.paths == [item.path for item in inputs[:12]]
 
 
-def test_a_slow_source_is_named_as_the_bottleneck(predictor, pictures):
+def test_a_slow_source_is_named_as_the_bottleneck(predictor, images):
     class Slow(Inputs):
         def __iter__(self):
             for item in super().__iter__():
                 time.sleep(0.01)
                 yield item
 
-    assert predict_to(predictor, Slow(items(pictures)), Memory()).bottleneck == "read"
+    assert predict_to(predictor, Slow(items(images)), Memory()).bottleneck == "read"
 
 
-def test_a_model_that_fails_ends_the_run(tmp_path, write_model, pictures):
+def test_a_model_that_fails_ends_the_run(tmp_path, write_model, images):
     path = write_model(tmp_path / "two.onnx", class_names=("a", "b"), weights=[[1.0] * 3] * 3)
     writer = Memory()
     with pytest.raises(ModelError, match="columns"):
-        predict_to(Predictor(path, device="cpu"), items(pictures), writer)
+        predict_to(Predictor(path, device="cpu"), items(images), writer)
     assert writer.ended == "stopped"
 
 

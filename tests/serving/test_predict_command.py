@@ -46,19 +46,19 @@ def rows(data):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory, draw_colours):
-    return draw_colours(tmp_path_factory.mktemp("pictures") / "p", 20)
+def images(tmp_path_factory, draw_colours):
+    return draw_colours(tmp_path_factory.mktemp("images") / "p", 20)
 
 
 @pytest.fixture
-def folder(pictures):
-    return Path(next(iter(pictures))).parent
+def folder(images):
+    return Path(next(iter(images))).parent
 
 
-def test_rows_on_standard_output(model, folder, pictures):
+def test_rows_on_standard_output(model, folder, images):
     done = run(model, folder)
     assert done.returncode == 0, done.stderr
-    assert [(row["path"], row["label"]) for row in rows(done.stdout)] == list(pictures.items())
+    assert [(row["path"], row["label"]) for row in rows(done.stdout)] == list(images.items())
     assert list(rows(done.stdout)[0]) == ["path", "status", "message", "label", "probability", "width", "height"]
     assert b"Device cpu" in done.stderr
     assert b"20 inputs" in done.stderr
@@ -162,25 +162,25 @@ def test_a_folder_of_parts(model, folder, tmp_path):
     assert run(model, folder, "-o", tmp_path / "parts").returncode == USAGE
 
 
-def test_resuming_with_another_option_or_input_is_refused(model, folder, tmp_path, pictures):
+def test_resuming_with_another_option_or_input_is_refused(model, folder, tmp_path, images):
     out = tmp_path / "parts"
     assert run(model, folder, "-o", out, "--format", "csv").returncode == 0
     assert run(model, folder, "-o", out, "--format", "csv", "--resume").returncode == 0
     changed = run(model, folder, "-o", out, "--format", "csv", "--resume", "--draft")
     assert changed.returncode == USAGE
     assert b"`manifest` has changed" in changed.stderr
-    changed = run(model, *list(pictures)[1:], "-o", out, "--format", "csv", "--resume")
+    changed = run(model, *list(images)[1:], "-o", out, "--format", "csv", "--resume")
     assert changed.returncode == USAGE
     assert b"the list has changed" in changed.stderr
 
 
-def test_a_model_from_elsewhere_by_flags(write_model, folder, pictures, tmp_path):
+def test_a_model_from_elsewhere_by_flags(write_model, folder, images, tmp_path):
     path = write_model(tmp_path / "foreign.onnx", manifest=False, dtype="float", layout="nchw", scale=1.0)
     assert b"--preprocess" in run(path, folder).stderr
     (tmp_path / "labels.txt").write_text("rot\ngrün\nblau\n")
     done = run(path, folder, "--preprocess", "rescale", "--labels", tmp_path / "labels.txt")
     german = {"red": "rot", "green": "grün", "blue": "blau"}
-    assert [row["label"] for row in rows(done.stdout)] == [german[colour] for colour in pictures.values()]
+    assert [row["label"] for row in rows(done.stdout)] == [german[colour] for colour in images.values()]
 
 
 def test_a_reader_that_goes_away_is_no_error_of_ours(model, folder):
@@ -255,15 +255,15 @@ def test_more_pixels_than_allowed_are_a_row(model, folder):
         (["--engine", "ray"], "`--decode gpu` is for one machine"),
     ],
 )
-def test_the_gpu_decoder_is_refused_where_it_cannot_work(model, pictures, options, message):
-    done = run(model, *pictures, "--decode", "gpu", *options)
+def test_the_gpu_decoder_is_refused_where_it_cannot_work(model, images, options, message):
+    done = run(model, *images, "--decode", "gpu", *options)
     assert done.returncode in (1, USAGE)
     assert message in " ".join(done.stderr.decode().split())
 
 
-def test_processes_give_the_rows_of_threads(model, pictures):
-    in_threads = run(model, *pictures, "--batch-size", "4", "--decode-processes", "0")
-    in_processes = run(model, *pictures, "--batch-size", "4", "--decode-processes", "2")
+def test_processes_give_the_rows_of_threads(model, images):
+    in_threads = run(model, *images, "--batch-size", "4", "--decode-processes", "0")
+    in_processes = run(model, *images, "--batch-size", "4", "--decode-processes", "2")
     assert in_processes.stdout == in_threads.stdout
     assert in_processes.returncode == 0
-    assert len(rows(in_processes.stdout)) == len(pictures)
+    assert len(rows(in_processes.stdout)) == len(images)

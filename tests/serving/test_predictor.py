@@ -19,28 +19,28 @@ def predictor(model):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory, draw_colours):
-    return draw_colours(tmp_path_factory.mktemp("pictures"), 23)
+def images(tmp_path_factory, draw_colours):
+    return draw_colours(tmp_path_factory.mktemp("images"), 23)
 
 
-def test_answers_come_in_the_order_given(predictor, pictures):
-    paths = sorted(pictures, reverse=True)
+def test_answers_come_in_the_order_given(predictor, images):
+    paths = sorted(images, reverse=True)
     predictions = predictor.predict(paths)
     assert predictions.paths == paths
-    assert predictions.labels == [pictures[path] for path in paths]
+    assert predictions.labels == [images[path] for path in paths]
     assert predictions.status == ["ok"] * 23
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, atol=1e-6)
 
 
-def test_probabilities_are_the_models(predictor, pictures):
-    path = next(iter(pictures))
+def test_probabilities_are_the_models(predictor, images):
+    path = next(iter(images))
     pixels = predictor.manifest.policy.load(path, (8, 10))
     scores = np.exp(pixels.mean(axis=(0, 1)) / 255 * 8)
     np.testing.assert_allclose(predictor.predict(path).probabilities[0], scores / scores.sum(), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["path", "str", "bytes", "file", "image", "array", "grey array"])
-def test_one_picture_of_every_kind(predictor, tmp_path, kind):
+def test_one_image_of_every_kind(predictor, tmp_path, kind):
     image = Image.new("RGB", (20, 10), (10, 240, 10))
     image.save(tmp_path / "green.png")
     source = {
@@ -59,7 +59,7 @@ def test_one_picture_of_every_kind(predictor, tmp_path, kind):
         assert predictions.labels == ["green"]
 
 
-def test_an_array_of_pictures_is_many(predictor):
+def test_an_array_of_images_is_many(predictor):
     images = np.zeros((6, 12, 9, 3), np.uint8)
     images[np.arange(6), :, :, [0, 1, 2, 2, 1, 0]] = 250
     assert predictor.predict(images).labels == ["red", "green", "blue", "blue", "green", "red"]
@@ -72,12 +72,12 @@ def test_nothing_in_nothing_out(predictor):
     assert list(predictions.rows()) == []
 
 
-def test_a_bad_picture_is_its_own_row(predictor, pictures):
-    paths = list(pictures)
+def test_a_bad_image_is_its_own_row(predictor, images):
+    paths = list(images)
     mixed = [paths[0], "no such.jpg", paths[1], b"", paths[2], paths[3]]
     predictions = predictor.predict(mixed)
     assert predictions.status == ["ok", "not_found", "ok", "empty", "ok", "ok"]
-    good = [pictures[path] for path in paths[:4]]
+    good = [images[path] for path in paths[:4]]
     assert predictions.labels == [good[0], None, good[1], None, good[2], good[3]]
     assert np.isnan(predictions.probabilities[[1, 3]]).all()
     assert predictions.sizes[1] is None
@@ -95,8 +95,8 @@ def test_every_kind_of_bad_and_odd_file_has_its_row(predictor, zoo):
         assert bool(predictions.messages[index]) == (case.code is not None or "animated" in predictions.messages[index])
 
 
-def test_only_bad_pictures(predictor):
-    predictions = predictor.predict([b"", b"no picture"])
+def test_only_bad_images(predictor):
+    predictions = predictor.predict([b"", b"no image"])
     assert predictions.status == ["empty", "not_an_image"]
     assert predictions.probabilities.shape == (2, 3)
 
@@ -119,8 +119,8 @@ def test_a_sigmoid_unit_gives_two_columns(tmp_path, write_model):
     np.testing.assert_allclose(predictions.probabilities, [[1 - one, one], [one, 1 - one]], atol=1e-6)
 
 
-def test_features_are_the_input_of_the_last_dense_layer(model, pictures):
-    path = next(iter(pictures))
+def test_features_are_the_input_of_the_last_dense_layer(model, images):
+    path = next(iter(images))
     predictor = Predictor(model, device="cpu", features=True)
     predictions = predictor.predict([path, b""])
     pixels = predictor.manifest.policy.load(path, (8, 10))
@@ -157,34 +157,34 @@ def test_batch_size_is_at_least_one(model):
         Predictor(model, batch_size=0)
 
 
-def test_streaming_runs_with_one_thread_each_and_one_batch_with_all(model, pictures):
+def test_streaming_runs_with_one_thread_each_and_one_batch_with_all(model, images):
     for device in ("auto", "cpu"):
         predictor = Predictor(model, device=device, batch_size=4)
         if predictor.device != "cpu":
             pytest.skip("there is a GPU")
         assert predictor.session.threads == available_cores()
-        predictor.predict(list(pictures))
+        predictor.predict(list(images))
         assert {threads: session.threads for (threads, _), session in predictor._sessions.items()} == {
             1: 1,
             available_cores(): available_cores(),
         }
 
 
-def test_a_pickled_predictor_predicts_the_same(predictor, pictures):
+def test_a_pickled_predictor_predicts_the_same(predictor, images):
     twin = pickle.loads(pickle.dumps(predictor))
     assert twin.batch_size == 4
     np.testing.assert_array_equal(
-        twin.predict(list(pictures)).probabilities, predictor.predict(list(pictures)).probabilities
+        twin.predict(list(images)).probabilities, predictor.predict(list(images)).probabilities
     )
 
 
-def test_many_threads_share_a_predictor(predictor, pictures):
-    paths = list(pictures)
+def test_many_threads_share_a_predictor(predictor, images):
+    paths = list(images)
     answers = {}
 
     def work(offset):
         turned = paths[offset:] + paths[:offset]
-        answers[offset] = predictor.predict(turned).labels == [pictures[path] for path in turned]
+        answers[offset] = predictor.predict(turned).labels == [images[path] for path in turned]
 
     threads = [threading.Thread(target=work, args=(offset,)) for offset in range(8)]
     for thread in threads:
@@ -194,10 +194,10 @@ def test_many_threads_share_a_predictor(predictor, pictures):
     assert answers == dict.fromkeys(range(8), True)
 
 
-def test_rows_have_the_stated_columns(predictor, pictures):
+def test_rows_have_the_stated_columns(predictor, images):
     from kerasxfer_serving.outputs.predictions import columns
 
-    predictions = predictor.predict([*list(pictures)[:2], b""])
+    predictions = predictor.predict([*list(images)[:2], b""])
     assert isinstance(predictions, Predictions)
     rows = list(predictions.rows(2, all_probabilities=True))
     names = list(columns(predictions.class_names, 2, all_probabilities=True))
@@ -208,8 +208,8 @@ def test_rows_have_the_stated_columns(predictor, pictures):
     assert rows[2]["label"] is rows[2]["probability"] is rows[2]["width"] is rows[2]["probabilities"] is None
 
 
-def test_top_k_is_at_most_all_classes(predictor, pictures):
-    (row,) = predictor.predict(next(iter(pictures))).rows(9)
+def test_top_k_is_at_most_all_classes(predictor, images):
+    (row,) = predictor.predict(next(iter(images))).rows(9)
     assert {row["label"], row["label_2"], row["label_3"]} == {"red", "green", "blue"}
     assert "label_4" not in row
 

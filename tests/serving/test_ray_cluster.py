@@ -30,11 +30,11 @@ def cluster(monkeypatch):
 
 
 def test_a_node_removed_and_a_node_added_in_the_middle_of_a_run(cluster, model, tmp_path, draw_colours, rows, slowly):
-    pictures, asked, changed = list(draw_colours(tmp_path / "p", 200)), [], []
+    images, asked, changed = list(draw_colours(tmp_path / "p", 200)), [], []
 
     def until_the_cluster_has_changed():
-        for path in itertools.cycle(pictures):
-            if changed and len(asked) % len(pictures) == 0:
+        for path in itertools.cycle(images):
+            if changed and len(asked) % len(images) == 0:
                 return
             asked.append(path)
             yield slowly(path, 0.02)

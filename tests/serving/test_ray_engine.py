@@ -37,8 +37,8 @@ def predictor(ray, model):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory, draw_colours):
-    return list(draw_colours(tmp_path_factory.mktemp("pictures") / "p", 300))
+def images(tmp_path_factory, draw_colours):
+    return list(draw_colours(tmp_path_factory.mktemp("images") / "p", 300))
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def processes(name):
 
 
 def killer(path):
-    """A picture that ends the process that decodes it, as a defect in native code does."""
+    """An image that ends the process that decodes it, as a defect in native code does."""
 
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -75,13 +75,13 @@ def killer(path):
     return Input(path, die)
 
 
-def test_good_odd_and_bad_files_have_the_rows_of_the_local_engine(predictor, pictures, zoo, expected, rows):
-    inputs = [local_input(path) for path in pictures[:100]] + [local_input(str(case.path)) for case in zoo]
+def test_good_odd_and_bad_files_have_the_rows_of_the_local_engine(predictor, images, zoo, expected, rows):
+    inputs = [local_input(path) for path in images[:100]] + [local_input(str(case.path)) for case in zoo]
     assert rows(predictor.stream(inputs)) == expected(inputs)
 
 
-def test_files_are_the_same_byte_for_byte(predictor, model, pictures, tmp_path, monkeypatch, capfdbinary):
-    folder = Path(pictures[0]).parent
+def test_files_are_the_same_byte_for_byte(predictor, model, images, tmp_path, monkeypatch, capfdbinary):
+    folder = Path(images[0]).parent
     common = (model, folder, "--batch-size", BATCH, "--top-k", 3, "--device", "cpu")
     on_ray = ("--engine", "ray", "--num-workers", 1)
     for name, engine in (("local.csv", ()), ("local.parquet", ()), ("ray.parquet", on_ray), ("-", on_ray)):
@@ -91,10 +91,10 @@ def test_files_are_the_same_byte_for_byte(predictor, model, pictures, tmp_path, 
     assert capfdbinary.readouterr().out == (tmp_path / "local.csv").read_bytes()
 
 
-def test_a_run_goes_on_with_either_engine(predictor, model, pictures, tmp_path, monkeypatch):
-    folder = Path(pictures[0]).parent
+def test_a_run_goes_on_with_either_engine(predictor, model, images, tmp_path, monkeypatch):
+    folder = Path(images[0]).parent
     listed = tmp_path / "list.txt"
-    listed.write_text("\n".join([*pictures[:70], "missing.jpg", *pictures[70:]]))
+    listed.write_text("\n".join([*images[:70], "missing.jpg", *images[70:]]))
     common = (model, listed, "--batch-size", BATCH, "--device", "cpu", "--format", "csv", "--root", folder)
     assert command(*common, "-o", tmp_path / "whole.csv", monkeypatch=monkeypatch) == 1
     on_ray = ("--engine", "ray", "--num-workers", 1)
@@ -105,40 +105,40 @@ def test_a_run_goes_on_with_either_engine(predictor, model, pictures, tmp_path, 
             assert out.exists() == ("--resume" in more)
         assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert command(*common, "-o", out, *on_ray, "--resume", "--draft", monkeypatch=monkeypatch) == 2
-    listed.write_text("\n".join(pictures))
+    listed.write_text("\n".join(images))
     assert command(*common, "-o", out, *on_ray, "--resume", monkeypatch=monkeypatch) == 2
 
 
-def test_pictures_that_kill_are_found_and_nobody_else_suffers(predictor, pictures, expected, rows):
+def test_images_that_kill_are_found_and_nobody_else_suffers(predictor, images, expected, rows):
     deadly = {5, 70, 71}
-    inputs = [(killer if index in deadly else local_input)(path) for index, path in enumerate(pictures[:80])]
+    inputs = [(killer if index in deadly else local_input)(path) for index, path in enumerate(images[:80])]
     found = rows(predictor.stream(inputs))
-    assert [row["path"] for row in found] == pictures[:80]
+    assert [row["path"] for row in found] == images[:80]
     assert {index for index, row in enumerate(found) if row["status"] == "worker_died"} == deadly
-    assert found[5]["message"] == f"{pictures[5]!r} ended every process that decoded it"
+    assert found[5]["message"] == f"{images[5]!r} ended every process that decoded it"
     assert found[5]["label"] is None
-    harmless = expected([local_input(path) for path in pictures[:80]])
+    harmless = expected([local_input(path) for path in images[:80]])
     assert [row for index, row in enumerate(found) if index not in deadly] == [
         row for index, row in enumerate(harmless) if index not in deadly
     ]
 
 
 @pytest.mark.parametrize("name", ["ray::PredictorWorker", "ray::decode"])
-def test_a_process_that_is_killed_costs_no_row(predictor, pictures, expected, name, rows, slowly):
-    inputs = [slowly(path, 0.01) for path in pictures]
+def test_a_process_that_is_killed_costs_no_row(predictor, images, expected, name, rows, slowly):
+    inputs = [slowly(path, 0.01) for path in images]
     stream = predictor.stream(inputs)
     first = next(stream)
     victims = processes(name)
     assert victims
     for victim in victims:
         victim.kill()
-    assert rows([first, *stream]) == expected([local_input(path) for path in pictures])
+    assert rows([first, *stream]) == expected([local_input(path) for path in images])
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_goes_on(model, pictures, tmp_path):
+def test_a_driver_that_is_killed_goes_on(model, images, tmp_path):
     listed, out = tmp_path / "list.txt", tmp_path / "parts"
-    listed.write_text("\n".join(pictures * 10))
+    listed.write_text("\n".join(images * 10))
     call = [sys.executable, "-m", "kerasxfer_serving", "predict", str(model), str(listed), "-o", str(out)]
     call += ["--format", "csv", "--part-rows", "64", "--batch-size", "8", "--device", "cpu", "--engine", "ray"]
     driver = subprocess.Popen(call)
@@ -157,38 +157,38 @@ def test_a_driver_that_is_killed_goes_on(model, pictures, tmp_path):
     assert lines == (tmp_path / "local.csv").read_text().splitlines()[1:]
 
 
-def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, pictures, monkeypatch):
+def test_inputs_are_taken_only_as_fast_as_they_are_predicted(predictor, images, monkeypatch):
     monkeypatch.setattr("kerasxfer_serving.cluster.engine._AHEAD", 8)
     taken = itertools.count()
-    stream = predictor.stream(local_input(pictures[next(taken) % 300]) for _ in itertools.count())
+    stream = predictor.stream(local_input(images[next(taken) % 300]) for _ in itertools.count())
     for _ in range(5):
         next(stream)
     time.sleep(1)
     stream.close()
     assert next(taken) <= (5 + 8) * 64
-    again = predictor.stream(local_input(path) for path in pictures)
+    again = predictor.stream(local_input(path) for path in images)
     assert sum(map(len, again)) == 300
 
 
-def test_urls_and_relative_paths(predictor, pictures, expected, monkeypatch, rows):
-    folder = Path(pictures[0]).parent
+def test_urls_and_relative_paths(predictor, images, expected, monkeypatch, rows):
+    folder = Path(images[0]).parent
     monkeypatch.chdir(folder)
     inputs = [*itertools.islice(Reader([f"file://{folder}"]), 70), local_input("00000.png"), local_input("none.png")]
     assert rows(predictor.stream(inputs)) == expected(inputs)
 
 
-def test_files_that_only_the_driver_has(predictor, pictures, monkeypatch):
+def test_files_that_only_the_driver_has(predictor, images, monkeypatch):
     """A worker in another folder stands for one on another machine: relative paths lead nowhere there."""
-    monkeypatch.chdir(Path(pictures[0]).parent)
+    monkeypatch.chdir(Path(images[0]).parent)
     monkeypatch.setattr("kerasxfer_serving.cluster.engine.Path.cwd", lambda: "/proc/self")
     with pytest.raises(KerasxferError, match=r"does not see '00000.png', which this machine has"):
         list(predictor.stream([local_input("00000.png")]))
 
 
-def test_a_machine_that_decodes_otherwise_is_noticed(predictor, pictures, monkeypatch):
+def test_a_machine_that_decodes_otherwise_is_noticed(predictor, images, monkeypatch):
     monkeypatch.setattr("kerasxfer_serving.cluster.engine.decoder_hash", lambda manifest: "that of another Pillow")
     with pytest.raises(KerasxferError, match="decodes the golden images otherwise"):
-        list(predictor.stream([local_input(pictures[0])]))
+        list(predictor.stream([local_input(images[0])]))
 
 
 def test_a_device_that_no_worker_has(ray, model):
@@ -207,9 +207,9 @@ def test_a_cluster_without_room(ray, model):
         RayPredictor(ray, model, gpus_per_worker=1.0)
 
 
-def test_a_model_with_features_and_many_workers_than_pictures(ray, model, pictures):
+def test_a_model_with_features_and_many_workers_than_images(ray, model, images):
     with RayPredictor(ray, model, device="cpu", batch_size=BATCH, features=True, num_workers=1) as predictor:
-        (found,) = predictor.stream([local_input(pictures[0])])
+        (found,) = predictor.stream([local_input(images[0])])
         assert found.features.shape == (1, 3)
         assert list(predictor.stream([])) == []
 
@@ -222,9 +222,9 @@ def test_a_model_with_features_and_many_workers_than_pictures(ray, model, pictur
         (["--engine", "ray", "--gpu-id", "1"], "give `--gpus-per-worker`"),
     ],
 )
-def test_without_ray(model, pictures, arguments, message):
+def test_without_ray(model, images, arguments, message):
     code = "import sys; sys.modules['ray'] = None\nfrom kerasxfer_serving.commands import main; main()"
-    call = [sys.executable, "-c", code, "predict", str(model), pictures[0], *arguments]
+    call = [sys.executable, "-c", code, "predict", str(model), images[0], *arguments]
     done = subprocess.run(call, capture_output=True, text=True)
     assert message in done.stderr
     assert done.returncode == 2

@@ -62,7 +62,7 @@ def test_what_is_not_taken_is_counted(folder):
     assert len(paths("p", all_files=True)) == 7
 
 
-def test_a_folder_called_like_a_picture_has_a_row_and_is_walked(folder):
+def test_a_folder_called_like_an_image_has_a_row_and_is_walked(folder):
     (folder / "p" / "x.jpg").mkdir()
     (folder / "p" / "x.jpg" / "in.jpg").touch()
     assert paths("p")[-3:] == ["p/x.jpg", "p/x.jpg/in.jpg", "p/ü.webp"]
@@ -150,7 +150,7 @@ def test_names_that_are_not_utf_8_keep_their_bytes():
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES, unique_by=str.casefold, max_size=8))
-def test_every_picture_of_a_folder_comes_once_whatever_its_name(tmp_path, names):
+def test_every_image_of_a_folder_comes_once_whatever_its_name(tmp_path, names):
     root = Path(tempfile.mkdtemp(dir=tmp_path))
     expected = set()
     for index, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""A zoo of picture files, good, odd and bad, made on the spot: the fixture `zoo` of `tests/conftest.py`."""
+"""A zoo of image files, good, odd and bad, made on the spot: the fixture `zoo` of `tests/conftest.py`."""
 
 import io
 import os
@@ -18,7 +18,7 @@ _ORIENTATION = 0x0112
 class Case(NamedTuple):
     """One file of the zoo.
 
-    `code` is the `ImageError.code` that it must end with, or None for a picture that can be read; `size` is then
+    `code` is the `ImageError.code` that it must end with, or None for an image that can be read; `size` is then
     the (width, height) that a person sees.
     """
 
@@ -27,7 +27,7 @@ class Case(NamedTuple):
     size: tuple[int, int] | None
 
 
-def picture(mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Image:
+def draw_image(mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Image:
     """Red left, blue right, bright top: every flip and turn shows."""
     y, x = np.mgrid[: size[1], : size[0]]
     rgb = np.stack([255 - x * 255 / size[0], 200 - y * 200 / size[1], x * 255 / size[0]], axis=-1)
@@ -36,7 +36,7 @@ def picture(mode: str = "RGB", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image
 
 def encoded(format: str, image: Image.Image | None = None, **options: object) -> bytes:
     file = io.BytesIO()
-    (picture() if image is None else image).save(file, format, **options)
+    (draw_image() if image is None else image).save(file, format, **options)
     return file.getvalue()
 
 
@@ -58,25 +58,25 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def deep_png() -> bytes:
     """16 bits for each of red, green and blue, which Pillow reads and does not write."""
-    rows = np.asarray(picture()).astype(">u2") * 257
+    rows = np.asarray(draw_image()).astype(">u2") * 257
     return png(WIDTH, HEIGHT, 16, 2, b"".join(b"\0" + row.tobytes() for row in rows))
 
 
 def frames(mode: str = "RGB") -> dict[str, object]:
-    return {"save_all": True, "append_images": [picture(mode).transpose(Image.Transpose.FLIP_LEFT_RIGHT)]}
+    return {"save_all": True, "append_images": [draw_image(mode).transpose(Image.Transpose.FLIP_LEFT_RIGHT)]}
 
 
 def good() -> dict[str, bytes]:
-    """Readable files, all of them `picture()` as seen, or turned."""
-    alpha = picture("RGBA")
-    alpha.putalpha(picture("L"))
-    palette = picture().quantize(16)
-    deep = Image.fromarray(np.asarray(picture("L")).astype("uint16") * 257)
+    """Readable files, all of them `draw_image()` as seen, or turned."""
+    alpha = draw_image("RGBA")
+    alpha.putalpha(draw_image("L"))
+    palette = draw_image().quantize(16)
+    deep = Image.fromarray(np.asarray(draw_image("L")).astype("uint16") * 257)
     files = {
         "plain.jpg": encoded("JPEG"),
         "progressive.jpg": encoded("JPEG", progressive=True),
-        "grey.jpg": encoded("JPEG", picture("L")),
-        "cmyk.jpg": encoded("JPEG", picture("CMYK")),
+        "grey.jpg": encoded("JPEG", draw_image("L")),
+        "cmyk.jpg": encoded("JPEG", draw_image("CMYK")),
         "multi picture.jpg": encoded("MPO", **frames()),
         "trailing garbage.jpg": encoded("JPEG") + b"garbage" * 99,
         "exif malformed.jpg": encoded("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"),
@@ -96,10 +96,10 @@ def good() -> dict[str, bytes]:
         "alpha.png": encoded("PNG", alpha),
         "grey alpha.png": encoded("PNG", alpha.convert("LA")),
         "colour key.png": encoded("PNG", transparency=(1, 2, 3)),
-        "two colours.png": encoded("PNG", picture("1")),
-        "cmyk.tif": encoded("TIFF", picture("CMYK")),
-        "lab.tif": encoded("TIFF", picture("LAB")),
-        "animated.gif": encoded("GIF", picture("P"), **frames("P")),
+        "two colours.png": encoded("PNG", draw_image("1")),
+        "cmyk.tif": encoded("TIFF", draw_image("CMYK")),
+        "lab.tif": encoded("TIFF", draw_image("LAB")),
+        "animated.gif": encoded("GIF", draw_image("P"), **frames("P")),
         "animated.png": encoded("PNG", **frames()),
         "animated.webp": encoded("WEBP", **frames(), lossless=True),
         "two pages.tif": encoded("TIFF", **frames()),
@@ -142,9 +142,9 @@ ODD_NAMES = (
 
 
 def bad() -> dict[str, tuple[bytes, str]]:
-    """Files that hold no readable picture, with the code of the error."""
+    """Files that hold no readable image, with the code of the error."""
     whole = {name: encoded(name) for name in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")}
-    large = {"JPEG": encoded("JPEG", picture(size=(200, 150)))}  # in a small one, two thirds are header
+    large = {"JPEG": encoded("JPEG", draw_image(size=(200, 150)))}  # in a small one, two thirds are header
     cut = {f"cut {name}.jpg": (data[: len(data) * 2 // 3], "truncated") for name, data in (whole | large).items()}
     header = bytearray(whole["PNG"])
     header[18] ^= 0xFF
@@ -154,7 +154,7 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "empty.jpg": (b"", "empty"),
         "zeros.jpg": (bytes(2000), "not_an_image"),
         "noise.jpg": (np.random.default_rng(0).bytes(2000), "not_an_image"),
-        "text.jpg": (b"not a picture\n", "not_an_image"),
+        "text.jpg": (b"not an image\n", "not_an_image"),
         "page.jpg": (b"<!doctype html><title>404 Not Found</title>", "not_an_image"),
         "vector.jpg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "not_an_image"),
         "document.jpg": (b"%PDF-1.7\n", "not_an_image"),
@@ -201,6 +201,6 @@ def make_zoo(folder: Path) -> list[Case]:
     for name, (make, special_code) in SPECIAL.items():
         make(folder / name)
         cases.append(Case(folder / name, special_code, None))
-    (folder / "link to a picture.jpg").symlink_to("plain.jpg")
-    cases.append(Case(folder / "link to a picture.jpg", None, (WIDTH, HEIGHT)))
+    (folder / "link to an image.jpg").symlink_to("plain.jpg")
+    cases.append(Case(folder / "link to an image.jpg", None, (WIDTH, HEIGHT)))
     return sorted(cases)

@@ -27,7 +27,7 @@ Outputs = list[NDArray[Any]]
 
 
 class Session:
-    """A model ready to run on batches of pictures. Made by `open_session`; safe to run from many threads.
+    """A model ready to run on batches of images. Made by `open_session`; safe to run from many threads.
 
     Attributes:
         raw: The `onnxruntime.InferenceSession`.
@@ -57,7 +57,7 @@ class Session:
         (entry,) = raw.get_inputs()
         if entry.type not in _DTYPES or len(entry.shape) != 4:
             raise ModelError(
-                "The model's input must be pictures, [batch, height, width, 3] of uint8, float or float16. "
+                "The model's input must be images, [batch, height, width, 3] of uint8, float or float16. "
                 f"Received: `{entry.name}` {entry.type} {entry.shape}"
             )
         self.input_name = entry.name
@@ -84,7 +84,7 @@ class Session:
         """A function that runs the model on data already on the device, and leaves the results there.
 
         Args:
-            images: One batch, of `fixed_batch` pictures where there is one.
+            images: One batch, of `fixed_batch` images where there is one.
         """
         import onnxruntime
 

@@ -1,4 +1,4 @@
-"""Small models that tell pictures apart, and folders of pictures, for the tests of the cache."""
+"""Small models that tell images apart, and folders of images, for the tests of the cache."""
 
 import keras
 import numpy as np
@@ -68,7 +68,7 @@ def make_model():
 
 @pytest.fixture
 def arrays():
-    """32 pictures whose class is their brightest channel."""
+    """32 images whose class is their brightest channel."""
     generator = np.random.default_rng(0)
     x = generator.integers(0, 255, (32, 16, 16, 3)).astype("float32")
     y = (np.arange(32) % 3).astype("int32")
@@ -77,10 +77,10 @@ def arrays():
 
 
 @pytest.fixture
-def picture_folder(tmp_path):
-    """Folder of 22 pictures in three classes."""
+def image_folder(tmp_path):
+    """Folder of 22 images in three classes."""
     generator = np.random.default_rng(1)
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     for label, name in enumerate(("a", "b", "c")):
         (root / name).mkdir(parents=True)
         for k in range(8 if label else 6):
@@ -91,11 +91,11 @@ def picture_folder(tmp_path):
 
 
 @pytest.fixture
-def make_folder(picture_folder):
-    """Make an `ImageFolder` of the pictures."""
+def make_folder(image_folder):
+    """Make an `ImageFolder` of the images."""
 
     def make(**kwargs):
-        return kerasxfer.ImageFolder(picture_folder, (16, 16), 4, seed=3, **kwargs)
+        return kerasxfer.ImageFolder(image_folder, (16, 16), 4, seed=3, **kwargs)
 
     return make
 

@@ -11,7 +11,7 @@ from kerasxfer.bottleneck.boundary import find_boundary, trained_now
 from kerasxfer.bottleneck.errors import BoundaryError
 from kerasxfer.bottleneck.graph import trace
 
-PICTURES = np.random.default_rng(0).random((4, 16, 16, 3), dtype="float32") * 255
+IMAGES = np.random.default_rng(0).random((4, 16, 16, 3), dtype="float32") * 255
 
 
 def boundary_of(model):
@@ -52,7 +52,7 @@ def test_the_halves_are_the_whole_and_share_its_variables(make_model, nested):
     prefix, suffix = kerasxfer.split_at_boundary(model)
     assert prefix.output_shape == (None, 4, 4, 8)
     np.testing.assert_allclose(
-        suffix.predict(prefix.predict(PICTURES, verbose=0), verbose=0), model.predict(PICTURES, verbose=0), atol=1e-6
+        suffix.predict(prefix.predict(IMAGES, verbose=0), verbose=0), model.predict(IMAGES, verbose=0), atol=1e-6
     )
     assert {id(v) for v in suffix.trainable_variables} == {id(v) for v in model.trainable_variables}
     assert not prefix.trainable_variables
@@ -65,8 +65,8 @@ def test_a_layer_used_on_both_sides_is_shared():
     x = relu(keras.layers.Conv2D(3, 3, padding="same", name="two")(x))
     model = keras.Model(images, x)
     prefix, suffix = kerasxfer.split_at_boundary(model)
-    halves = suffix.predict(prefix.predict(PICTURES, verbose=0), verbose=0)
-    np.testing.assert_allclose(halves, model.predict(PICTURES, verbose=0), atol=1e-4)
+    halves = suffix.predict(prefix.predict(IMAGES, verbose=0), verbose=0)
+    np.testing.assert_allclose(halves, model.predict(IMAGES, verbose=0), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def twins():
 
 
 def test_two_applications_with_equal_layer_names(tmp_path, run_fit, assert_same):
-    x, y = PICTURES / 255, np.array([0, 1, 2, 0])
+    x, y = IMAGES / 255, np.array([0, 1, 2, 0])
     runs = []
     for cached in (False, True):
         keras.utils.set_random_seed(7)

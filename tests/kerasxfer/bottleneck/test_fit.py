@@ -344,7 +344,7 @@ def test_refuses_what_it_cannot_do(make_model, arrays, make_folder, tmp_path):
         kerasxfer.BottleneckCache(tmp_path, copies=2).fit(make_model(), x, y)
 
 
-def test_pictures_that_change_with_each_reading_are_refused(make_model, arrays, tmp_path):
+def test_images_that_change_with_each_reading_are_refused(make_model, arrays, tmp_path):
     x, y = arrays
 
     class Noisy(keras.utils.PyDataset):
@@ -359,7 +359,7 @@ def test_pictures_that_change_with_each_reading_are_refused(make_model, arrays, 
         kerasxfer.BottleneckCache(tmp_path, verbose=0).fit(make_model(), Noisy(), verbose=0)
 
 
-def test_evaluate_is_that_of_the_model_and_reads_no_pictures(make_model, make_folder, tmp_path):
+def test_evaluate_is_that_of_the_model_and_reads_no_images(make_model, make_folder, tmp_path):
     model, validation = make_model(), make_folder(shuffle=False)
     cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
     cache.fit(model, make_folder(), validation_data=validation, epochs=1, shuffle=False, verbose=0)
@@ -367,7 +367,7 @@ def test_evaluate_is_that_of_the_model_and_reads_no_pictures(make_model, make_fo
     loads, load = [], validation.load
     validation.load = lambda rows, epoch=None: loads.extend(rows) or load(rows, epoch)
     assert cache.evaluate(model, validation, verbose=0, return_dict=True) == pytest.approx(expected, rel=1e-5)
-    assert loads == [0, 1, 2, 3], "the pictures that prove the features"
+    assert loads == [0, 1, 2, 3], "the images that prove the features"
     assert model.evaluate(make_folder(shuffle=False), verbose=0, return_dict=True) == pytest.approx(expected, rel=1e-5)
 
 

@@ -29,7 +29,7 @@ def key(model, **conditions):
 
 @pytest.fixture
 def count_builds(make_folder, make_model, tmp_path):
-    """Build the features of a folder and say how many pictures were computed for it."""
+    """Build the features of a folder and say how many images were computed for it."""
     cache = kerasxfer.BottleneckCache(tmp_path / "cache", verbose=0)
 
     def count(model=None, **kwargs):
@@ -76,18 +76,18 @@ def test_the_head_and_the_trained_block_do_not_matter(make_model):
     assert key(model) == before
 
 
-def test_files_added_renamed_and_removed(count_builds, picture_folder):
+def test_files_added_renamed_and_removed(count_builds, image_folder):
     assert count_builds() == 22
     assert count_builds() == 0
-    (picture_folder / "a" / "0.png").rename(picture_folder / "b" / "moved.png")
-    (picture_folder / "a" / "1.png").unlink()
+    (image_folder / "a" / "0.png").rename(image_folder / "b" / "moved.png")
+    (image_folder / "a" / "1.png").unlink()
     assert count_builds() == 0
-    Image.fromarray(np.full((16, 16, 3), 7, "uint8")).save(picture_folder / "c" / "new.png")
+    Image.fromarray(np.full((16, 16, 3), 7, "uint8")).save(image_folder / "c" / "new.png")
     assert count_builds() == 1
 
 
-def test_the_same_name_size_and_time_with_other_pixels(count_builds, picture_folder):
-    path = picture_folder / "a" / "0.png"
+def test_the_same_name_size_and_time_with_other_pixels(count_builds, image_folder):
+    path = image_folder / "a" / "0.png"
     for pixel in (1, 2):
         Image.fromarray(np.full((16, 16, 3), pixel, "uint8")).save(path, compress_level=0)
         os.utime(path, (1_000_000, 1_000_000))
@@ -101,8 +101,8 @@ def test_another_resize_or_size_is_another_key(count_builds, make_model):
     assert count_builds(policy=ImagePolicy(interpolation="nearest")) == 22
 
 
-def test_pictures_of_another_size_are_other_conditions(make_folder, picture_folder):
-    large = kerasxfer.ImageFolder(picture_folder, (18, 16), 4, seed=3)
+def test_images_of_another_size_are_other_conditions(make_folder, image_folder):
+    large = kerasxfer.ImageFolder(image_folder, (18, 16), 4, seed=3)
     assert as_source(make_folder()).conditions != as_source(large).conditions
     assert as_source(make_folder()).conditions == as_source(make_folder(shuffle=False)).conditions
 
@@ -124,7 +124,7 @@ def test_a_disk_that_is_too_small_is_known_beforehand(make_model, make_folder, t
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_nan_names_the_picture(make_folder, tmp_path):
+def test_nan_names_the_image(make_folder, tmp_path):
     # No pooling and no ReLU, which swallow NaN on some backends.
     layers = [keras.layers.Conv2D(2, 3, trainable=False, name="frozen"), keras.layers.Flatten(name="flatten")]
     model = keras.Sequential([keras.Input((16, 16, 3)), *layers, keras.layers.Dense(3)])
@@ -276,7 +276,7 @@ def test_parts_of_a_build_make_up_the_whole(make_model, make_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_builders_at_once_share_the_work(picture_folder, tmp_path):
+def test_two_builders_at_once_share_the_work(image_folder, tmp_path):
     script = tmp_path / "build.py"
     script.write_text(
         textwrap.dedent(f"""
@@ -286,7 +286,7 @@ def test_two_builders_at_once_share_the_work(picture_folder, tmp_path):
         keras.utils.set_random_seed(7)
         model = conftest.small_model()
         model.compile("adam", "mse", jit_compile=False)
-        folder = kerasxfer.ImageFolder({str(picture_folder)!r}, (16, 16), 4, seed=3)
+        folder = kerasxfer.ImageFolder({str(image_folder)!r}, (16, 16), 4, seed=3)
         cache = kerasxfer.BottleneckCache({str(tmp_path / "cache")!r}, verbose=0)
         cache.settings = dataclasses.replace(cache.settings, shard_bytes=4 * 512)
         print(cache.build(model, folder).pictures)

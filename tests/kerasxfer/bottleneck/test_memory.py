@@ -18,7 +18,7 @@ SCRIPT = """
         keras.layers.Conv2D(2, 3, strides=4)(x))))
     model = keras.Model(images, outputs)
     model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
-    folder = kerasxfer.ImageFolder({pictures!r}, (64, 64), 32, seed=0)
+    folder = kerasxfer.ImageFolder({images!r}, (64, 64), 32, seed=0)
     cache = kerasxfer.BottleneckCache({cache!r}, verbose=0)
     cache.settings = dataclasses.replace(cache.settings, shard_bytes={shard})
     cache.build(model, folder)
@@ -29,7 +29,7 @@ SCRIPT = """
 
 
 def bytes_and_peak(tmp_path, count):
-    folder = tmp_path / f"pictures-{count}"
+    folder = tmp_path / f"images-{count}"
     generator = np.random.default_rng(0)
     for name in "ab":
         (folder / name).mkdir(parents=True)
@@ -37,14 +37,14 @@ def bytes_and_peak(tmp_path, count):
             pixels = generator.integers(0, 255, (8, 8, 3), dtype="uint8")
             Image.fromarray(pixels).save(folder / name / f"{k}.bmp")
     cache = tmp_path / f"cache-{count}"
-    script = textwrap.dedent(SCRIPT).format(pictures=str(folder), cache=str(cache), shard=SHARD)
+    script = textwrap.dedent(SCRIPT).format(images=str(folder), cache=str(cache), shard=SHARD)
     output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     return map(int, output.splitlines()[-1].split())
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_ten_times_the_pictures_take_no_more_memory(tmp_path):
+def test_ten_times_the_images_take_no_more_memory(tmp_path):
     small, peak = bytes_and_peak(tmp_path, 100)
     large, larger_peak = bytes_and_peak(tmp_path, 1000)
     assert large > 9 * small > 27 * SHARD

@@ -35,7 +35,7 @@ def cluster():
 
 @pytest.fixture
 def make_cache(tmp_path):
-    """Make a cache of small shards: four pictures each at the largest boundary."""
+    """Make a cache of small shards: four images each at the largest boundary."""
 
     def make(name):
         cache = kerasxfer.BottleneckCache(tmp_path / name, verbose=0)
@@ -53,7 +53,7 @@ def files(cache):
 
 @slow_but_on_one_backend
 @pytest.mark.timeout(300)
-def test_the_files_are_those_of_a_local_build(make_model, make_folder, make_cache, picture_folder):
+def test_the_files_are_those_of_a_local_build(make_model, make_folder, make_cache, image_folder):
     model = make_model(trainable={"dense"})
     local, remote = make_cache("local"), make_cache("remote")
     local.build(model, make_folder(), STAGES)
@@ -70,7 +70,7 @@ def test_the_files_are_those_of_a_local_build(make_model, make_folder, make_cach
     # An error of a worker is that of a local build.
     with pytest.raises(CacheError, match=r"^The model gives NaN or infinity at `flatten` for 'a/0.png'"):
         remote.build_on_ray(nan_model(), make_folder())
-    (picture_folder / "a" / "broken.png").write_bytes(b"no picture")
+    (image_folder / "a" / "broken.png").write_bytes(b"no image")
     with pytest.raises(CacheError, match=r"1 image\(s\) in .* cannot be read:\n.*a/broken.png"):
         remote.build_on_ray(model, make_folder(), STAGES)
     with pytest.raises(CacheError, match="an `ImageFolder` or arrays"):

@@ -66,7 +66,7 @@ def test_one_pass_taps_all_boundaries(make_model, make_folder, tmp_path):
     cache.fit(
         make_model(trainable=HEAD), folder, epochs=4, verbose=0, callbacks=[ProgressiveUnfreezing(stages(), verbose=0)]
     )
-    # One picture shows its shape to the fit, and four are computed again at the start of each stage.
+    # One image shows its shape to the fit, and four are computed again at the start of each stage.
     assert len(loads) == 1 + 3 * 4
 
 
@@ -125,7 +125,7 @@ class Batches(keras.utils.PyDataset):
         return self.x[8 * k : 8 * k + 8], self.y[8 * k : 8 * k + 8]
 
 
-def test_a_stage_without_frozen_layers_trains_on_pictures(make_model, arrays, run_fit, assert_same, tmp_path):
+def test_a_stage_without_frozen_layers_trains_on_images(make_model, arrays, run_fit, assert_same, tmp_path):
     data = Batches(*arrays)
     runs, cache = [], kerasxfer.BottleneckCache(tmp_path, verbose=0)
     for cached in (False, True):

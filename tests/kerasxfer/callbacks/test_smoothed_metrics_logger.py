@@ -188,14 +188,14 @@ def test_verbose_prints_values_and_stages(capsys):
 
 @pytest.mark.parametrize("name", ["curves.png", "curves.svg"])
 def test_draws_the_curves_after_every_epoch(tmp_path, name):
-    pictures = []
+    images = []
 
     class Look(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            pictures.append((tmp_path / name).read_bytes())
+            images.append((tmp_path / name).read_bytes())
 
     drive(SmoothedMetricsLogger(plot=tmp_path / name), Look(), loss=[1.0, 2.0])
-    assert len(pictures) == len(set(pictures)) == 2
+    assert len(images) == len(set(images)) == 2
 
 
 @pytest.mark.parametrize(

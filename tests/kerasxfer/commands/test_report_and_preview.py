@@ -69,7 +69,7 @@ def test_preview_refuses_wrong_options(arguments, message):
         invoke(preview, *arguments)
 
 
-def test_preview_needs_a_image(tmp_path):
+def test_preview_needs_an_image(tmp_path):
     with pytest.raises(KerasxferError, match="has no image that can be read"):
         invoke(preview, tmp_path)
 

@@ -21,7 +21,7 @@ def task():
     return np.stack(images), np.repeat(range(len(TASK_CLASSES)), 75)
 
 
-def test_a_image_is_square_rgb_pixels():
+def test_an_image_is_square_rgb_pixels():
     image = draw_image("fish", 40, np.random.default_rng(0))
     assert image.shape == (40, 40, 3)
     assert image.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""A small convolutional net with BatchNorm, flat and nested, and pictures it can tell apart."""
+"""A small convolutional net with BatchNorm, flat and nested, and images it can tell apart."""
 
 import keras
 import numpy as np
@@ -43,8 +43,8 @@ def build():
 
 
 @pytest.fixture
-def pictures():
-    """24 pictures and their labels."""
+def images():
+    """24 images and their labels."""
     rng = np.random.default_rng(5)
     y = rng.integers(0, 2, (24, 1)).astype("float32")
     x = rng.normal(size=(24, SIZE, SIZE, 3)).astype("float32") + y[:, :, None, None] * np.array(
@@ -81,7 +81,7 @@ def same():
 
 
 class _Ordered(keras.utils.PyDataset):
-    """Pictures in an order that follows from the epoch alone, as `ImageFolder` with a seed gives them."""
+    """Images in an order that follows from the epoch alone, as `ImageFolder` with a seed gives them."""
 
     def __init__(self, x, y, batch_size):
         super().__init__()
@@ -100,6 +100,6 @@ class _Ordered(keras.utils.PyDataset):
 
 
 @pytest.fixture
-def ordered(pictures):
+def ordered(images):
     """A data set of 3 batches with an order of its own for each epoch."""
-    return _Ordered(*pictures, batch_size=8)
+    return _Ordered(*images, batch_size=8)

@@ -12,10 +12,10 @@ from kerasxfer.unfreezing import Engine, resolve
 from kerasxfer.unfreezing.stages import ScheduleError
 
 
-def test_a_loop_of_train_on_batch(build, pictures, weights, same):
+def test_a_loop_of_train_on_batch(build, images, weights, same):
     """Takes the same way as `fit` does."""
     stages = [Stage(epochs=1), Stage("block3", epochs=2, learning_rate=1e-3, warmup=1), Stage("block1", epochs=1)]
-    x, y = pictures
+    x, y = images
     fitted, looped = build(keras.optimizers.Adam(1e-2)), build(keras.optimizers.Adam(1e-2))
     callbacks = [ProgressiveUnfreezing(stages, verbose=0)]
     fitted.fit(x, y, batch_size=8, epochs=4, shuffle=False, verbose=0, callbacks=callbacks)
@@ -33,12 +33,12 @@ def test_a_loop_of_train_on_batch(build, pictures, weights, same):
         np.testing.assert_allclose(value, weights(looped)[key], atol=1e-6)
 
 
-def test_the_state_is_a_plain_dictionary(build, pictures, tmp_path):
+def test_the_state_is_a_plain_dictionary(build, images, tmp_path):
     stages = [Stage(epochs=1), Stage("block3", patience=3), Stage("block2")]
     model = build("adam")
     engine = Engine(model, stages)
     engine.start()
-    model.train_on_batch(*pictures)
+    model.train_on_batch(*images)
     engine.advance({})
     engine.enter()
     engine.advance({"val_loss": 0.5})
@@ -78,22 +78,22 @@ def test_a_missing_monitor_warns_and_says_what_is_there(build):
         engine.advance({"loss": 1.0, "val_loss": 1.0})
 
 
-def test_the_best_weights_of_a_stage_come_back(build, pictures, weights, same):
+def test_the_best_weights_of_a_stage_come_back(build, images, weights, same):
     model = build(keras.optimizers.Adam(1e-2, use_ema=True))
     engine = Engine(model, [Stage("block3", patience=2, restore_best=True), Stage("block2", restore_best=True)])
     engine.start()
     seen = []
     for value in (0.5, 0.25, 0.75, 0.5):
-        model.train_on_batch(*pictures)
+        model.train_on_batch(*images)
         seen.append(weights(model))
         engine.advance({"val_loss": value})
     assert engine.enter()
     assert same(weights(model), seen[1])
     assert not same(weights(model), seen[3])
-    model.train_on_batch(*pictures)
+    model.train_on_batch(*images)
     engine.advance({"val_loss": 0.5})
     best = weights(model)
-    model.train_on_batch(*pictures)
+    model.train_on_batch(*images)
     engine.advance({"val_loss": 0.6})
     engine.restore_best()
     assert same(weights(model), best)
@@ -153,11 +153,11 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("stages", "message"), REFUSED)
-def test_a_schedule_that_does_not_fit_is_refused_before_the_first_step(build, pictures, weights, same, stages, message):
+def test_a_schedule_that_does_not_fit_is_refused_before_the_first_step(build, images, weights, same, stages, message):
     model = build("adam")
     start = weights(model)
     with pytest.raises(ScheduleError, match=message):
-        model.fit(*pictures, epochs=9, verbose=0, callbacks=[ProgressiveUnfreezing(stages)])
+        model.fit(*images, epochs=9, verbose=0, callbacks=[ProgressiveUnfreezing(stages)])
     assert same(start, weights(model))
 
 
@@ -178,10 +178,10 @@ def test_ambiguous_names_are_refused():
     assert len(both.variables) == len(one.variables) + 2
 
 
-def test_epochs_of_fit_that_are_too_few(build, pictures):
+def test_epochs_of_fit_that_are_too_few(build, images):
     stages = [Stage(epochs=5), Stage("block3", patience=3), Stage("block2")]
     with pytest.raises(ScheduleError, match=r"at least 10 .*'head' 5, 'block3' 4, 'block2' 1. Received: epochs=9"):
-        build("adam").fit(*pictures, epochs=9, verbose=0, callbacks=[ProgressiveUnfreezing(stages)])
+        build("adam").fit(*images, epochs=9, verbose=0, callbacks=[ProgressiveUnfreezing(stages)])
 
 
 def test_a_model_that_is_not_compiled(build):
@@ -204,7 +204,7 @@ def test_an_absolute_rate_for_several_optimizers(build):
         Engine(build(keras.optimizers.MultiOptimizer(chosen)), [Stage(learning_rate=0.1)])
 
 
-def test_a_warmup_without_the_length_of_an_epoch(build, pictures):
+def test_a_warmup_without_the_length_of_an_epoch(build, images):
     engine = Engine(build("adam"), [Stage(warmup=1)])
     with pytest.raises(ScheduleError, match="steps_per_epoch"):
         engine.start()

@@ -46,11 +46,11 @@ THREE = (
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_weights_move_in_their_stage_and_not_before(build, pictures, weights, same, nested):
+def test_weights_move_in_their_stage_and_not_before(build, images, weights, same, nested):
     model = build(keras.optimizers.Adam(1e-2), nested=nested)
     start = {name: weights(model, name) for name in ("block0", "block1", "block3_bn", "block3_conv", "predictions")}
     watch = Watch(lambda model: {name: weights(model, name) for name in start})
-    fit(model, pictures, THREE, watch)
+    fit(model, images, THREE, watch)
     first, second, third = watch.ended[1], watch.ended[3], watch.ended[5]
     assert all(same(start[name], first[name]) for name in ("block0", "block1", "block3_conv", "block3_bn"))
     assert not same(start["predictions"], first["predictions"])
@@ -62,10 +62,10 @@ def test_weights_move_in_their_stage_and_not_before(build, pictures, weights, sa
 
 
 @pytest.mark.slow
-def test_each_epoch_is_in_the_stage_it_should_be_in(build, pictures):
+def test_each_epoch_is_in_the_stage_it_should_be_in(build, images):
     model = build(keras.optimizers.Adam(1e-2))
     watch = Watch(lambda model: [layer.name for layer in model.layers if layer.trainable and layer.trainable_weights])
-    history = fit(model, pictures, THREE, watch).history
+    history = fit(model, images, THREE, watch).history
     head = ["predictions"]
     one, two = ["block3_conv", *head], ["block1_conv", "block2_conv", "block3_conv", *head]
     assert watch.begun == [head, head, one, one, two, two]
@@ -109,11 +109,11 @@ EACH = [pytest.param(name, marks=[] if name in USUAL else [pytest.mark.slow]) fo
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_a_transition_leaves_every_slot_as_it_was(build, pictures, name):
+def test_a_transition_leaves_every_slot_as_it_was(build, images, name):
     model = build(OPTIMIZERS[name]())
     stages = [Stage(epochs=2), Stage("block3", epochs=2, warmup=1), Stage("block2", epochs=2, warmup=1)]
     watch = Watch(read_slots)
-    fit(model, pictures, stages, watch)
+    fit(model, images, stages, watch)
     trained = [key for key in watch.begun[-1] if "block3" in key[0] or "predictions" in key[0]]
     assert trained or name == "sgd"
     for ended, begun in ((watch.ended[1], watch.begun[2]), (watch.ended[3], watch.begun[4])):
@@ -125,15 +125,15 @@ def test_a_transition_leaves_every_slot_as_it_was(build, pictures, name):
 
 
 @pytest.mark.parametrize("name", EACH)
-def test_the_first_stage_steps_as_plain_keras_does(build, pictures, weights, same, name):
+def test_the_first_stage_steps_as_plain_keras_does(build, images, weights, same, name):
     plain, staged = build(OPTIMIZERS[name]()), build(OPTIMIZERS[name]())
     for layer in plain.layers:
         layer.trainable = layer.name == "predictions"
     plain.compile(plain.optimizer, plain.loss)
     keras.utils.set_random_seed(1)
-    plain.fit(*pictures, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    plain.fit(*images, batch_size=8, epochs=2, shuffle=False, verbose=0)
     keras.utils.set_random_seed(1)
-    fit(staged, pictures, [Stage(epochs=2), Stage("block3", epochs=1)], Stop(2), shuffle=False)
+    fit(staged, images, [Stage(epochs=2), Stage("block3", epochs=1)], Stop(2), shuffle=False)
     assert same(weights(plain), weights(staged))
 
 
@@ -147,20 +147,20 @@ class Stop(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
-def test_a_later_stage_steps_as_a_recompiled_model_does(build, pictures, weights, same):
+def test_a_later_stage_steps_as_a_recompiled_model_does(build, images, weights, same):
     """Plain SGD keeps nothing between steps, so recompiling at the transition is the exact reference."""
     plain, staged = build(keras.optimizers.SGD(0.1)), build(keras.optimizers.SGD(0.1))
     for names in (("predictions",), ("predictions", "block3_conv"), ("predictions", "block3_conv", "block1_conv")):
         for layer in plain.layers:
             layer.trainable = layer.name in names
         plain.compile(keras.optimizers.SGD(0.1), plain.loss)
-        plain.fit(*pictures, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        plain.fit(*images, batch_size=8, epochs=2, shuffle=False, verbose=0)
     stages = [Stage(epochs=2), Stage("block3", epochs=2), Stage(["block1"], epochs=2)]
-    fit(staged, pictures, stages, shuffle=False)
+    fit(staged, images, stages, shuffle=False)
     assert same(weights(plain), weights(staged))
 
 
-def test_swapping_layers_of_one_shape(build, pictures, weights, same):
+def test_swapping_layers_of_one_shape(build, images, weights, same):
     """Their variables fit each other's places in every list, so a mix-up would not show by itself."""
     model = build(keras.optimizers.Adam(1e-2))
     stages = [
@@ -169,8 +169,8 @@ def test_swapping_layers_of_one_shape(build, pictures, weights, same):
         Stage(("block2",), freeze="block3", epochs=1),
     ]
     watch = Watch(lambda model: ({n: weights(model, n) for n in ("block1", "block2", "block3")}, read_slots(model)))
-    x, y = pictures
-    fit(model, pictures, stages, watch, validation_data=(x, y))
+    x, y = images
+    fit(model, images, stages, watch, validation_data=(x, y))
     (before, slots_before), (after, slots_after) = watch.ended[1], watch.ended[3]
     assert same(before["block1"], after["block1"])
     assert not same(before["block3"], after["block3"])
@@ -184,28 +184,28 @@ def test_swapping_layers_of_one_shape(build, pictures, weights, same):
 
 
 @pytest.mark.parametrize(("nested", "training"), [(False, None), (True, False)])
-def test_batch_norm_of_the_backbone_stays_in_inference_mode(build, pictures, weights, same, nested, training):
+def test_batch_norm_of_the_backbone_stays_in_inference_mode(build, images, weights, same, nested, training):
     model = build("adam", nested=nested, training=training)
     start = weights(model, "block3_bn")
-    fit(model, pictures, [Stage(epochs=1), Stage("all", epochs=2)])
+    fit(model, images, [Stage(epochs=1), Stage("all", epochs=2)])
     assert same(start, weights(model, "block3_bn"))
 
 
 @pytest.mark.parametrize("nested", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_batch_norm_trains_where_a_stage_says_so(build, pictures, weights, same, nested):
+def test_batch_norm_trains_where_a_stage_says_so(build, images, weights, same, nested):
     model = build("adam", nested=nested)
     names = ("block2_bn", "block3_bn")
     start = {name: weights(model, name) for name in names}
     watch = Watch(lambda model: {name: weights(model, name) for name in names})
     stages = [Stage(epochs=1), Stage("block3", epochs=1, batch_norm="train"), Stage("block2", epochs=1)]
-    fit(model, pictures, stages, watch)
+    fit(model, images, stages, watch)
     assert same(start["block2_bn"], watch.ended[2]["block2_bn"])
     assert all(not np.array_equal(v, watch.ended[1]["block3_bn"][k]) for k, v in start["block3_bn"].items())
     assert same(watch.ended[1]["block3_bn"], watch.ended[2]["block3_bn"])
 
 
 @pytest.mark.slow
-def test_batch_norm_of_the_head_trains(pictures):
+def test_batch_norm_of_the_head_trains(images):
     model = keras.Sequential(
         [
             keras.layers.Input((8, 8, 3)),
@@ -217,27 +217,27 @@ def test_batch_norm_of_the_head_trains(pictures):
     )
     model.compile("adam", "binary_crossentropy")
     before = model.get_layer("norm").get_weights()
-    fit(model, pictures, [Stage(epochs=1), Stage("all", epochs=1)])
+    fit(model, images, [Stage(epochs=1), Stage("all", epochs=1)])
     after = model.get_layer("norm").get_weights()
     assert all(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @pytest.mark.slow
-def test_averages_begin_at_the_weights(build, pictures):
+def test_averages_begin_at_the_weights(build, images):
     """An average that began at zero would pull the weights to zero at the end of fit."""
     model = build(keras.optimizers.Adam(1e-4, use_ema=True, ema_momentum=0.99))
     before = np.array(model.get_layer("block3_conv").get_weights()[0])
-    fit(model, pictures, [Stage(epochs=2), Stage("block3", epochs=1)])
+    fit(model, images, [Stage(epochs=2), Stage("block3", epochs=1)])
     after = model.get_layer("block3_conv").get_weights()[0]
     np.testing.assert_allclose(after, before, atol=1e-3)
     assert not np.array_equal(after, before)
 
 
 @pytest.mark.slow
-def test_swap_ema_weights_sees_the_averages_of_the_stage(build, pictures):
+def test_swap_ema_weights_sees_the_averages_of_the_stage(build, images):
     model = build(keras.optimizers.Adam(1e-3, use_ema=True, ema_momentum=0.9))
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-    fit(model, pictures, [Stage(epochs=1), Stage("block3", epochs=2)], swap)
+    fit(model, images, [Stage(epochs=1), Stage("block3", epochs=2)], swap)
     assert all(np.isfinite(value).all() for value in model.get_weights())
 
 
@@ -255,32 +255,32 @@ class Counting(keras.Model):
 @pytest.mark.parametrize(
     "execution", [{}, pytest.param({"steps_per_execution": 3, "jit_compile": True}, marks=pytest.mark.slow)]
 )
-def test_one_trace_for_each_stage_that_changes_something(build, pictures, execution):
+def test_one_trace_for_each_stage_that_changes_something(build, images, execution):
     plain, staged = (build("adam", model_class=Counting, **execution) for _ in range(2))
-    plain.fit(*pictures, batch_size=8, verbose=0)
+    plain.fit(*images, batch_size=8, verbose=0)
     stages = [*THREE, Stage(epochs=1, learning_rate=1e-5), Stage("block0", epochs=1)]
-    fit(staged, pictures, stages)
+    fit(staged, images, stages)
     assert staged.traces == plain.traces + 3
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch forbids it")
-def test_several_steps_in_one_execution(build, pictures, weights):
+def test_several_steps_in_one_execution(build, images, weights):
     one, three = (build("adam", steps_per_execution=steps, jit_compile=True) for steps in (1, 3))
     for model in (one, three):
         keras.utils.set_random_seed(2)
-        fit(model, pictures, THREE, shuffle=False)
+        fit(model, images, THREE, shuffle=False)
     for key, value in weights(one).items():
         np.testing.assert_allclose(value, weights(three)[key], atol=2e-4)
 
 
 @pytest.mark.slow
-def test_mixed_precision(build, pictures, weights, same):
+def test_mixed_precision(build, images, weights, same):
     keras.config.set_dtype_policy("mixed_float16")
     model = build(keras.optimizers.Adam(1e-2))
     start = {name: weights(model, name) for name in ("block0", "block3_conv")}
     watch = Watch(lambda model: weights(model, "block3_conv"))
-    fit(model, pictures, THREE, watch)
+    fit(model, images, THREE, watch)
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert same(start["block0"], weights(model, "block0"))
     assert same(start["block3_conv"], watch.ended[1])
@@ -289,22 +289,22 @@ def test_mixed_precision(build, pictures, weights, same):
 
 
 @pytest.mark.slow
-def test_a_fit_after_the_fit_keeps_what_the_optimizer_knows(build, pictures, weights, same):
+def test_a_fit_after_the_fit_keeps_what_the_optimizer_knows(build, images, weights, same):
     model = build(keras.optimizers.Adam(1e-2))
-    fit(model, pictures, THREE)
+    fit(model, images, THREE)
     before, frozen = read_slots(model), weights(model, "block3")
-    fit(model, pictures, THREE, Stop(2))
+    fit(model, images, THREE, Stop(2))
     after = read_slots(model)
     assert same(frozen, weights(model, "block3"))
     assert all(np.array_equal(value, after[key]) == ("predictions" not in key[0]) for key, value in before.items())
 
 
 @pytest.mark.slow
-def test_an_optimizer_that_trained_before_keeps_its_slots(build, pictures):
+def test_an_optimizer_that_trained_before_keeps_its_slots(build, images):
     model = build(keras.optimizers.Adam(1e-2))
     for layer in model.layers:
         layer.trainable = layer.name == "predictions"
-    model.fit(*pictures, batch_size=8, epochs=2, verbose=0)
+    model.fit(*images, batch_size=8, epochs=2, verbose=0)
     before = {key: np.array(keras.ops.convert_to_numpy(value)) for key, value in slots(model.optimizer).items()}
     callback = ProgressiveUnfreezing([Stage(epochs=1), Stage("block3", epochs=1)], verbose=0)
     engine = callback.attach(model)
@@ -316,9 +316,9 @@ def test_an_optimizer_that_trained_before_keeps_its_slots(build, pictures):
 
 
 @pytest.mark.slow
-def test_evaluate_and_predict_with_the_callback_change_nothing(build, pictures, weights, same):
+def test_evaluate_and_predict_with_the_callback_change_nothing(build, images, weights, same):
     model = build("adam")
-    x, y = pictures
+    x, y = images
     callback = ProgressiveUnfreezing(THREE, verbose=0)
     start, flags = weights(model), [layer.trainable for layer in model.layers]
     model.evaluate(x, y, verbose=0, callbacks=[callback])
@@ -327,7 +327,7 @@ def test_evaluate_and_predict_with_the_callback_change_nothing(build, pictures, 
     assert flags == [layer.trainable for layer in model.layers]
 
 
-def test_a_failing_hook_loses_no_weights(build, pictures, weights):
+def test_a_failing_hook_loses_no_weights(build, images, weights):
     class Failing(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
@@ -335,17 +335,17 @@ def test_a_failing_hook_loses_no_weights(build, pictures, weights):
 
     model = build(keras.optimizers.Adam(1e-2, use_ema=True))
     with pytest.raises(RuntimeError, match="failed on purpose"):
-        fit(model, pictures, THREE, Failing())
+        fit(model, images, THREE, Failing())
     assert all(np.isfinite(value).all() for value in weights(model).values())
-    assert len(model.predict(pictures[0], verbose=0)) == 24
+    assert len(model.predict(images[0], verbose=0)) == 24
 
 
-def test_a_failing_transition_leaves_the_stage_before(build, pictures, monkeypatch):
+def test_a_failing_transition_leaves_the_stage_before(build, images, monkeypatch):
     model = build(keras.optimizers.Adam(1e-2, use_ema=True))
     callback = ProgressiveUnfreezing(THREE, verbose=0)
     engine = callback.attach(model)
     engine.start()
-    model.train_on_batch(*pictures)
+    model.train_on_batch(*images)
     seen = [variable.path for variable in model.trainable_variables]
     engine.advance({}), engine.advance({})
     apply = engine._control.apply
@@ -362,19 +362,19 @@ def test_a_failing_transition_leaves_the_stage_before(build, pictures, monkeypat
     assert engine.current.index == 0
     np.testing.assert_allclose(float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)), 1e-2, rtol=1e-6)
     model.make_train_function(force=True)
-    model.train_on_batch(*pictures)
+    model.train_on_batch(*images)
     assert engine.enter()
-    model.train_on_batch(*pictures)
+    model.train_on_batch(*images)
 
 
 @pytest.mark.slow
-def test_the_schedule_ends_the_training(build, pictures):
-    history = fit(build("adam"), pictures, [Stage(epochs=1), Stage("block3", epochs=2)], epochs=9).history
+def test_the_schedule_ends_the_training(build, images):
+    history = fit(build("adam"), images, [Stage(epochs=1), Stage("block3", epochs=2)], epochs=9).history
     assert history["stage"] == [1, 2, 2]
 
 
-def test_one_line_at_each_transition(build, pictures, capsys):
-    x, y = pictures
+def test_one_line_at_each_transition(build, images, capsys):
+    x, y = images
     model = build(keras.optimizers.Adam(1e-2))
     model.fit(x, y, epochs=4, verbose=0, callbacks=[ProgressiveUnfreezing([Stage(epochs=2), Stage("block3")])])
     lines = capsys.readouterr().out.strip().splitlines()
@@ -386,11 +386,11 @@ def test_one_line_at_each_transition(build, pictures, capsys):
 @pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile in the tests above")
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
-def test_torch_compile_takes_part_in_every_stage(build, pictures, weights):
+def test_torch_compile_takes_part_in_every_stage(build, images, weights):
     eager, compiled = (build(keras.optimizers.SGD(0.1), jit_compile=jit) for jit in (False, True))
     for model in (eager, compiled):
         keras.utils.set_random_seed(2)
-        fit(model, pictures, THREE, shuffle=False)
+        fit(model, images, THREE, shuffle=False)
     start, after_compiled = weights(build()), weights(compiled)
     for key, value in weights(eager).items():
         np.testing.assert_allclose(after_compiled[key], value, atol=1e-4)

@@ -221,26 +221,26 @@ def test_a_number_after_a_compiled_schedule(engine):
 
 
 @pytest.mark.slow
-def test_callbacks_that_shall_restart(build, pictures):
+def test_callbacks_that_shall_restart(build, images):
     stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=2, min_delta=10, restore_best_weights=False)
     stages = [Stage(epochs=2), Stage("block3", epochs=2), Stage("block2", epochs=2)]
     for restart, epochs in (([], 3), ([stopping], 6)):
         model = build("adam")
         history = model.fit(
-            *pictures,
+            *images,
             epochs=6,
             verbose=0,
-            validation_data=pictures,
+            validation_data=images,
             callbacks=[ProgressiveUnfreezing(stages, verbose=0, restart=restart), stopping],
         )
         assert len(history.history["stage"]) == epochs
 
 
 @pytest.mark.slow
-def test_rates_set_by_other_callbacks_hold_until_the_next_stage(build, pictures):
+def test_rates_set_by_other_callbacks_hold_until_the_next_stage(build, images):
     reduce = keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1, min_delta=10, cooldown=0)
     stages = [Stage(epochs=3, learning_rate=1e-2), Stage("block3", epochs=1, learning_rate=1e-3)]
     model = build("adam")
     callbacks = [ProgressiveUnfreezing(stages, verbose=0), reduce]
-    history = model.fit(*pictures, epochs=4, verbose=0, validation_data=pictures, callbacks=callbacks).history
+    history = model.fit(*images, epochs=4, verbose=0, validation_data=images, callbacks=callbacks).history
     assert history["learning_rate"] == pytest.approx([1e-2, 1e-2, 5e-3, 1e-3])

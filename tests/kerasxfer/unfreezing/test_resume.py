@@ -48,13 +48,13 @@ class Tell(keras.callbacks.Callback):
 
 
 @pytest.fixture
-def run(build, ordered, pictures):
+def run(build, ordered, images):
     def run(*others, backup=None, first=True, stages=STAGES, optimizer=None, **arguments):
         model = build(optimizer or keras.optimizers.AdamW(1e-2, weight_decay=0.01))
         unfreezing = ProgressiveUnfreezing(stages, verbose=0)
         both = [unfreezing] if backup is None else [unfreezing, backup] if first else [backup, unfreezing]
         callbacks = [Tell(ordered), *both, *others]
-        arguments = {"validation_data": pictures, **arguments}
+        arguments = {"validation_data": images, **arguments}
         history = model.fit(ordered, epochs=EPOCHS, verbose=0, shuffle=False, callbacks=callbacks, **arguments)
         return model, history.history
 
@@ -85,14 +85,14 @@ def test_a_killed_run_ends_as_the_whole_one(run, weights, same, tmp_path, epoch,
     assert same(weights(whole), weights(resumed))
 
 
-def test_a_killed_run_on_a_seeded_folder_ends_as_the_whole_one(build, pictures, weights, same, tmp_path):
-    for number, (pixels, label) in enumerate(zip(*pictures, strict=True)):
-        path = tmp_path / f"pictures/{int(label[0])}/{number:02}.png"
+def test_a_killed_run_on_a_seeded_folder_ends_as_the_whole_one(build, images, weights, same, tmp_path):
+    for number, (pixels, label) in enumerate(zip(*images, strict=True)):
+        path = tmp_path / f"images/{int(label[0])}/{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((pixels * 40 + 128).clip(0, 255).astype("uint8")).save(path)
 
     def run(*others):
-        folder = ImageFolder(tmp_path / "pictures", (8, 8), batch_size=8, seed=3)
+        folder = ImageFolder(tmp_path / "images", (8, 8), batch_size=8, seed=3)
         model = build(keras.optimizers.Adam(1e-3))
         callbacks = [SetEpoch(folder), ProgressiveUnfreezing(STAGES, verbose=0), *others]
         history = model.fit(
@@ -155,7 +155,7 @@ def test_other_optimizers_resume_too(run, weights, same, tmp_path, optimizer):
 @pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_keras_file_of_a_middle_stage_goes_on_with_its_moments(
-    build, ordered, pictures, weights, same, tmp_path, nested
+    build, ordered, images, weights, same, tmp_path, nested
 ):
     stages = STAGES[:3]
     path = str(tmp_path / "middle_{epoch}.keras")
@@ -163,7 +163,7 @@ def test_a_keras_file_of_a_middle_stage_goes_on_with_its_moments(
     def train(model, unfreezing, *others, **arguments):
         callbacks = [Tell(ordered), unfreezing, *others]
         return model.fit(
-            ordered, epochs=6, verbose=0, shuffle=False, callbacks=callbacks, validation_data=pictures, **arguments
+            ordered, epochs=6, verbose=0, shuffle=False, callbacks=callbacks, validation_data=images, **arguments
         )
 
     whole = build(keras.optimizers.Adam(1e-2), nested=nested)
@@ -200,13 +200,13 @@ def test_without_a_checkpoint_the_epochs_say_which_stage(build, ordered):
 
 
 @pytest.mark.slow
-def test_a_second_fit_goes_on(build, ordered, pictures):
+def test_a_second_fit_goes_on(build, ordered, images):
     model = build("adam")
     unfreezing = ProgressiveUnfreezing([Stage(epochs=2), Stage("block3", patience=9), Stage("block2")], verbose=0)
     with pytest.warns(UserWarning, match="val_loss"):
         model.fit(ordered, epochs=13, verbose=0, callbacks=[unfreezing, Until(4)])
     history = model.fit(
-        ordered, epochs=13, initial_epoch=4, verbose=0, validation_data=pictures, callbacks=[unfreezing, Until(6)]
+        ordered, epochs=13, initial_epoch=4, verbose=0, validation_data=images, callbacks=[unfreezing, Until(6)]
     ).history
     assert history["stage"] == [2, 2]
     assert unfreezing.engine.state["epochs"] == 4

@@ -67,10 +67,10 @@ def test_the_usual_schedule(build):
 
 
 @pytest.mark.slow
-def test_the_usual_schedule_in_larger_steps(build, pictures):
+def test_the_usual_schedule_in_larger_steps(build, images):
     made = ProgressiveUnfreezing.by_block(build("adam"), step=3, head_epochs=1, epochs=1, verbose=0)
     assert [stage.unfreeze for stage in made.stages] == [None, ("block3", "block2", "block1"), ("block0",)]
-    history = build("adam").fit(*pictures, epochs=3, verbose=0, callbacks=[made]).history
+    history = build("adam").fit(*images, epochs=3, verbose=0, callbacks=[made]).history
     assert history["stage"] == [1, 2, 3]
 
 
