@@ -35,15 +35,15 @@ def plot_history(
     """Plot the curves of a run: raw points, smoothed lines, stages and the best epoch.
 
     Args:
-        history_or_run: what `fit` returned (a `keras.callbacks.History`), its `history` dictionary, a run folder, or a
+        history_or_run: What `fit` returned (a `keras.callbacks.History`), its `history` dictionary, a run folder, or a
             history file (`.csv`, `.jsonl`).
-        path: where to save the image, in the format of its suffix (`.png`, `.svg`, `.pdf`). Defaults to `None`: the
+        path: Where to save the image, in the format of its suffix (`.png`, `.svg`, `.pdf`). Defaults to `None`: the
             figure is only returned.
-        metrics: names of the metrics, a panel each. Defaults to `None`: every one in the history, loss last.
-        factor: smoothing of metrics that the history has no smoothed values of; 0 draws the raw curves. Defaults to
+        metrics: Names of the metrics, a panel each. Defaults to `None`: every one in the history, loss last.
+        factor: Smoothing of metrics that the history has no smoothed values of; 0 draws the raw curves. Defaults to
             `0.8`.
-        prefix: how the history names smoothed values. Defaults to `"smoothed_"`.
-        title: put above the panels. Defaults to `None`.
+        prefix: How the history names smoothed values. Defaults to `"smoothed_"`.
+        title: Put above the panels. Defaults to `None`.
 
     Returns:
         A `matplotlib.figure.Figure`, bound to no window and no global state.

@@ -16,8 +16,8 @@ class MovingAverage:
     clinging to the very first.
 
     Args:
-        factor: weight of the past, from 0 (no smoothing) to below 1. Defaults to `0.8`.
-        debias: whether to start from zero and correct. Defaults to `False`.
+        factor: Weight of the past, from 0 (no smoothing) to below 1. Defaults to `0.8`.
+        debias: Whether to start from zero and correct. Defaults to `False`.
 
     Example:
 
@@ -54,9 +54,9 @@ def smooth_curve(points: Iterable[float | None], factor: float = 0.8, debias: bo
     """Smooth a whole curve.
 
     Args:
-        points: the curve; `None`, NaN and infinities stand for points that are missing.
-        factor: see `MovingAverage`. Defaults to `0.8`.
-        debias: see `MovingAverage`. Defaults to `False`.
+        points: The curve; `None`, NaN and infinities stand for points that are missing.
+        factor: See `MovingAverage`. Defaults to `0.8`.
+        debias: See `MovingAverage`. Defaults to `False`.
 
     Returns:
         A list as long as `points`; a missing point repeats the value before it.
@@ -74,8 +74,8 @@ def batch_values(running_means: Sequence[float], batches: Sequence[int]) -> list
     """Each batch's own value, from the means since the beginning of the epoch that Keras logs.
 
     Args:
-        running_means: as logged.
-        batches: how many batches each of them is the mean of; a batch counts as much as any other.
+        running_means: As logged.
+        batches: How many batches each of them is the mean of; a batch counts as much as any other.
 
     Returns:
         A list as long as `running_means`.

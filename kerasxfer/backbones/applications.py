@@ -14,7 +14,7 @@ from kerasxfer.layers.preprocess import application_name
 
 
 class WeightsError(KerasxferError):
-    """Pretrained weights that cannot be had, or that do not fit the network."""
+    """Pretrained weights that are not available, or that do not fit the network."""
 
 
 def load_backbone(
@@ -23,14 +23,14 @@ def load_backbone(
     """A `keras.applications` model, or `"DemoVGG"`, without its top.
 
     Args:
-        name: name of the application; upper and lower case do not matter.
+        name: Name of the application; upper and lower case do not matter.
         input_shape: `(height, width, channels)`.
         weights: `"imagenet"`, a path, or `None` for random ones.
-        kwargs: more arguments of the application.
+        kwargs: More arguments of the application.
 
     Raises:
         ValueError: If there is no such application, or it refuses an argument.
-        WeightsError: If the weights cannot be had or do not fit.
+        WeightsError: If the weights are not available or do not fit.
     """
     name = application_name(name)
     reserved = sorted({"include_top", "input_shape", "input_tensor", "weights", "pooling", "classes"} & set(kwargs))

@@ -34,7 +34,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             also have to be in `fit`'s list.
 
     Raises:
-        ValueError: before the first step, if the schedule does not fit the model, its optimizer or `fit`'s `epochs`.
+        ValueError: Before the first step, if the schedule does not fit the model, its optimizer or `fit`'s `epochs`.
 
     Example:
 

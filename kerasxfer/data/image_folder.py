@@ -70,7 +70,7 @@ class ImageFolder(keras.utils.PyDataset):
 
     Attributes:
         paths: Relative POSIX paths, one per row.
-        labels: int32 class index per row.
+        labels: Class index of each row, int32.
         class_names: Names of the classes, by index; a class without images keeps its place.
         left_out: What lies in `root` and was not taken, by reason, with counts and examples.
         skipped: A `BadImage` (path, code, message) for each image left out.

@@ -15,7 +15,7 @@ def fold_channel_order(graph: onnx.GraphProto) -> None:
     is the same arithmetic without the `Gather`, which would touch every pixel. Any other pattern is left as it is.
 
     Args:
-        graph: changed in place.
+        graph: Changed in place.
     """
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for gather in [node for node in graph.node if node.op_type == "Gather"]:

@@ -29,11 +29,11 @@ class Checked:
     """The result of `check_file`.
 
     Args:
-        parity: the comparison.
-        failure: what breaks the gate, or `None`.
-        device: where the file ran.
-        tf32_difference: on CUDA, how far a probability moves with TF32 on, else `None`.
-        same_source: whether the Keras model is the very one that was exported.
+        parity: The comparison.
+        failure: What breaks the gate, or `None`.
+        device: Where the file ran.
+        tf32_difference: On CUDA, how far a probability moves with TF32 on, else `None`.
+        same_source: Whether the Keras model is the very one that was exported.
     """
 
     parity: Parity
@@ -59,18 +59,18 @@ def check_file(
     """Compare an exported file with its Keras model on every image of a labelled folder.
 
     Args:
-        path: the exported file.
-        against: the Keras model, as in `export_onnx`.
-        data: folder of class folders.
+        path: The exported file.
+        against: The Keras model, as in `export_onnx`.
+        data: Folder of class folders.
         device: `"cpu"`, `"cuda"`, `"tensorrt"` or `"auto"`. Defaults to `"cpu"`.
-        modules: as in `export_onnx`.
-        safe_mode: as in `export_onnx`.
+        modules: As in `export_onnx`.
+        safe_mode: As in `export_onnx`.
 
     Returns:
         A `Checked`.
 
     Raises:
-        ExportError: the file has no manifest, or the folder is not one of its classes.
+        ExportError: The file has no manifest, or the folder is not one of its classes.
     """
     file = load_model_file(path)
     manifest = file.manifest
@@ -124,13 +124,13 @@ def labelled_images(
     """The labelled images of a folder in a fixed order, without the unreadable ones.
 
     Args:
-        folder: a folder of class folders.
+        folder: A folder of class folders.
         image_size: `(height, width)`.
-        policy: how to decode and resize.
-        class_names: the model's classes, which the folders must be.
+        policy: How to decode and resize.
+        class_names: The model's classes, which the folders must be.
 
     Raises:
-        ExportError: the folders are not the classes, or hold no image that can be read.
+        ExportError: The folders are not the classes, or hold no image that can be read.
     """
     try:
         return ImageFolder(

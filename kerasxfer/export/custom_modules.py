@@ -25,7 +25,7 @@ def import_modules(modules: Iterable[Module]) -> None:
     """Import each module, which registers its layers.
 
     Raises:
-        ExportError: a module is neither importable nor a file.
+        ExportError: A module is neither importable nor a file.
     """
     for name, file in modules:
         if name in sys.modules:
@@ -42,7 +42,7 @@ def modules_of(model: keras.Model) -> list[Module]:
     """The modules of the custom layers in a model.
 
     Raises:
-        ExportError: a class lives in `__main__`, which no other process can import.
+        ExportError: A class lives in `__main__`, which no other process can import.
     """
     found: dict[str, str | None] = {}
     for layer in all_layers(model):

@@ -39,13 +39,13 @@ def image_input(
     """Decide the input.
 
     Args:
-        source: the opened model.
+        source: The opened model.
         image_size: `(height, width)`, or `None` for the model's own.
-        policy: or `None` for the run's.
-        preprocessing: a mode or the name of an application, or `None`.
+        policy: Or `None` for the run's.
+        preprocessing: A mode or the name of an application, or `None`.
 
     Raises:
-        ExportError: the size is not known, or not the model's.
+        ExportError: The size is not known, or not the model's.
     """
     own = source.image_size
     size = own if image_size is None else (int(image_size[0]), int(image_size[1]))

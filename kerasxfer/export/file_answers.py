@@ -17,8 +17,8 @@ def open_file(data: bytes, device: str = "cpu", *, output: str = OUTPUT, tf32: b
 
     Raises:
         ExportError: ONNX Runtime is missing.
-        ModelError: it refuses the file.
-        DeviceError: the device cannot be had.
+        ModelError: It refuses the file.
+        DeviceError: The device is not available.
     """
     try:
         return open_session(data, device, batch_size=BATCH, outputs=[output], tf32=tf32)

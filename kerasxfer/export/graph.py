@@ -25,14 +25,14 @@ def tidy(proto: onnx.ModelProto, *, features: bool = False) -> onnx.ModelProto:
     """Give inputs, outputs and dimensions their names, and drop what changes from conversion to conversion.
 
     Args:
-        proto: a graph with one input and one output, changed in place.
-        features: whether to add the pooled features as a second output. Defaults to `False`.
+        proto: A graph with one input and one output, changed in place.
+        features: Whether to add the pooled features as a second output. Defaults to `False`.
 
     Returns:
         `proto`.
 
     Raises:
-        ExportError: there are no pooled features, or more than one input or output.
+        ExportError: There are no pooled features, or more than one input or output.
     """
     graph = proto.graph
     if len(graph.input) != 1 or len(graph.output) != 1:
@@ -65,7 +65,7 @@ def with_manifest(proto: onnx.ModelProto, manifest: Manifest) -> bytes:
     """The bytes of the file: graph and manifest, after ONNX's own full check.
 
     Raises:
-        ExportError: the graph is not valid ONNX.
+        ExportError: The graph is not valid ONNX.
     """
     del proto.metadata_props[:]
     proto.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())

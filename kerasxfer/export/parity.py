@@ -16,9 +16,9 @@ class Gate:
     """What must hold between a file and its source.
 
     Args:
-        max_difference: largest difference of a probability, or `None`.
-        same_top_class: smallest share of images with the same top class.
-        accuracy_loss: largest loss of accuracy on labelled images, as a share, or `None`.
+        max_difference: Largest difference of a probability, or `None`.
+        same_top_class: Smallest share of images with the same top class.
+        accuracy_loss: Largest loss of accuracy on labelled images, as a share, or `None`.
     """
 
     max_difference: float | None = None
@@ -70,14 +70,14 @@ class Parity:
     """The comparison of a file with its source.
 
     Args:
-        pictures: how many images were compared.
-        max_difference: largest difference of a probability; infinite where one is not a number.
-        mean_difference: mean over images of each one's largest difference.
-        same_top_class: share of images with the same top class.
-        spread: how far the source's answers lie apart. Close to 0, nothing is proved.
-        worst: the images that differ most, worst first.
-        source_accuracy: on labelled images, else `None`.
-        file_accuracy: likewise.
+        pictures: How many images were compared.
+        max_difference: Largest difference of a probability; infinite where one is not a number.
+        mean_difference: Mean over images of each one's largest difference.
+        same_top_class: Share of images with the same top class.
+        spread: How far the source's answers lie apart. Close to 0, nothing is proved.
+        worst: The images that differ most, worst first.
+        source_accuracy: The Keras model's accuracy on labelled images, else `None`.
+        file_accuracy: The exported file's accuracy on labelled images, else `None`.
     """
 
     pictures: int
@@ -147,11 +147,11 @@ def compare(
     """Compare two sets of probabilities.
 
     Args:
-        source: `[n, columns]`, one column or one for each class.
-        file: likewise.
-        names: the images' names.
-        class_names: the classes.
-        labels: their class numbers, or `None`.
+        source: Probabilities of the Keras model, `[n, columns]`: one column, or one for each class.
+        file: Probabilities of the exported file, of the same shape.
+        names: The images' names.
+        class_names: The classes.
+        labels: Their class numbers, or `None`.
 
     Returns:
         A `Parity`.

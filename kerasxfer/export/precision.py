@@ -22,7 +22,7 @@ def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with float16 weights and arithmetic but for the last activation; inputs and outputs stay as they are.
 
     Args:
-        proto: an fp32 graph.
+        proto: An fp32 graph.
 
     Returns:
         A new graph.
@@ -54,9 +54,9 @@ def to_int8(proto: onnx.ModelProto, images: NDArray[np.uint8], folder: Path) -> 
     """The graph with static int8 quantisation: QDQ, u8 activations, s8 weights with a scale for each channel.
 
     Args:
-        proto: an fp32 graph.
-        images: images to calibrate on, uint8 `[n, height, width, 3]`.
-        folder: for the files in between, ONNX Runtime's too.
+        proto: An fp32 graph.
+        images: Images to calibrate on, uint8 `[n, height, width, 3]`.
+        folder: For the files in between, ONNX Runtime's too.
 
     Returns:
         A new graph.

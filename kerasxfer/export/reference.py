@@ -26,11 +26,11 @@ def own_answers(model: keras.Model, images: NDArray[np.uint8], preprocessing: st
 
     Args:
         model: From `reference_model`.
-        images: uint8 `[n, height, width, 3]`.
+        images: Array of uint8, `[n, height, width, 3]`.
         preprocessing: Mode of `Preprocess` that stands before the model, or `None`.
 
     Returns:
-        float32 `[n, columns]`, the model's outputs as they are.
+        Array of float32, `[n, columns]`, the model's outputs as they are.
     """
     layer = Preprocess(preprocessing, data_format="channels_last", dtype="float32") if preprocessing else None
     if is_greyscale(model):

@@ -18,11 +18,11 @@ class Exported:
     """A file that passed the gate.
 
     Args:
-        file: the file as read back, with its manifest, hash and graph statistics.
-        parity: comparison with the source on a few images, by precision; `"fp32"` is always there.
-        check: comparison on the labelled images, or `None`.
-        seconds: duration of each step.
-        notes: what a person should know.
+        file: The file as read back, with its manifest, hash and graph statistics.
+        parity: Comparison with the source on a few images, by precision; `"fp32"` is always there.
+        check: Comparison on the labelled images, or `None`.
+        seconds: Duration of each step.
+        notes: What a person should know.
     """
 
     file: ModelFile

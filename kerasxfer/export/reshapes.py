@@ -13,7 +13,7 @@ def fix_shapes(graph: onnx.GraphProto) -> None:
     (batch, known sizes). With one size unknown it is -1 whatever its value, so nothing has to be assumed.
 
     Args:
-        graph: changed in place.
+        graph: Changed in place.
     """
     producers = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}

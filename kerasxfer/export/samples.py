@@ -29,17 +29,17 @@ def choose_samples(
     """A seeded choice of the images under a folder, or drawn ones.
 
     Args:
-        folder: a folder of images, with or without class folders, or `None` for drawn images.
-        count: how many at most. Unreadable images are passed over.
+        folder: A folder of images, with or without class folders, or `None` for drawn images.
+        count: How many at most. Unreadable images are passed over.
         image_size: `(height, width)`.
-        policy: how to decode and resize.
-        seed: which ones. Defaults to `0`.
+        policy: How to decode and resize.
+        seed: Which ones. Defaults to `0`.
 
     Returns:
         `Samples`.
 
     Raises:
-        ExportError: there is no readable image.
+        ExportError: There is no readable image.
     """
     sources = _drawn(count, seed) if folder is None else _found(Path(folder), seed)
     names: list[str] = []

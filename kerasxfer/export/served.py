@@ -22,7 +22,7 @@ def prepare(model: keras.Model) -> keras.Model:
     """Set every layer of `model` to float32 and turn random layers into identities, in place.
 
     Args:
-        model: a private copy. Its variables are float32 under mixed precision already, so nothing is lost.
+        model: A private copy. Its variables are float32 under mixed precision already, so nothing is lost.
 
     Returns:
         `model`.
@@ -100,10 +100,10 @@ def preprocessing_mode(name: str) -> str:
     """The `Preprocess` mode that a name stands for.
 
     Args:
-        name: a mode, a model (`"InceptionV3"`, `"inception_v3"`) or a module of `keras.applications` (`"resnet_v2"`).
+        name: A mode, a model (`"InceptionV3"`, `"inception_v3"`) or a module of `keras.applications` (`"resnet_v2"`).
 
     Raises:
-        ExportArgumentError: the name is none of these.
+        ExportArgumentError: The name is none of these.
 
     Example:
 

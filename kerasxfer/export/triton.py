@@ -36,16 +36,16 @@ def write_triton(file: ModelFile, repository: str | Path, name: str | None = Non
     """Write `<repository>/<name>` with `1/model.onnx`, `config.pbtxt`, `labels.txt` and an image to warm up with.
 
     Args:
-        file: an exported model.
-        repository: the model repository; other models in it stay.
-        name: the model's name there. Defaults to the file's, without its suffix.
-        max_batch_size: largest batch that Triton gathers. Defaults to `64`.
+        file: An exported model.
+        repository: The model repository; other models in it stay.
+        name: The model's name there. Defaults to the file's, without its suffix.
+        max_batch_size: Largest batch that Triton gathers. Defaults to `64`.
 
     Returns:
         The folder of the model.
 
     Raises:
-        ExportError: the file has no manifest.
+        ExportError: The file has no manifest.
     """
     manifest = file.manifest
     if manifest is None:

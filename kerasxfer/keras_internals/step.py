@@ -16,7 +16,7 @@ class StepSeam:
     All backends send every step through these three methods, so a built-in optimizer keeps its class and its config.
 
     Args:
-        optimizer: an optimizer that takes steps itself.
+        optimizer: An optimizer that takes steps itself.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -41,9 +41,9 @@ class StepSeam:
         """Sets what holds from the next trace on.
 
         Args:
-            rate: from the optimizer's iterations and its own rate to the rate of the step.
-            factors: each variable's share of that.
-            thawed: how many steps each variable came late.
+            rate: From the optimizer's iterations and its own rate to the rate of the step.
+            factors: Each variable's share of that.
+            thawed: How many steps each variable came late.
         """
         period = self.optimizer.gradient_accumulation_steps or 1
         self.rate = rate

@@ -159,7 +159,7 @@ class Augmentation(keras.layers.Layer):
             rows: A number for each image that stays its own. Defaults to `None`, its place in `images`.
 
         Returns:
-            float32 array of the shape of `images`.
+            A float32 array of the shape of `images`.
         """
         prefix = (seed,) if isinstance(seed, int) else tuple(seed)
         rows = range(len(images)) if rows is None else rows

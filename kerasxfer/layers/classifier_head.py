@@ -102,7 +102,7 @@ class ClassifierHead(keras.layers.Layer):
         """The head that a short text describes, as the command line takes it.
 
         Args:
-            spec: pooling, then the hidden widths: `"average"`, `"max"`, `"flatten-256"`, `"average-256-128"`.
+            spec: Pooling, then the hidden widths: `"average"`, `"max"`, `"flatten-256"`, `"average-256-128"`.
             classes: Number of classes.
             **kwargs: The other arguments of `ClassifierHead`.
 

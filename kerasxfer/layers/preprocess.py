@@ -40,7 +40,7 @@ def application_name(name: str) -> str:
     """`name` as `keras.applications` spells it; upper and lower case do not matter.
 
     Args:
-        name: a model of `keras.applications`, or `"DemoVGG"`.
+        name: A model of `keras.applications`, or `"DemoVGG"`.
 
     Returns:
         The exact name, for example `"VGG16"` for `"vgg16"`.

@@ -23,14 +23,14 @@ def sample(xp: Any, images: Tensor, matrix: Tensor, offset: Tensor, fill_mode: s
 
     Args:
         xp: `keras.ops` or `numpy`.
-        images: float32 `[n, height, width, channels]`.
-        matrix: float32 `[n, 2, 2]`.
-        offset: float32 `[n, 2]`, pixels.
-        fill_mode: one of `FILL_MODES`; what lies outside.
-        cval: the value outside with `"constant"`.
+        images: Array of float32, `[n, height, width, channels]`.
+        matrix: Array of float32, `[n, 2, 2]`.
+        offset: Array of float32, `[n, 2]`, pixels.
+        fill_mode: One of `FILL_MODES`; what lies outside.
+        cval: The value outside with `"constant"`.
 
     Returns:
-        float32 tensor of the shape of `images`.
+        A float32 tensor of the shape of `images`.
     """
     height, width = xp.shape(images)[1:3]
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2

@@ -52,17 +52,17 @@ class Evaluation:
     """All figures of a model on one set of images.
 
     Args:
-        accuracy: share of images whose top class is right.
-        log_loss: mean negative logarithm of the true class's probability.
-        macro_f1: mean over classes of F1, the harmonic mean of precision and recall.
-        calibration_error: expected difference between confidence and accuracy, over bins.
-        confusion: counts, a row for each true class and a column for each predicted one.
+        accuracy: Share of images whose top class is right.
+        log_loss: Mean negative logarithm of the true class's probability.
+        macro_f1: Mean over classes of F1, the harmonic mean of precision and recall.
+        calibration_error: Expected difference between confidence and accuracy, over bins.
+        confusion: Counts, a row for each true class and a column for each predicted one.
         classes: `ClassFigures`, in class order.
         bins: `CalibrationBin`s that have images in them.
-        predicted: class number per image.
-        confidence: probability of the predicted class per image.
-        mistakes: rows of wrong images, the most confident first.
-        uncertain: all rows, the least margin between the two most probable classes first.
+        predicted: Class number per image.
+        confidence: Probability of the predicted class per image.
+        mistakes: Rows of wrong images, the most confident first.
+        uncertain: All rows, the least margin between the two most probable classes first.
     """
 
     accuracy: Share
@@ -82,9 +82,9 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
     """Compute every figure that the report shows.
 
     Args:
-        labels: class numbers, `[images]`.
+        labels: Class numbers, `[images]`.
         probabilities: `[images, classes]`.
-        class_names: the classes.
+        class_names: The classes.
 
     Returns:
         An `Evaluation`.
@@ -121,8 +121,8 @@ def chance_of_difference(right: Array, other_right: Array) -> float:
     """The exact McNemar test: how often two equally good models would differ this much on the same images.
 
     Args:
-        right: whether one model is right, per image.
-        other_right: likewise for the other.
+        right: Whether one model is right, for each image.
+        other_right: Whether the other model is right, for each image.
 
     Returns:
         A two-sided p-value.

@@ -22,12 +22,12 @@ class LabelledPredictions:
     """Probabilities of a model for labelled images, row by row.
 
     Args:
-        root: folder that `paths` are relative to.
-        paths: of the images, as POSIX strings.
-        labels: true class numbers.
+        root: Folder that `paths` are relative to.
+        paths: Paths of the images, as POSIX strings.
+        labels: True class numbers.
         probabilities: `[images, classes]`.
-        unreadable: path and reason of the images that were left out.
-        parameters: how many the model has.
+        unreadable: Path and reason of the images that were left out.
+        parameters: How many the model has.
     """
 
     root: Path
@@ -44,9 +44,9 @@ def predict_validation(
     """Let the model of a run answer to its validation images.
 
     Args:
-        run: the run.
-        data: folder of class folders to use instead. Defaults to `None`.
-        progress: wraps the loop over batches, to show it. Defaults to showing nothing.
+        run: The run.
+        data: Folder of class folders to use instead. Defaults to `None`.
+        progress: Wraps the loop over batches, to show it. Defaults to showing nothing.
 
     Returns:
         `LabelledPredictions`; `None` where there is no model yet, the run had no validation images, or they are gone.

@@ -18,12 +18,12 @@ class Run:
     """A run folder, read.
 
     Args:
-        name: what the report calls it.
-        folder: where it is.
-        record: what it says of itself.
-        history: columns of `history.csv`.
-        manifest: of `model.onnx`, as a dictionary; `None` where nothing was exported.
-        benchmark: the report in `bench.json`; `None` where nothing was benchmarked.
+        name: What the report calls it.
+        folder: Where it is.
+        record: What it says of itself.
+        history: Columns of `history.csv`.
+        manifest: Of `model.onnx`, as a dictionary; `None` where nothing was exported.
+        benchmark: The report in `bench.json`; `None` where nothing was benchmarked.
     """
 
     name: str

@@ -19,14 +19,14 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
     """Read the history of a run.
 
     Args:
-        path: a run folder (its `history.csv`), a `.csv` file (`SmoothedMetricsLogger`'s or
+        path: A run folder (its `history.csv`), a `.csv` file (`SmoothedMetricsLogger`'s or
             `keras.callbacks.CSVLogger`'s) or a `.jsonl` file.
 
     Returns:
         A list per column, all of one length, `epoch` first. `None` stands where an epoch has no value.
 
     Raises:
-        KerasxferError: there is no such file, or it has no epoch in it.
+        KerasxferError: There is no such file, or it has no epoch in it.
     """
     file = Path(path)
     file = file / "history.csv" if file.is_dir() else file
@@ -87,8 +87,8 @@ class HistoryFiles:
     """The history of a fit on disk, up to date after every epoch.
 
     Args:
-        csv: path of a table with a row an epoch, or `None`.
-        jsonl: path of JSON Lines with a line an epoch and, before it, a line for each batch it was given; or `None`.
+        csv: Path of a table with a row an epoch, or `None`.
+        jsonl: Path of JSON Lines with a line an epoch and, before it, a line for each batch it was given; or `None`.
     """
 
     def __init__(self, csv: str | os.PathLike[str] | None, jsonl: str | os.PathLike[str] | None) -> None:

@@ -30,7 +30,7 @@ class Engine:
         steps_per_epoch: Batches in an epoch; needed where a stage has a warm-up.
 
     Raises:
-        ScheduleError: if the schedule does not fit the model or its optimizer.
+        ScheduleError: If the schedule does not fit the model or its optimizer.
 
     Example:
 
@@ -182,7 +182,7 @@ class Engine:
             epoch: The epoch that is about to begin, from 0.
 
         Raises:
-            ScheduleError: if that stage cannot be known, or the schedule is over.
+            ScheduleError: If that stage cannot be known, or the schedule is over.
         """
         saved = self._loaded()
         if saved is not None:

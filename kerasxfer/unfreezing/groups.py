@@ -110,7 +110,7 @@ def layer_groups(model: Any) -> LayerGroups:
         The model's `LayerGroups`.
 
     Raises:
-        ValueError: if the model is not built.
+        ValueError: If the model is not built.
 
     Example:
 

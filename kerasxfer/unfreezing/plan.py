@@ -51,7 +51,7 @@ def plan(stages: Sequence[Stage], model: Any) -> SchedulePlan:
         The `SchedulePlan`.
 
     Raises:
-        ScheduleError: if the schedule does not fit the model.
+        ScheduleError: If the schedule does not fit the model.
     """
     resolved = resolve(stages, model)
     optimizer = getattr(model, "optimizer", None)

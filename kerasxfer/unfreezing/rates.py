@@ -19,7 +19,7 @@ def check_rates(stages: Sequence[Stage], compiled_rates: Sequence[float | None])
         compiled_rates: The rate of each optimizer that takes steps, `None` for one that is no number.
 
     Raises:
-        ScheduleError: if a relative rate has no number to refer to, or an absolute one meets a `MultiOptimizer`.
+        ScheduleError: If a relative rate has no number to refer to, or an absolute one meets a `MultiOptimizer`.
     """
     for index, stage in enumerate(stages):
         rate = stage.learning_rate

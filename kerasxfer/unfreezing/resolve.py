@@ -71,7 +71,7 @@ def resolve(stages: Sequence[Stage], model: Any) -> tuple[ResolvedStage, ...]:
         One `ResolvedStage` for each stage.
 
     Raises:
-        ScheduleError: if a stage names what is not there, is ambiguous, overlaps another or changes nothing; it
+        ScheduleError: If a stage names what is not there, is ambiguous, overlaps another or changes nothing; it
             says what there is to choose from.
     """
     _check_ends(stages)

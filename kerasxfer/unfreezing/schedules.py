@@ -21,7 +21,7 @@ def load_yaml(source: str | Path) -> list[Stage]:
         The stages.
 
     Raises:
-        ScheduleError: if that is not what is there; the message names the stage.
+        ScheduleError: If that is not what is there; the message names the stage.
 
     Example:
 

@@ -48,7 +48,7 @@ class Stage:
         name: How the stage is called in messages. Defaults to what it unfreezes.
 
     Raises:
-        ScheduleError: if an argument is out of its range or contradicts another.
+        ScheduleError: If an argument is out of its range or contradicts another.
 
     Example:
 
@@ -164,7 +164,7 @@ class Stage:
             The `Stage`.
 
         Raises:
-            ScheduleError: if a key is no argument of `Stage`.
+            ScheduleError: If a key is no argument of `Stage`.
         """
         known = [one.name for one in fields(cls)]
         if unknown := sorted(set(values) - set(known)):

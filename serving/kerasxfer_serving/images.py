@@ -46,9 +46,9 @@ class DecodedImage:
     """A decoded image and what it was.
 
     Attributes:
-        pixels: uint8 `[h, w, 3]`, RGB.
-        width: Of the stored image as it is meant to be seen, before resizing.
-        height: Likewise.
+        pixels: Array of uint8, `[h, w, 3]`, RGB.
+        width: Width of the stored image as it is meant to be seen, before resizing.
+        height: Its height.
         format: Pillow's name of the file format; `None` for arrays and images made in memory.
         mode: Pillow's name of the stored colour mode.
         animated: Whether there are more frames than the first, which is the one taken.
@@ -150,7 +150,7 @@ class ImagePolicy:
         """The policy that `to_dict` described.
 
         Raises:
-            ValueError: if a key is unknown: a policy of a later version must not be half obeyed.
+            ValueError: If a key is unknown: a policy of a later version must not be half obeyed.
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
@@ -182,7 +182,7 @@ def load_image(
         crop_fraction: See `ImagePolicy`.
 
     Returns:
-        uint8 array `[h, w, 3]`, writable.
+        A uint8 array `[h, w, 3]`, writable.
 
     Raises:
         ImageError: If the image cannot be read; `.code` says which kind of bad it is

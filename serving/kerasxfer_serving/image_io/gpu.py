@@ -68,7 +68,7 @@ class GpuDecoder:
             mean is that of the worst image. Set by `checked_decoder`.
 
     Raises:
-        DeviceError: nvImageCodec or CuPy is not installed, or does not start on the GPU.
+        DeviceError: NvImageCodec or CuPy is not installed, or does not start on the GPU.
         ValueError: The policy is not one that the GPU can follow.
 
     Example:

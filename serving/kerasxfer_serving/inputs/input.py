@@ -47,7 +47,7 @@ def _fail(code: str, message: str) -> Any:
 
 
 def size_of(item: Input) -> int | None:
-    """Bytes of an input's file, looked up where it is a file of this machine; `None` where it cannot be had so."""
+    """Bytes of an input's file, looked up where it is a file of this machine; `None` otherwise."""
     if item.size is not None or not isinstance(item.open, partial) or item.open.func is not _given:
         return item.size
     try:

@@ -115,7 +115,7 @@ class Manifest:
         """Read a manifest from JSON.
 
         Raises:
-            ModelError: the text is too long, is not JSON, or says something that the schema does not allow.
+            ModelError: The text is too long, is not JSON, or says something that the schema does not allow.
         """
         if len(text) > _MAX_CHARACTERS:
             raise ModelError(f"A manifest has at most {_MAX_CHARACTERS:,} characters. Received: {len(text):,}")
@@ -148,10 +148,10 @@ class Manifest:
         """Read the manifest of a model file, or a sidecar.
 
         Args:
-            path: a `.json` file, or a model: its own manifest, else the one in `<path>.json` beside it.
+            path: A `.json` file, or a model: its own manifest, else the one in `<path>.json` beside it.
 
         Raises:
-            ModelError: there is no manifest, or it is malformed.
+            ModelError: There is no manifest, or it is malformed.
         """
         path = Path(path)
         if path.suffix == ".json":

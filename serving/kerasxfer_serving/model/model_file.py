@@ -24,13 +24,13 @@ class ModelFile:
     """A model file that passed the checks of `load_model_file`.
 
     Args:
-        path: where it was read from.
-        data: its bytes. Build the session from these: the file on disk may have changed since.
+        path: Where it was read from.
+        data: Its bytes. Build the session from these: the file on disk may have changed since.
         sha256: SHA-256 of `data`.
-        manifest: the manifest inside, else of the sidecar `<path>.json`, else `None`.
-        inputs: the graph's inputs.
-        outputs: the graph's outputs.
-        proto: the parsed `onnx.ModelProto`.
+        manifest: The manifest inside, else of the sidecar `<path>.json`, else `None`.
+        inputs: The graph's inputs.
+        outputs: The graph's outputs.
+        proto: The parsed `onnx.ModelProto`.
     """
 
     path: Path

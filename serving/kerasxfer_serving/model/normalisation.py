@@ -33,7 +33,7 @@ class Normalisation:
 
     Args:
         mean: One number, or one for each channel, in the order that the model takes them. Defaults to `(0.0,)`.
-        std: Likewise. Defaults to `(1.0,)`.
+        std: One number, or one for each channel, in the same order. Defaults to `(1.0,)`.
         scale: Factor on the pixels, before all else. Defaults to 1/255: mean and standard deviation are then those of
             pixels in 0–1, as torchvision and timm give them.
         bgr: Whether the model takes blue first. Defaults to `False`.

@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
     """uvicorn with guards, and a stop in which nothing is lost: not ready, wait, refuse, finish, exit with 0.
 
     Args:
-        config: uvicorn's.
+        config: Uvicorn's.
         server: What answers; its `draining` tells probes.
         options: How it is run.
         on_tick: Called once a second.
