@@ -119,7 +119,7 @@ def image_classifier(
 
     Raises:
         ValueError: If an argument is out of its range, or the backbone has no such layer.
-        WeightsError: If the weights are not available, or belong to another network. Random ones never take their place.
+        WeightsError: If the weights are not available or belong to another network. Random ones never take their place.
 
     Example:
 

@@ -1,5 +1,6 @@
 """`BottleneckCache`: train on cached activations at the freeze boundary."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.files import parse_bytes
 
 from kerasxfer.bottleneck import maintenance
 from kerasxfer.bottleneck.arguments import as_source, listed, schedule_of, split, validation_source
@@ -19,7 +21,7 @@ from kerasxfer.bottleneck.items import items_of
 from kerasxfer.bottleneck.job import Job, Settings
 from kerasxfer.bottleneck.measure import seconds_per_image
 from kerasxfer.bottleneck.places import image_place, place_at, places_of
-from kerasxfer.bottleneck.planner import CachePlan, parse_bytes
+from kerasxfer.bottleneck.planner import CachePlan
 from kerasxfer.bottleneck.routing import Router
 
 Rows = list[dict[str, Any]]
@@ -85,7 +87,7 @@ class BottleneckCache:
         self.pooled = pooled
         self.jit_compile = jit_compile
         self.verbose = verbose
-        self.settings = Settings(self.directory, dtype, parse_bytes(budget), copies, seed, verbose)
+        self.settings = Settings(self.directory, dtype, _limit(budget), copies, seed, verbose)
 
     def fit(
         self,
@@ -115,20 +117,20 @@ class BottleneckCache:
             model: A compiled functional or Sequential model with one input.
             x: `ImageFolder`, array, `PyDataset`, `tf.data.Dataset` or torch `DataLoader`.
             y: Labels, with an array.
-            batch_size: With an array. Defaults to `None`, 32.
+            batch_size: Size of the batches of an array. Defaults to `None`, 32.
             epochs: Number of the epoch to stop at. Defaults to `1`.
-            verbose: As of `model.fit`. Defaults to `"auto"`.
-            callbacks: As of `model.fit`; they see the whole model. Defaults to `None`.
+            verbose: As in `model.fit`. Defaults to `"auto"`.
+            callbacks: As in `model.fit`; they see the whole model. Defaults to `None`.
             validation_split: Share of the arrays' last rows to validate on. Defaults to `0.0`.
             validation_data: As `x`, or a tuple of arrays. Defaults to `None`.
-            shuffle: As of `model.fit`; arrays get an order from `(seed, epoch)`. Defaults to `True`.
-            class_weight: As of `model.fit`. Defaults to `None`.
-            sample_weight: With an array. Defaults to `None`.
-            initial_epoch: As of `model.fit`. Defaults to `0`.
+            shuffle: As in `model.fit`; arrays get an order from `(seed, epoch)`. Defaults to `True`.
+            class_weight: As in `model.fit`. Defaults to `None`.
+            sample_weight: Weights of the images of an array. Defaults to `None`.
+            initial_epoch: As in `model.fit`. Defaults to `0`.
             steps_per_epoch: Batches in an epoch; the next one goes on from there. Defaults to `None`, all.
             validation_steps: Batches to validate on. Defaults to `None`, all.
             validation_batch_size: With arrays. Defaults to `None`, `batch_size`.
-            validation_freq: As of `model.fit`. Defaults to `1`.
+            validation_freq: As in `model.fit`. Defaults to `1`.
 
         Returns:
             The `History`.
@@ -209,15 +211,15 @@ class BottleneckCache:
         After `fit` the features of its `validation_data` are there, so this runs only what the last stage trained.
 
         Args:
-            model: As of `fit`.
-            x: As of `fit`.
+            model: As in `fit`.
+            x: As in `fit`.
             y: Labels, with an array.
-            batch_size: With an array. Defaults to `None`, 32.
-            verbose: As of `model.evaluate`. Defaults to `"auto"`.
-            sample_weight: With an array. Defaults to `None`.
+            batch_size: Size of the batches of an array. Defaults to `None`, 32.
+            verbose: As in `model.evaluate`. Defaults to `"auto"`.
+            sample_weight: Weights of the images of an array. Defaults to `None`.
             steps: Batches to evaluate. Defaults to `None`, all.
-            callbacks: As of `model.evaluate`. Defaults to `None`.
-            return_dict: As of `model.evaluate`. Defaults to `False`.
+            callbacks: As in `model.evaluate`. Defaults to `None`.
+            return_dict: As in `model.evaluate`. Defaults to `False`.
 
         Returns:
             What `model.evaluate` returns.
@@ -240,7 +242,7 @@ class BottleneckCache:
 
         Args:
             model: The model.
-            data: As `x` of `fit`.
+            data: As `x` in `fit`.
             stages: A list of `Stage`. Defaults to `None`, what is trainable now.
 
         Returns:
@@ -268,7 +270,7 @@ class BottleneckCache:
 
         Args:
             model: The model.
-            data: As `x` of `fit`.
+            data: As `x` in `fit`.
             stages: A list of `Stage`. Defaults to `None`, what is trainable now.
             shard: `(i, n)`, `0 <= i < n`: compute only the i-th of n parts. Any number of processes or machines may
                 fill one directory, each with its own part, in any order, as often as you like. Defaults to `None`.
@@ -299,11 +301,11 @@ class BottleneckCache:
         node that dies costs the shards it was at.
 
         Args:
-            model: As of `build`; its layers must be Keras' or kerasxfer's, so that the workers can load it.
+            model: As in `build`; its layers must be Keras' or kerasxfer's, so that the workers can load it.
             data: An `ImageFolder` or an array.
-            stages: As of `build`. Defaults to `None`.
-            address: Of the cluster, or `"auto"`. Defaults to `None`: the environment variable `RAY_ADDRESS`; without
-                it Ray is started on this machine.
+            stages: As in `build`. Defaults to `None`.
+            address: Address of the cluster, or `"auto"`. Defaults to `None`: the environment variable `RAY_ADDRESS`;
+                without it Ray is started on this machine.
             num_workers: Parts computed at a time; they divide the cluster's cores. Defaults to `None`, one on each
                 node, or with `gpus_per_worker` as many as there are GPUs for.
             gpus_per_worker: GPUs that a worker takes. Defaults to `0`.
@@ -323,7 +325,7 @@ class BottleneckCache:
 
         Args:
             prefix: A model from images to features, as of `kerasxfer.split_at_boundary`.
-            data: As `x` of `fit`.
+            data: As `x` in `fit`.
 
         Returns:
             A data set of `(features, labels)` in the order of `data`, epoch by epoch; its `array()` gives the features
@@ -361,7 +363,7 @@ class BottleneckCache:
         Returns:
             One row for each thing removed.
         """
-        limit = self.settings.budget if budget is None else parse_bytes(budget)
+        limit = self.settings.budget if budget is None else _limit(budget)
         return maintenance.collect(self.directory, limit, older_than)
 
     def _announce(self, plan: CachePlan, epochs: int) -> None:
@@ -375,3 +377,10 @@ class BottleneckCache:
                 f"each of {epochs} epochs would need {epochs}.",
                 file=sys.stderr,
             )
+
+
+def _limit(budget: str | float | None) -> float:
+    """A budget in bytes; `None` is no limit."""
+    if budget is None:
+        return math.inf
+    return parse_bytes(budget) if isinstance(budget, str) else float(budget)

@@ -131,9 +131,9 @@ class TrainingFeed(FeatureFeed):
     """What a fit trains on: each of its epochs goes on where the one before has ended, round and round the data.
 
     Args:
-        source: As of `FeatureFeed`.
-        places: As of `FeatureFeed`.
-        copies: As of `FeatureFeed`.
+        source: As in `FeatureFeed`.
+        places: As in `FeatureFeed`.
+        copies: As in `FeatureFeed`.
         steps: Batches in an epoch of the fit. Defaults to `None`, all.
     """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kerasxfer_serving.files import format_bytes
 
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.sources import ImageSource
@@ -73,7 +74,7 @@ def refuse_too_large(missing: dict[Tap, list[Item]]) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise CacheError(
-            f"The features need {needed / 1e9:.2f} GB, and '{folder}' has {free / 1e9:.2f} GB left. Free some space, "
+            f"The features need {format_bytes(needed)}, and '{folder}' has {format_bytes(free)} left. Free some space, "
             "name another directory, or store half as much with `dtype='float16'` (not exact)."
         )
 

@@ -35,7 +35,7 @@ def places_of(job: Job, plan: CachePlan, jit_compile: bool | str, batch_size: in
     Args:
         job: The model with the cache's settings.
         plan: Its plan.
-        jit_compile: As of `BottleneckCache`.
+        jit_compile: As in `BottleneckCache`.
         batch_size: Images in a batch.
         steps: Training steps that the fit will take.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.files import format_bytes
 
 from kerasxfer.bottleneck.boundary import Boundary, find_boundary
 from kerasxfer.bottleneck.graph import Graph, Step
@@ -50,8 +50,8 @@ class StagePlan:
         if not self.cached:
             return f"Stage '{self.stage}' trains on the images: {self.why}."
         return (
-            f"Stage '{self.stage}' trains from `{self.boundary.name}`: {human_bytes(self.row_bytes)} an image, "
-            f"{human_bytes(self.size)}, {self.speed} per epoch."
+            f"Stage '{self.stage}' trains from `{self.boundary.name}`: {format_bytes(self.row_bytes)} an image, "
+            f"{format_bytes(self.size)}, {self.speed} per epoch."
         )
 
 
@@ -87,7 +87,7 @@ class CachePlan:
                 "boundary": stage.boundary.name,
                 "shape": "x".join(map(str, stage.boundary.shape)),
                 "KB/picture": round(stage.row_bytes / 1e3, 1),
-                "size": human_bytes(stage.size),
+                "size": format_bytes(stage.size),
                 "gain per epoch": stage.speed,
                 "decision": stage.decision,
                 "why": stage.why,
@@ -101,7 +101,7 @@ class CachePlan:
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]
-        return "\n".join([*lines, f"{self.pictures} images, {human_bytes(self.size)} in all.", *self.notes])
+        return "\n".join([*lines, f"{self.pictures} images, {format_bytes(self.size)} in all.", *self.notes])
 
 
 def plan_stages(
@@ -165,7 +165,9 @@ def _plan_stage(
     fitting = [plan for plan in earlier if plan.boundary.position in chosen or plan.size <= room]
     best = max(fitting, key=lambda plan: plan.gain, default=here)
     if best is here or best.gain < LEAST_GAIN:
-        return replace(here, decision="don't cache", why=f"needs {human_bytes(here.size)}, over the budget or the disk")
+        return replace(
+            here, decision="don't cache", why=f"needs {format_bytes(here.size)}, over the budget or the disk"
+        )
     return best
 
 
@@ -207,28 +209,3 @@ def operations(step: Step) -> float:
     channels = 0 if getattr(step.operation, "data_format", None) == "channels_first" else -1
     places = math.prod(shape) / shape[channels]
     return float(sum(2.0 * math.prod(kernel.shape) * places for kernel in kernels))
-
-
-def human_bytes(size: float) -> str:
-    """`1234567` as `1.2 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def parse_bytes(size: int | float | str | None) -> float:
-    """`"20GB"` as bytes; None is no limit."""
-    if size is None:
-        return math.inf
-    if isinstance(size, int | float):
-        return float(size)
-    units = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "KB": 1e3, "B": 1.0}
-    for unit, factor in units.items():
-        if size.endswith(unit):
-            try:
-                return float(size.removesuffix(unit)) * factor
-            except ValueError:
-                break
-    raise UsageError(f"`budget` must be bytes, or a number and one of {', '.join(units)}. Received: budget={size!r}")

@@ -54,7 +54,7 @@ def build_on_ray(
         job: The model with its schedule and the cache's settings; its directory and the images must be on storage
             that all nodes share.
         source: The images, an `ImageFolder` or arrays.
-        address: Of the cluster, as `ray_cluster.start` takes it. Defaults to `None`.
+        address: Address of the cluster, as `ray_cluster.start` takes it. Defaults to `None`.
         num_workers: How many parts are computed at a time; they divide the cluster's cores. Defaults to `None`, one
             on each node, or with `gpus_per_worker` as many as there are GPUs for.
         gpus_per_worker: GPUs that a worker takes. Defaults to `0`.

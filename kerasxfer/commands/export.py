@@ -6,6 +6,7 @@ from kerasxfer_serving.commands.choices import Activation, ResultFormat
 from kerasxfer_serving.commands.options import FormatOption, read_size
 from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.files import format_bytes
 from typer import Argument, Option
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _class_names(text: str) -> list[str]:
 
 def _print(exported: "Exported") -> None:
     file = exported.file
-    print(f"{file.path}  {file.size / 1e6:.2f} MB  {file.statistics['nodes']} nodes  sha256 {file.sha256}")
+    print(f"{file.path}  {format_bytes(file.size)}  {file.statistics['nodes']} nodes  sha256 {file.sha256}")
     for precision, parity in exported.parity.items():
         print(f"{precision}: {parity}")
     if exported.check is not None:

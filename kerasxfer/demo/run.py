@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 from kerasxfer_serving import Predictor, benchmark
+from kerasxfer_serving.files import format_bytes
 
 import kerasxfer
 from kerasxfer import ImageFolder, Stage
@@ -43,7 +44,7 @@ def run_demo(
     Args:
         out: Folder to fill.
         backbone: `"DemoVGG"`, or `"VGG16"` or `"VGG19"`, which need ImageNet weights. Defaults to `"DemoVGG"`.
-        seed: Of the images, the weights and the order. Defaults to `0`.
+        seed: Seed of the images, the weights and the order. Defaults to `0`.
         per_class: Images of each class to learn from; half as many are held out. Defaults to `150`.
         steps: Where progress is shown. Defaults to `None`, nowhere.
         overwrite: Discard an earlier demo in `out`. Defaults to `False`.
@@ -75,7 +76,7 @@ def run_demo(
     with steps("Export to ONNX, compare its answers with Keras") as note:
         onnx = folder.transfer.exported
         kerasxfer.export_onnx(model, onnx, class_names=TASK_CLASSES, verbose=False)
-        note(f"{onnx.name}, {onnx.stat().st_size / 1e6:.1f} MB")
+        note(f"{onnx.name}, {format_bytes(onnx.stat().st_size)}")
 
     with steps("Predict the held-out images with ONNX Runtime") as note:
         answers = predict_held_out(onnx, task.held_out)

@@ -22,7 +22,7 @@ class Run:
         folder: Where it is.
         record: What it says of itself.
         history: Columns of `history.csv`.
-        manifest: Of `model.onnx`, as a dictionary; `None` where nothing was exported.
+        manifest: Manifest of `model.onnx`, as a dictionary; `None` where nothing was exported.
         benchmark: The report in `bench.json`; `None` where nothing was benchmarked.
     """
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from kerasxfer_serving.files import format_bytes
 
 from kerasxfer import keras_internals as internals
 from kerasxfer.unfreezing.rates import check_rates, number_for
@@ -36,7 +37,9 @@ class SchedulePlan:
         padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
         lines = ["  ".join(line).rstrip() for line in padded]
         if self.optimizer_bytes:
-            lines.append(f"The optimizer holds {_size(self.optimizer_bytes)} for all of it from the first step on.")
+            lines.append(
+                f"The optimizer holds {format_bytes(self.optimizer_bytes)} for all of it from the first step on."
+            )
         return "\n".join(lines)
 
 
@@ -123,13 +126,5 @@ def _cells(row: dict[str, Any]) -> list[str]:
         f"{row['trainable_params']:,}",
         row["batch_norm"],
         row["learning_rate"],
-        _size(row["optimizer_bytes"]),
+        format_bytes(row["optimizer_bytes"]),
     ]
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"

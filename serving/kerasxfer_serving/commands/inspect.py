@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kerasxfer_serving.commands import choices, options, output
+from kerasxfer_serving.files import format_bytes
 from kerasxfer_serving.inputs.text import printable
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _about_file(file: "ModelFile") -> dict[str, Any]:
     operators = (f"{count} {name}" for name, count in statistics["operators"].items())
     return {
         "file": file.path,
-        "size": f"{file.size / 1e6:,.2f} MB",
+        "size": format_bytes(file.size),
         "sha256": file.sha256,
         "inputs": "; ".join(f"{tensor.name} {tensor.dtype} {_shape(tensor.shape)}" for tensor in file.inputs),
         "outputs": "; ".join(f"{tensor.name} {tensor.dtype} {_shape(tensor.shape)}" for tensor in file.outputs),

@@ -15,8 +15,8 @@ class Batch(list[DecodedImage | ImageError]):
 
     Args:
         images: One `DecodedImage` or `ImageError` per input, in order.
-        pixels: Array of uint8, `[n, height, width, 3]`, in which each image is in its place already, and one that cannot
-            be read is black. Defaults to a new array that the images are copied to.
+        pixels: Array of uint8, `[n, height, width, 3]`, in which each image is in its place already, and one that
+            cannot be read is black. Defaults to a new array that the images are copied to.
         size: `(height, width)`, where there are no `pixels`.
     """
 

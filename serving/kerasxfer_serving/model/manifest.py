@@ -174,7 +174,7 @@ def find_manifest(path: Path, proto: Any) -> Manifest | None:
     """The manifest in a model, or in `<path>.json` beside it; `None` where there is none.
 
     Args:
-        path: Of the model file.
+        path: Path of the model file.
         proto: Its `onnx.ModelProto`.
 
     Raises:

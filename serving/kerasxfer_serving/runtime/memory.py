@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from kerasxfer_serving.errors import ModelError
+from kerasxfer_serving.files import format_bytes
 
 _CGROUP = Path("/sys/fs/cgroup")
 _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")  # of cgroups version 2 and 1
@@ -38,8 +39,8 @@ def refuse_oversized_batch(images: int, image_size: tuple[int, int]) -> None:
     size, memory = images * height * width * 3 * (1 + 4), available_memory()
     if size > memory // 4:
         raise ModelError(
-            f"A batch of {images} images of {height} × {width} takes {size / 1e9:,.1f} GB, more than a quarter of the "
-            f"{memory / 1e9:,.1f} GB there are: give a smaller `batch_size`, or use a model for smaller images."
+            f"A batch of {images} images of {height} × {width} takes {format_bytes(size)}, more than a quarter of the "
+            f"{format_bytes(memory)} there are: give a smaller `batch_size`, or use a model for smaller images."
         )
 
 

@@ -115,7 +115,7 @@ def test_a_disk_that_is_too_small_is_known_beforehand(make_model, make_folder, t
     try:
         cache = kerasxfer.BottleneckCache(disk / "cache", verbose=0)
         prefix, _ = kerasxfer.split_at_boundary(make_model())
-        with pytest.raises(CacheError, match=r"need .* GB, and .* has .* GB left. Free some space"):
+        with pytest.raises(CacheError, match=r"need .*B, and .* has .*B left. Free some space"):
             cache.features(prefix, make_folder())
         (stage,) = cache.plan(make_model(), make_folder()).stages
         assert stage.decision == "don't cache"

@@ -159,5 +159,5 @@ def test_budget_moves_the_boundary_or_gives_up(make_model, arrays, tmp_path):
     assert decisions("1kB") == [("don't cache", "block2_pool")]
     both = decisions(32 * 1536, [Stage(epochs=1), Stage("block2", epochs=1)])
     assert both == [("cache", "flatten"), ("don't cache", "block1_pool")]
-    with pytest.raises(ValueError, match=r"`budget` must be bytes.*Received: budget='much'"):
+    with pytest.raises(ValueError, match=r"number and one of B, kB, MB, GB, TB.*Received: 'much'"):
         kerasxfer.BottleneckCache(tmp_path, budget="much")
