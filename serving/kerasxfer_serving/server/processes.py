@@ -171,6 +171,6 @@ class Supervisor:
 
 
 def _run_worker(work: Callable[..., None], sockets: Sequence[socket.socket], heartbeat: Heartbeat) -> None:
-    if hasattr(os, "setsid"):  # not on Windows
-        os.setsid()  # Ctrl-C goes to the supervisor, which tells the workers once
+    if hasattr(os, "setsid"):  # else Ctrl-C would go to the workers too, which the supervisor tells already
+        os.setsid()
     work(sockets, heartbeat)

@@ -143,7 +143,6 @@ def make_server(
         host=options.host,
         port=options.port,
         http=GuardedProtocol,
-        loop="uvloop",
         ws="none",
         lifespan="on",
         log_config=None,
