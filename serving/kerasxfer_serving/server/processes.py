@@ -150,7 +150,9 @@ class Supervisor:
             self._pause,
         )
         worker.pipe.close()
-        time.sleep(self._pause)
+        end = time.monotonic() + self._pause
+        while time.monotonic() < end and not self._stopping:  # a signal ends no sleep
+            time.sleep(0.05)
         self._workers[self._workers.index(worker)] = self._start()
 
     def _on_signal(self, number: int, frame: object) -> None:

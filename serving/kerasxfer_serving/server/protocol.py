@@ -69,6 +69,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if not self._in_head:
             self._check_unread(now)
+        elif self.cycle is not None and not self.cycle.response_complete:
+            return  # the next head may take its time while this answer does
         elif now - self._since > (_SILENT_AT_STOP if self._stopping and not self._head_bytes else longest):
             if self._head_bytes:
                 self._refuse(408, "The head of a request came too slowly.")
