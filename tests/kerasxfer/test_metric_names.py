@@ -57,7 +57,9 @@ def fitted(metrics, outputs=None):
     return model, model.fit(x, dict.fromkeys(names, y) if outputs else y, verbose=0).history
 
 
-@pytest.mark.parametrize(("metric", "expected"), METRICS, ids=lambda value: str(getattr(value, "name", value)))
+@pytest.mark.parametrize(
+    ("metric", "expected"), METRICS, ids=lambda value: str(getattr(value, "name", getattr(value, "__name__", value)))
+)
 def test_the_compiled_model_is_asked(metric, expected):
     model, history = fitted([metric])
     (name,) = history.keys() - {"loss"}
