@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from kerasxfer_serving.benchmarking.compare import Comparison, compare
-from kerasxfer_serving.benchmarking.online import FORMAT, FORMAT_VERSION, ServerReport, compare_servers
 from kerasxfer_serving.benchmarking.report import Report, ReportError
+from kerasxfer_serving.benchmarking.server_report import FORMAT, FORMAT_VERSION, ServerReport, compare_servers
 
 
 def read_report(path: Path) -> Report | ServerReport:

@@ -9,7 +9,7 @@ from kerasxfer_serving.commands import choices, options
 from kerasxfer_serving.commands.output import note, print_json, print_line, print_table
 
 if TYPE_CHECKING:
-    from kerasxfer_serving.benchmarking.online import ServerReport
+    from kerasxfer_serving.benchmarking.server_report import ServerReport
 
 
 @dataclass(frozen=True)

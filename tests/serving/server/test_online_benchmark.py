@@ -3,9 +3,10 @@ import json
 
 import pytest
 from kerasxfer_serving.benchmarking.load import Target, open_loop
-from kerasxfer_serving.benchmarking.online import ServerReport, Step, benchmark_server, compare_servers
+from kerasxfer_serving.benchmarking.online import benchmark_server
 from kerasxfer_serving.benchmarking.reading import compare_files, read_report
 from kerasxfer_serving.benchmarking.report import ReportError
+from kerasxfer_serving.benchmarking.server_report import ServerReport, Step, compare_servers
 from kerasxfer_serving.errors import KerasxferError, UsageError
 
 
