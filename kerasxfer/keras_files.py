@@ -86,10 +86,10 @@ def take(path: Path, folder: Path) -> KerasFile:
         raise ModelError(f"A model file is a `.keras` or `.h5` file. Received: `{path}`.")
     copy = folder / f"source{path.suffix}"
     shutil.copyfile(path, copy)
-    return inspect(copy, path)
+    return inspect_file(copy, path)
 
 
-def inspect(path: Path, original: Path | None = None) -> KerasFile:
+def inspect_file(path: Path, original: Path | None = None) -> KerasFile:
     """Look at a private file before Keras reads it.
 
     Args:

@@ -53,7 +53,7 @@ def validation_source(data: Any, batch_size: int | None, limit: int | None = Non
     return source
 
 
-def split(arrays: tuple[Any, Any, Any], share: float) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+def split_validation(arrays: tuple[Any, Any, Any], share: float) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
     """The last rows for validation, as `fit` divides them; labels and weights may be trees of arrays."""
     if not 0 < share < 1:
         raise UsageError(f"`validation_split` must be between 0 and 1. Received: validation_split={share!r}")
@@ -79,7 +79,7 @@ def schedule_of(callbacks: Sequence[Any]) -> Sequence[Any] | None:
     return next((callback.stages for callback in callbacks if isinstance(callback, ProgressiveUnfreezing)), None)
 
 
-def listed(callbacks: Any) -> Sequence[Any]:
+def as_callbacks(callbacks: Any) -> Sequence[Any]:
     """Callbacks as a list."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return list(callbacks.callbacks)

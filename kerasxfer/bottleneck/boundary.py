@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from kerasxfer.bottleneck.errors import BoundaryError
-from kerasxfer.bottleneck.graph import Graph, Step, trace
+from kerasxfer.bottleneck.graph import Graph, GraphStep, trace
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def find_boundary(graph: Graph, trained: Collection[int], *, augmentation: bool 
     return Boundary(graph, position, augmented, blocker, reason)
 
 
-def why_live(step: Step, trained: Collection[int]) -> str | None:
+def why_live(step: GraphStep, trained: Collection[int]) -> str | None:
     """Why a step's result may differ from epoch to epoch, or None."""
     if any(id(variable) in trained for variable in step.variables):
         return "is trained"
@@ -116,7 +116,7 @@ def why_live(step: Step, trained: Collection[int]) -> str | None:
     return None
 
 
-def is_random(step: Step) -> bool:
+def is_random(step: GraphStep) -> bool:
     """Whether a layer draws random numbers in training: it then holds a generator's state."""
     return any(variable.name == "seed_generator_state" for variable in step.variables)
 

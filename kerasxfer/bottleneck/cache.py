@@ -14,11 +14,11 @@ from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import parse_bytes
 
 from kerasxfer.bottleneck import maintenance
-from kerasxfer.bottleneck.arguments import as_source, listed, schedule_of, split, validation_source
+from kerasxfer.bottleneck.arguments import as_callbacks, as_source, schedule_of, split_validation, validation_source
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, TrainingFeed, own_errors
 from kerasxfer.bottleneck.items import items_of
-from kerasxfer.bottleneck.job import Job, Settings
+from kerasxfer.bottleneck.job import CacheJob, Settings
 from kerasxfer.bottleneck.measure import seconds_per_image
 from kerasxfer.bottleneck.places import image_place, place_at, places_of
 from kerasxfer.bottleneck.planner import CachePlan
@@ -144,8 +144,8 @@ class BottleneckCache:
         if self.pooled:
             raise UsageError("`pooled` is for `features`. A head that pools is cached after its pooling anyway.")
         if validation_split and validation_data is None:
-            (x, y, sample_weight), validation_data = split((x, y, sample_weight), validation_split)
-        callbacks = listed(callbacks)
+            (x, y, sample_weight), validation_data = split_validation((x, y, sample_weight), validation_split)
+        callbacks = as_callbacks(callbacks)
         source = as_source(
             x,
             y,
@@ -158,7 +158,7 @@ class BottleneckCache:
         validation = None
         if validation_data is not None:
             validation = validation_source(validation_data, validation_batch_size or batch_size, validation_steps)
-        job = Job(self.settings, model, schedule_of(callbacks))
+        job = CacheJob(self.settings, model, schedule_of(callbacks))
         plan = job.plan(source, validation)
         if not source.random_access and not all(stage.cached for stage in plan.stages):
             raise CacheError(
@@ -225,7 +225,7 @@ class BottleneckCache:
             What `model.evaluate` returns.
         """
         source = validation_source((x, y, sample_weight), batch_size, steps)
-        job = Job(self.settings, model)
+        job = CacheJob(self.settings, model)
         arguments = {"steps": steps, "verbose": verbose, "callbacks": callbacks, "return_dict": return_dict}
         # Augmenting layers at the front let the images pass when nothing is trained.
         stage = job.decide(len(items_of(source, 0)), augmentation=True).stages[0]
@@ -248,7 +248,7 @@ class BottleneckCache:
         Returns:
             A `CachePlan`; it is printed too unless `verbose=0`.
         """
-        job, source = Job(self.settings, model, stages), as_source(data)
+        job, source = CacheJob(self.settings, model, stages), as_source(data)
         plan = job.plan(source)
         if plan.positions:
             images = source.images(np.arange(min(source.batch_size, len(source.keys))))
@@ -280,7 +280,7 @@ class BottleneckCache:
         """
         if shard is not None and not 0 <= shard[0] < shard[1]:
             raise UsageError(f"`shard` must be (i, n) with 0 <= i < n. Received: shard={shard}")
-        job, source = Job(self.settings, model, stages), as_source(data)
+        job, source = CacheJob(self.settings, model, stages), as_source(data)
         plan = job.plan(source)
         job.build(job.known_beforehand(plan), source, job.copies(source), shard)
         return plan
@@ -315,7 +315,7 @@ class BottleneckCache:
         """
         from kerasxfer.bottleneck.ray_build import build_on_ray
 
-        job = Job(self.settings, model, stages)
+        job = CacheJob(self.settings, model, stages)
         return build_on_ray(
             job, as_source(data), address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker
         )
@@ -342,7 +342,7 @@ class BottleneckCache:
         if self.pooled and len(prefix.output_shape) > 2:
             pooling = f"GlobalAveragePooling{len(prefix.output_shape) - 2}D"
             prefix = keras.Model(prefix.inputs, getattr(keras.layers, pooling)()(prefix.outputs[0]))
-        job, source = Job(self.settings, prefix), as_source(data)
+        job, source = CacheJob(self.settings, prefix), as_source(data)
         return FeatureDataset(source, job.features(len(job.graph.steps), source, 0))
 
     def list(self) -> Rows:

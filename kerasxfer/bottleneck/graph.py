@@ -14,7 +14,7 @@ Tensor = Any
 
 
 @dataclass(frozen=True)
-class Step:
+class GraphStep:
     """One call of a layer or operation: what went in, what came out (symbolic tensors)."""
 
     operation: Any
@@ -43,7 +43,7 @@ class Graph:
     """Steps in topological order. Tensor 0 is the input, tensor k + 1 the (first) output of step k."""
 
     input: Tensor
-    steps: tuple[Step, ...]
+    steps: tuple[GraphStep, ...]
     outputs: Any
 
     def cut(self, position: int) -> Tensor:
@@ -110,7 +110,7 @@ class Renamed(keras.layers.Wrapper):
         return self.layer(*args, **kwargs)
 
 
-def _with_names_of_their_own(steps: Sequence[Step]) -> dict[int, Renamed]:
+def _with_names_of_their_own(steps: Sequence[GraphStep]) -> dict[int, Renamed]:
     """For each layer whose name an earlier one has, by id, the layer under another name."""
     owners: dict[str, int] = {}
     renamed: dict[int, Renamed] = {}
@@ -147,13 +147,13 @@ def trace(model: keras.Model) -> Graph:
             f"Model `{model.name}` must have one input, the images. Received: {len(inputs)} inputs. "
             "Train it with `model.fit`."
         )
-    steps: list[Step] = []
+    steps: list[GraphStep] = []
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
         if has_graph(operation):
             return run(operation, args[0] if args else kwargs["inputs"])
         outputs = operation(*args, **kwargs)
-        steps.append(Step(operation, args, kwargs, outputs))
+        steps.append(GraphStep(operation, args, kwargs, outputs))
         return outputs
 
     def run(nested: Any, x: Any) -> Any:

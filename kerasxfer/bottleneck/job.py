@@ -40,7 +40,7 @@ class Settings:
     shard_bytes: int = SHARD_BYTES
 
 
-class Job:
+class CacheJob:
     """Plans, builds and opens the features of one model.
 
     Args:

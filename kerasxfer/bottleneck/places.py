@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from kerasxfer.bottleneck.feeding import Place
-from kerasxfer.bottleneck.job import Job
+from kerasxfer.bottleneck.job import CacheJob
 from kerasxfer.bottleneck.measure import faster_with_jit
 from kerasxfer.bottleneck.planner import CachePlan, storage_dtype
 from kerasxfer.bottleneck.sources import ImageSource
@@ -22,14 +22,14 @@ def image_place(samples: Sequence[tuple[ImageSource, int]]) -> Place:
     return Place(0, np.empty((0, *images[0].shape[1:]), np.result_type(*images)))
 
 
-def place_at(job: Job, position: int) -> Place:
+def place_at(job: CacheJob, position: int) -> Place:
     """A boundary."""
     tensor = job.graph.cut(position)
     empty_batch = np.empty((0, *tensor.shape[1:]), storage_dtype(tensor, job.settings.dtype))
     return Place(position, empty_batch, job.suffix(position))
 
 
-def places_of(job: Job, plan: CachePlan, jit_compile: bool | str, batch_size: int, steps: int) -> list[Place]:
+def places_of(job: CacheJob, plan: CachePlan, jit_compile: bool | str, batch_size: int, steps: int) -> list[Place]:
     """The boundaries of a plan, each with the setting of XLA that is asked for or faster.
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 from kerasxfer_serving.files import format_bytes
 
 from kerasxfer.bottleneck.boundary import Boundary, find_boundary
-from kerasxfer.bottleneck.graph import Graph, Step
+from kerasxfer.bottleneck.graph import Graph, GraphStep
 
 LEAST_GAIN = 1.1
 
@@ -165,9 +165,8 @@ def _plan_stage(
     fitting = [plan for plan in earlier if plan.boundary.position in chosen or plan.size <= room]
     best = max(fitting, key=lambda plan: plan.gain, default=here)
     if best is here or best.gain < LEAST_GAIN:
-        return replace(
-            here, decision="don't cache", why=f"needs {format_bytes(here.size)}, over the budget or the disk"
-        )
+        why = f"needs {format_bytes(here.size)}, over the budget or the disk"
+        return replace(here, decision="don't cache", why=why)
     return best
 
 
@@ -200,7 +199,7 @@ def gain_per_epoch(graph: Graph, position: int, trained: Collection[int]) -> flo
     return (prefix + suffix) / max(suffix, 1.0)
 
 
-def operations(step: Step) -> float:
+def operations(step: GraphStep) -> float:
     """Multiplications and additions of one image's forward pass through a step, roughly."""
     shape = [size or 1 for size in step.output_tensors[0].shape[1:]]
     kernels = [variable for variable in step.variables if len(variable.shape) >= 2]

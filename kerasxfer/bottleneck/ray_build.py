@@ -19,7 +19,7 @@ from kerasxfer_serving.errors import KerasxferError, UsageError
 
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.items import Item, Tap, items_of, shard_rows, shards_of
-from kerasxfer.bottleneck.job import Job, Settings
+from kerasxfer.bottleneck.job import CacheJob, Settings
 from kerasxfer.bottleneck.planner import CachePlan
 from kerasxfer.bottleneck.progress import progress
 from kerasxfer.bottleneck.sources import ArraySource, FolderSource, ImageSource
@@ -41,7 +41,7 @@ class _Work:
 
 
 def build_on_ray(
-    job: Job,
+    job: CacheJob,
     source: ImageSource,
     *,
     address: str | None = None,
@@ -120,7 +120,7 @@ def _run(ray: Any, work: _Work, parts: int, workers: int, resources: dict[str, f
             ray.cancel(left)
 
 
-_JOBS: dict[str, tuple[_Work, Job]] = {}  # in a worker's process: the model, loaded once for all of its parts
+_JOBS: dict[str, tuple[_Work, CacheJob]] = {}  # in a worker's process: the model, loaded once for all of its parts
 
 
 def _compute(key: str, shared: list[Any], part: tuple[int, int]) -> int:
@@ -130,7 +130,7 @@ def _compute(key: str, shared: list[Any], part: tuple[int, int]) -> int:
 
         work = ray.get(shared[0])
         _JOBS.clear()
-        _JOBS[key] = work, Job(work.settings, _loaded(work))
+        _JOBS[key] = work, CacheJob(work.settings, _loaded(work))
     work, job = _JOBS[key]
     copies = job.copies(work.source)
     taps = job.taps(work.positions, work.source, copies)

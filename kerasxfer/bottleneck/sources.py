@@ -167,7 +167,7 @@ class RowSource:
             return self._batches[index]
         if self._order is None or self._order[0] != epoch:
             order = np.random.default_rng((self._seed, epoch)).permutation(len(self.keys))
-            self._order = (epoch, batched(order, self.batch_size))
+            self._order = (epoch, in_batches(order, self.batch_size))
         return self._order[1][index]
 
     def targets(self, rows: RowIndices) -> tuple[Any, ...]:
@@ -200,7 +200,7 @@ class ArraySource(RowSource):
         lengths = {len(self._x), *(len(array) for array in keras.tree.flatten(targets))}
         if len(lengths) > 1:
             raise UsageError(f"`x`, `y` and `sample_weight` must have as many rows. Received: {sorted(lengths)}")
-        super().__init__(targets, batched(np.arange(len(self._x)), batch_size), shuffle, seed)
+        super().__init__(targets, in_batches(np.arange(len(self._x)), batch_size), shuffle, seed)
         self.batch_size = batch_size
         self._keys: list[str] | None = None
 
@@ -221,7 +221,7 @@ class ArraySource(RowSource):
         return None
 
 
-def batched(rows: Any, size: int) -> list[RowIndices]:
+def in_batches(rows: Any, size: int) -> list[RowIndices]:
     """RowIndices in batches."""
     rows = np.asarray(rows)
     return [rows[k * size : (k + 1) * size] for k in range(math.ceil(len(rows) / size))]

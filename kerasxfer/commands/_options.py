@@ -4,23 +4,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-from kerasxfer_serving.commands.choices import Resize
+from kerasxfer_serving.commands.choices import InterpolationName, ResizeName
 from kerasxfer_serving.errors import UsageError
 from typer import Option
 
 IMAGES = "Images"
 """Panel of `--help` with what is done to images before the model sees them."""
-
-
-class Interpolation(StrEnum):
-    """How pixels are computed in a resize."""
-
-    bilinear = "bilinear"
-    bicubic = "bicubic"
-    lanczos = "lanczos"
-    box = "box"
-    hamming = "hamming"
-    nearest = "nearest"
 
 
 class Exif(StrEnum):
@@ -40,9 +29,11 @@ class OnError(StrEnum):
 ImageSizeOption: TypeAlias = Annotated[
     str, Option(help="Size of the model's input in pixels: HEIGHTxWIDTH, or one side.", rich_help_panel=IMAGES)
 ]
-ResizeOption: TypeAlias = Annotated[Resize, Option(help="How an image comes to that shape.", rich_help_panel=IMAGES)]
+ResizeOption: TypeAlias = Annotated[
+    ResizeName, Option(help="How an image comes to that shape.", rich_help_panel=IMAGES)
+]
 InterpolationOption: TypeAlias = Annotated[
-    Interpolation, Option(help="Filter that the resize uses.", rich_help_panel=IMAGES)
+    InterpolationName, Option(help="Filter that the resize uses.", rich_help_panel=IMAGES)
 ]
 ExifOption: TypeAlias = Annotated[
     Exif, Option(help="Turn images as their EXIF orientation says, or not.", rich_help_panel=IMAGES)
@@ -56,7 +47,7 @@ CacheOption: TypeAlias = Annotated[
 ]
 
 
-def policy(resize: Resize, interpolation: Interpolation, exif: Exif) -> dict[str, Any]:
+def policy(resize: ResizeName, interpolation: InterpolationName, exif: Exif) -> dict[str, Any]:
     """The fields of the `kerasxfer_serving.ImagePolicy` that the options describe."""
     return {"interpolation": interpolation.value, "resize": resize.value, "exif": exif.value, "draft": False}
 

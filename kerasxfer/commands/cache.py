@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from kerasxfer_serving.commands.choices import EngineName, Resize, ResultFormat
+from kerasxfer_serving.commands.choices import EngineName, InterpolationName, ResizeName, ResultFormat
 from kerasxfer_serving.commands.options import (
     ON_RAY,
     AddressOption,
@@ -21,7 +21,6 @@ from kerasxfer.commands._options import (
     BatchSizeOption,
     Exif,
     ExifOption,
-    Interpolation,
     InterpolationOption,
     ResizeOption,
     policy,
@@ -55,8 +54,8 @@ def plan(
     model: Model,
     data: Data,
     schedule: Schedule = None,
-    resize: ResizeOption = Resize.stretch,
-    interpolation: InterpolationOption = Interpolation.bilinear,
+    resize: ResizeOption = ResizeName.stretch,
+    interpolation: InterpolationOption = InterpolationName.bilinear,
     exif: ExifOption = Exif.apply,
     batch_size: BatchSizeOption = 32,
     dtype: Dtype = None,
@@ -85,8 +84,8 @@ def build(
     gpus_per_worker: Annotated[
         float, Option(min=0, help="Number of GPUs that each worker takes.", rich_help_panel=ON_RAY)
     ] = 0,
-    resize: ResizeOption = Resize.stretch,
-    interpolation: InterpolationOption = Interpolation.bilinear,
+    resize: ResizeOption = ResizeName.stretch,
+    interpolation: InterpolationOption = InterpolationName.bilinear,
     exif: ExifOption = Exif.apply,
     batch_size: BatchSizeOption = 32,
     dtype: Dtype = None,
@@ -175,7 +174,7 @@ def _loaded(path: Path) -> "keras.Model":
 
 
 def _folder(
-    data: Path, model: "keras.Model", batch_size: int, resize: Resize, interpolation: Interpolation, exif: Exif
+    data: Path, model: "keras.Model", batch_size: int, resize: ResizeName, interpolation: InterpolationName, exif: Exif
 ) -> "ImageFolder":
     from kerasxfer_serving.images import ImagePolicy
 

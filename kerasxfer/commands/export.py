@@ -2,7 +2,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from kerasxfer_serving.commands.choices import Activation, ResultFormat
+from kerasxfer_serving.commands.choices import ActivationName, ResultFormat
 from kerasxfer_serving.commands.options import FormatOption, read_size
 from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _MODEL, _PROOF = "Model", "Proof"
 
 
-class Target(StrEnum):
+class TargetDevice(StrEnum):
     """Where the file will run."""
 
     cpu = "cpu"
@@ -34,8 +34,8 @@ def export(
     model: Annotated[Path, Argument(help="Run folder, .keras or .h5 file, or SavedModel.", show_default=False)],
     out: Annotated[Path, Option("--out", "-o", help="File to write.")] = Path("model.onnx"),
     target: Annotated[
-        Target, Option(help="Where the file will run: gpu means fp16 where it gives the model's answers.")
-    ] = Target.cpu,
+        TargetDevice, Option(help="Where the file will run: gpu means fp16 where it gives the model's answers.")
+    ] = TargetDevice.cpu,
     precision: Annotated[
         Precision | None, Option(help="The target's by default. int8 needs --calibration.", show_default=False)
     ] = None,
@@ -60,7 +60,7 @@ def export(
         str | None, Option(help="Side, or HEIGHTxWIDTH.", rich_help_panel=_MODEL, show_default=False)
     ] = None,
     output: Annotated[
-        Activation | None,
+        ActivationName | None,
         Option(
             help="What the outputs are; scores become softmax or sigmoid.", rich_help_panel=_MODEL, show_default=False
         ),

@@ -1,7 +1,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from kerasxfer_serving.commands.choices import Resize
+from kerasxfer_serving.commands.choices import ResizeName
 from kerasxfer_serving.commands.options import read_size
 from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import KerasxferError, UsageError
@@ -18,7 +18,7 @@ def preview(
     images: Annotated[int, Option("--pictures", min=1, max=1000, help="Number of images, a row each.")] = 4,
     copies: Annotated[int, Option(min=1, max=1000, help="Number of augmented copies of each image.")] = 6,
     image_size: ImageSizeOption = "150",
-    resize: ResizeOption = Resize.stretch,
+    resize: ResizeOption = ResizeName.stretch,
     seed: Annotated[int, Option(min=0, help="Seed that chooses the images and augments them.")] = 0,
     output: Annotated[Path, Option("--output", "-o", help="Image file to write.")] = Path("preview.png"),
 ) -> None:

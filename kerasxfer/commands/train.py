@@ -3,14 +3,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kerasxfer_serving.commands.choices import Resize, ResultFormat
+from kerasxfer_serving.commands.choices import InterpolationName, ResizeName, ResultFormat
 from kerasxfer_serving.commands.options import FormatOption, read_size
 from kerasxfer_serving.commands.output import note, print_json
 from kerasxfer_serving.errors import UsageError
 from typer import Argument, Exit, Option
 
 from kerasxfer.commands import _options as options
-from kerasxfer.commands._options import Exif, Interpolation, OnError
+from kerasxfer.commands._options import Exif, OnError
 
 if TYPE_CHECKING:
     from kerasxfer.runs.config import TrainConfig
@@ -31,8 +31,8 @@ def train(
         Option(help="Fraction of DATA to validate on instead, as 0.2.", rich_help_panel=_IMAGES, show_default=False),
     ] = None,
     image_size: options.ImageSizeOption = "150",
-    resize: options.ResizeOption = Resize.stretch,
-    interpolation: options.InterpolationOption = Interpolation.bilinear,
+    resize: options.ResizeOption = ResizeName.stretch,
+    interpolation: options.InterpolationOption = InterpolationName.bilinear,
     exif: options.ExifOption = Exif.apply,
     augment: Annotated[
         str | None,
@@ -178,9 +178,9 @@ def _total_epochs(stages: list[dict[str, Any]], epochs: int | None) -> int:
 
 
 def _show_plan(config: "TrainConfig", format: ResultFormat) -> None:
-    from kerasxfer.runs.training import plan
+    from kerasxfer.runs.training import plan_training
 
-    plans = plan(config)
+    plans = plan_training(config)
     if format is ResultFormat.json:
         print_json({title: each.rows for title, each in plans.items()})
     else:

@@ -9,7 +9,7 @@ Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Part:
+class Piece:
     """One stroke or area of a shape.
 
     Args:
@@ -51,38 +51,38 @@ def _heart() -> Points:
     return np.stack([x / 17, -(y + 2.5) / 17], axis=1)
 
 
-SOURCE_SHAPES: dict[str, tuple[Part, ...]] = {
+SOURCE_SHAPES: dict[str, tuple[Piece, ...]] = {
     "arrow": (
-        Part(_polygon((-0.9, 0), (0.3, 0)), width=0.26),
-        Part(_polygon((0.15, -0.5), (0.95, 0), (0.15, 0.5))),
+        Piece(_polygon((-0.9, 0), (0.3, 0)), width=0.26),
+        Piece(_polygon((0.15, -0.5), (0.95, 0), (0.15, 0.5))),
     ),
-    "bolt": (Part(_polygon((0.2, -0.95), (-0.55, 0.12), (-0.05, 0.12), (-0.25, 0.95), (0.55, -0.2), (0.05, -0.2))),),
-    "crescent": (Part(_arc(0, 0, 0.85)), Part(_arc(0.36, 0, 0.68), ink=False)),
-    "cross": (Part(_polygon((-0.85, 0), (0.85, 0)), width=0.4), Part(_polygon((0, -0.85), (0, 0.85)), width=0.4)),
-    "disk": (Part(_arc(0, 0, 0.8)),),
+    "bolt": (Piece(_polygon((0.2, -0.95), (-0.55, 0.12), (-0.05, 0.12), (-0.25, 0.95), (0.55, -0.2), (0.05, -0.2))),),
+    "crescent": (Piece(_arc(0, 0, 0.85)), Piece(_arc(0.36, 0, 0.68), ink=False)),
+    "cross": (Piece(_polygon((-0.85, 0), (0.85, 0)), width=0.4), Piece(_polygon((0, -0.85), (0, 0.85)), width=0.4)),
+    "disk": (Piece(_arc(0, 0, 0.8)),),
     "dumbbell": (
-        Part(_polygon((-0.6, 0), (0.6, 0)), width=0.2),
-        Part(_arc(-0.6, 0, 0.34)),
-        Part(_arc(0.6, 0, 0.34)),
+        Piece(_polygon((-0.6, 0), (0.6, 0)), width=0.2),
+        Piece(_arc(-0.6, 0, 0.34)),
+        Piece(_arc(0.6, 0, 0.34)),
     ),
     "fork": (
-        *(Part(_polygon((x, -0.85), (x, 0)), width=0.18) for x in (-0.45, 0, 0.45)),
-        Part(_polygon((-0.54, 0), (0.54, 0)), width=0.2),
-        Part(_polygon((0, 0), (0, 0.9)), width=0.2),
+        *(Piece(_polygon((x, -0.85), (x, 0)), width=0.18) for x in (-0.45, 0, 0.45)),
+        Piece(_polygon((-0.54, 0), (0.54, 0)), width=0.2),
+        Piece(_polygon((0, 0), (0, 0.9)), width=0.2),
     ),
     "frame": (
-        Part(_polygon((-0.8, -0.65), (0.8, -0.65), (0.8, 0.65), (-0.8, 0.65))),
-        Part(_polygon((-0.5, -0.35), (0.5, -0.35), (0.5, 0.35), (-0.5, 0.35)), ink=False),
+        Piece(_polygon((-0.8, -0.65), (0.8, -0.65), (0.8, 0.65), (-0.8, 0.65))),
+        Piece(_polygon((-0.5, -0.35), (0.5, -0.35), (0.5, 0.35), (-0.5, 0.35)), ink=False),
     ),
-    "heart": (Part(_heart()),),
-    "hourglass": (Part(_polygon((-0.65, -0.85), (0.65, -0.85), (-0.65, 0.85), (0.65, 0.85))),),
-    "lollipop": (Part(_arc(0, -0.45, 0.45)), Part(_polygon((0, -0.2), (0, 0.95)), width=0.16)),
-    "pacman": (Part(np.concatenate([_arc(0, 0, 0.85, start=35, stop=325), [[0, 0]]])),),
-    "ring": (Part(_arc(0, 0, 0.85)), Part(_arc(0, 0, 0.5), ink=False)),
-    "spiral": (Part(_spiral(), width=0.17),),
-    "square": (Part(_polygon((-0.7, -0.7), (0.7, -0.7), (0.7, 0.7), (-0.7, 0.7))),),
+    "heart": (Piece(_heart()),),
+    "hourglass": (Piece(_polygon((-0.65, -0.85), (0.65, -0.85), (-0.65, 0.85), (0.65, 0.85))),),
+    "lollipop": (Piece(_arc(0, -0.45, 0.45)), Piece(_polygon((0, -0.2), (0, 0.95)), width=0.16)),
+    "pacman": (Piece(np.concatenate([_arc(0, 0, 0.85, start=35, stop=325), [[0, 0]]])),),
+    "ring": (Piece(_arc(0, 0, 0.85)), Piece(_arc(0, 0, 0.5), ink=False)),
+    "spiral": (Piece(_spiral(), width=0.17),),
+    "square": (Piece(_polygon((-0.7, -0.7), (0.7, -0.7), (0.7, 0.7), (-0.7, 0.7))),),
     "stairs": (
-        Part(
+        Piece(
             _polygon(
                 (-0.8, 0.8),
                 (-0.8, 0.3),
@@ -95,45 +95,45 @@ SOURCE_SHAPES: dict[str, tuple[Part, ...]] = {
             )
         ),
     ),
-    "star": (Part(_star(5, 0.4)),),
-    "triangle": (Part(_polygon((0, -0.85), (0.8, 0.65), (-0.8, 0.65))),),
-    "wave": (Part(_polygon((-0.9, 0.35), (-0.45, -0.35), (0, 0.35), (0.45, -0.35), (0.9, 0.35)), width=0.22),),
+    "star": (Piece(_star(5, 0.4)),),
+    "triangle": (Piece(_polygon((0, -0.85), (0.8, 0.65), (-0.8, 0.65))),),
+    "wave": (Piece(_polygon((-0.9, 0.35), (-0.45, -0.35), (0, 0.35), (0.45, -0.35), (0.9, 0.35)), width=0.22),),
     "wheel": (
-        Part(_arc(0, 0, 0.85)),
-        Part(_arc(0, 0, 0.62), ink=False),
+        Piece(_arc(0, 0, 0.85)),
+        Piece(_arc(0, 0, 0.62), ink=False),
         *(
-            Part(_polygon((-0.7 * x, -0.7 * y), (0.7 * x, 0.7 * y)), width=0.16)
+            Piece(_polygon((-0.7 * x, -0.7 * y), (0.7 * x, 0.7 * y)), width=0.16)
             for x, y in ((1, 0), (0.5, 0.87), (0.5, -0.87))
         ),
     ),
 }
 """What `DemoVGG` was trained on."""
 
-TASK_SHAPES: dict[str, tuple[Part, ...]] = {
+TASK_SHAPES: dict[str, tuple[Piece, ...]] = {
     "fish": (
-        Part(_arc(0.2, 0, 0.68, 0.42)),
-        Part(_polygon((-0.35, 0), (-0.92, -0.5), (-0.75, 0), (-0.92, 0.5))),
-        Part(_arc(0.52, -0.1, 0.09), ink=False),
+        Piece(_arc(0.2, 0, 0.68, 0.42)),
+        Piece(_polygon((-0.35, 0), (-0.92, -0.5), (-0.75, 0), (-0.92, 0.5))),
+        Piece(_arc(0.52, -0.1, 0.09), ink=False),
     ),
     "house": (
-        Part(_polygon((0.3, -0.9), (0.52, -0.9), (0.52, 0), (0.3, 0))),
-        Part(_polygon((-0.72, -0.1), (0.72, -0.1), (0.72, 0.85), (-0.72, 0.85))),
-        Part(_polygon((0, -0.9), (0.85, -0.08), (-0.85, -0.08))),
-        Part(_polygon((-0.42, 0.12), (-0.08, 0.12), (-0.08, 0.42), (-0.42, 0.42)), ink=False),
-        Part(_polygon((0.15, 0.2), (0.45, 0.2), (0.45, 0.85), (0.15, 0.85)), ink=False),
+        Piece(_polygon((0.3, -0.9), (0.52, -0.9), (0.52, 0), (0.3, 0))),
+        Piece(_polygon((-0.72, -0.1), (0.72, -0.1), (0.72, 0.85), (-0.72, 0.85))),
+        Piece(_polygon((0, -0.9), (0.85, -0.08), (-0.85, -0.08))),
+        Piece(_polygon((-0.42, 0.12), (-0.08, 0.12), (-0.08, 0.42), (-0.42, 0.42)), ink=False),
+        Piece(_polygon((0.15, 0.2), (0.45, 0.2), (0.45, 0.85), (0.15, 0.85)), ink=False),
     ),
     "key": (
-        Part(_arc(-0.55, 0, 0.38)),
-        Part(_arc(-0.55, 0, 0.19), ink=False),
-        Part(_polygon((-0.2, 0), (0.95, 0)), width=0.18),
-        Part(_polygon((0.6, 0), (0.6, 0.38)), width=0.17),
-        Part(_polygon((0.87, 0), (0.87, 0.38)), width=0.17),
+        Piece(_arc(-0.55, 0, 0.38)),
+        Piece(_arc(-0.55, 0, 0.19), ink=False),
+        Piece(_polygon((-0.2, 0), (0.95, 0)), width=0.18),
+        Piece(_polygon((0.6, 0), (0.6, 0.38)), width=0.17),
+        Piece(_polygon((0.87, 0), (0.87, 0.38)), width=0.17),
     ),
     "umbrella": (
-        Part(_arc(0, 0.05, 0.9, start=180, stop=360)),
-        *(Part(_arc(x, 0.05, 0.3, 0.16, start=180, stop=360), ink=False) for x in (-0.6, 0, 0.6)),
-        Part(_polygon((0, -0.95), (0, 0.7)), width=0.14),
-        Part(_arc(0.19, 0.7, 0.19, start=0, stop=180), width=0.14),
+        Piece(_arc(0, 0.05, 0.9, start=180, stop=360)),
+        *(Piece(_arc(x, 0.05, 0.3, 0.16, start=180, stop=360), ink=False) for x in (-0.6, 0, 0.6)),
+        Piece(_polygon((0, -0.95), (0, 0.7)), width=0.14),
+        Piece(_arc(0.19, 0.7, 0.19, start=0, stop=180), width=0.14),
     ),
 }
 """What the demo learns to tell apart; none of them is among `SOURCE_SHAPES`."""

@@ -16,7 +16,7 @@ from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.file_answers import BATCH, answers, open_file
 from kerasxfer.export.outputs import Output, read_output
-from kerasxfer.export.parity import CUDA_GATES, GATES, Parity, compare
+from kerasxfer.export.parity import CUDA_GATES, GATES, Parity, compare_answers
 from kerasxfer.export.reference import own_answers, reference_model
 from kerasxfer.export.source import Source, open_source
 from kerasxfer.export.workspace import workspace
@@ -165,7 +165,7 @@ def compare_on(
         images = folder.load(np.arange(start, min(start + BATCH, len(folder.paths))))
         expected.append(own_answers(model, images, preprocessing))
         received.append(file(images))
-    return compare(
+    return compare_answers(
         probabilities(np.concatenate(expected)),
         np.concatenate(received),
         folder.paths,

@@ -57,7 +57,7 @@ def image_input(
     return ImageInput(size, policy or source.policy, mode)
 
 
-def describe(
+def make_manifest(
     source: Source,
     entry: ImageInput,
     *,

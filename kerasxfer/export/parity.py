@@ -137,7 +137,7 @@ class Parity:
         return asdict(self)
 
 
-def compare(
+def compare_answers(
     source: Array,
     file: Array,
     names: Sequence[str],
@@ -156,7 +156,7 @@ def compare(
     Returns:
         A `Parity`.
     """
-    source, file = columns(source), columns(file)
+    source, file = class_columns(source), class_columns(file)
     apart = np.abs(source.astype(np.float64) - file).max(axis=1)
     apart = np.where(np.isnan(apart), np.inf, apart)
     # A tie in the source may fall either way: the file's class must be one of the source's best.
@@ -183,7 +183,7 @@ def compare(
     )
 
 
-def columns(probabilities: Array) -> Array:
+def class_columns(probabilities: Array) -> Array:
     """One column for each class: a single sigmoid column is the second class's."""
     return np.hstack([1 - probabilities, probabilities]) if probabilities.shape[1] == 1 else probabilities
 

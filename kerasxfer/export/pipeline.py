@@ -15,12 +15,12 @@ from kerasxfer_serving.model.model_file import ModelFile, load_model_file
 
 from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.export.check import labelled_images
-from kerasxfer.export.description import UNNAMED, describe, image_input
+from kerasxfer.export.description import UNNAMED, image_input, make_manifest
 from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.export.graph import tidy, with_manifest
 from kerasxfer.export.outputs import OUTPUT_KINDS
 from kerasxfer.export.precision import to_fp16, to_int8
-from kerasxfer.export.proof import Proof, open_session
+from kerasxfer.export.proof import Proof, open_converted
 from kerasxfer.export.report import Exported, Steps
 from kerasxfer.export.samples import Samples, choose_samples
 from kerasxfer.export.served import needs_preparation
@@ -112,7 +112,7 @@ def export_onnx(
             entry = image_input(source, image_size, policy, preprocessing)
         with steps(f"Ask the model, on {keras.backend.backend()}"):
             proof = Proof.ask(source, entry, samples or check or calibration, output)
-            manifest = describe(
+            manifest = make_manifest(
                 source,
                 entry,
                 output=proof.output.activation,
@@ -212,7 +212,7 @@ def _write(data: bytes, path: Path) -> ModelFile:
     try:
         temporary.write_bytes(data)
         written = load_model_file(temporary)
-        open_session(written.proto)
+        open_converted(written.proto)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

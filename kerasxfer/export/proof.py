@@ -19,7 +19,7 @@ from kerasxfer.export.description import ImageInput
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.file_answers import answers, answers_in_every_batch, open_file
 from kerasxfer.export.outputs import Output, read_output
-from kerasxfer.export.parity import GATES, UNLABELLED_INT8, Gate, Parity, compare
+from kerasxfer.export.parity import GATES, UNLABELLED_INT8, Gate, Parity, compare_answers
 from kerasxfer.export.reference import own_answers, reference_model
 from kerasxfer.export.samples import Samples, choose_samples
 from kerasxfer.export.source import Source
@@ -73,14 +73,14 @@ class Proof:
         Raises:
             ExportError: If the file does not run, or its answers are not the model's.
         """
-        rows, received = answers_in_every_batch(open_session(proto), self.samples.images)
+        rows, received = answers_in_every_batch(open_converted(proto), self.samples.images)
         names = [self.samples.names[row] for row in rows]
-        parity = compare(self.probabilities[rows], received, names, manifest.class_names)
+        parity = compare_answers(self.probabilities[rows], received, names, manifest.class_names)
         return _passed(parity, manifest, GATES[manifest.precision])
 
     def check(self, proto: onnx.ModelProto, manifest: Manifest, labelled: ImageFolder) -> Parity:
         """The parity on all labelled images, with both accuracies; an error as in `compare`."""
-        session = open_session(proto)
+        session = open_converted(proto)
         parity = compare_on(
             labelled,
             self.model,
@@ -93,8 +93,8 @@ class Proof:
     def check_unlabelled(self, proto: onnx.ModelProto, manifest: Manifest, samples: Samples) -> Parity:
         """The parity of an int8 file on images without labels: how many keep their class; an error as in `compare`."""
         outputs = own_answers(self.model, samples.images, self.preprocessing)
-        received = answers(open_session(proto), samples.images)
-        parity = compare(self.output.probabilities(outputs), received, samples.names, manifest.class_names)
+        received = answers(open_converted(proto), samples.images)
+        parity = compare_answers(self.output.probabilities(outputs), received, samples.names, manifest.class_names)
         return _passed(parity, manifest, UNLABELLED_INT8)
 
     def notes(self) -> Iterator[str]:
@@ -105,7 +105,7 @@ class Proof:
             yield "The model answers nearly the same for all images, so the comparison proves little: use `samples=`."
 
 
-def open_session(proto: onnx.ModelProto) -> Session:
+def open_converted(proto: onnx.ModelProto) -> Session:
     """A session of a converted graph; a converter writes operators that ONNX does not have.
 
     Raises:

@@ -106,7 +106,7 @@ def read_source(file: Path, *, safe_mode: bool) -> keras.Model:
     """
     if file.is_dir():
         return _read_saved_model(file)
-    return with_known_input(keras_files.read(keras_files.inspect(file), safe_mode=safe_mode))
+    return with_known_input(keras_files.read(keras_files.inspect_file(file), safe_mode=safe_mode))
 
 
 def with_known_input(model: keras.Model) -> keras.Model:

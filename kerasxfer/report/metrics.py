@@ -13,7 +13,7 @@ Array = NDArray[Any]
 CALIBRATION_BINS = 10
 
 
-class Share(NamedTuple):
+class Proportion(NamedTuple):
     """A share of counted things, with its 95 % Wilson interval."""
 
     value: float
@@ -21,7 +21,7 @@ class Share(NamedTuple):
     high: float
 
     @classmethod
-    def of(cls, part: int, total: int) -> "Share":
+    def of(cls, part: int, total: int) -> "Proportion":
         """From counts; `total` is at least 1."""
         interval = binomtest(int(part), int(total)).proportion_ci(method="wilson")
         return cls(part / total, float(interval.low), float(interval.high))
@@ -32,7 +32,7 @@ class ClassFigures(NamedTuple):
 
     name: str
     precision: float
-    recall: Share | None
+    recall: Proportion | None
     f1: float
     images: int
 
@@ -44,7 +44,7 @@ class CalibrationBin(NamedTuple):
     high: float
     images: int
     confidence: float
-    accuracy: Share
+    accuracy: Proportion
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Evaluation:
         uncertain: All rows, the least margin between the two most probable classes first.
     """
 
-    accuracy: Share
+    accuracy: Proportion
     log_loss: float
     macro_f1: float
     calibration_error: float
@@ -100,13 +100,13 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
     wrong = np.flatnonzero(~right)
     sums = probabilities.sum(axis=1, keepdims=True)  # float32 is off by its last digit
     return Evaluation(
-        accuracy=Share.of(right.sum(), len(labels)),
+        accuracy=Proportion.of(right.sum(), len(labels)),
         log_loss=float(log_loss(labels, probabilities / sums, labels=numbers)),
         macro_f1=float(f1[images > 0].mean()),
         calibration_error=sum(b.images * abs(b.accuracy.value - b.confidence) for b in bins) / len(labels),
         confusion=confusion_matrix(labels, predicted, labels=numbers),
         classes=[
-            ClassFigures(name, float(p), Share.of(round(r * n), n) if n else None, float(f), int(n))
+            ClassFigures(name, float(p), Proportion.of(round(r * n), n) if n else None, float(f), int(n))
             for name, p, r, f, n in zip(class_names, precision, recall, f1, images, strict=True)
         ],
         bins=bins,
@@ -138,7 +138,7 @@ def _calibration(confidence: Array, right: Array) -> list[CalibrationBin]:
     bins = []
     for number in np.unique(numbers):
         inside = numbers == number
-        share = Share.of(right[inside].sum(), inside.sum())
+        share = Proportion.of(right[inside].sum(), inside.sum())
         low, high = float(edges[number]), float(edges[number + 1])
         bins.append(CalibrationBin(low, high, int(inside.sum()), float(confidence[inside].mean()), share))
     return bins

@@ -20,7 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from kerasxfer.data.preview import augmented_copies, sample_images
 from kerasxfer.report import charts, facts, thumbnails
-from kerasxfer.report.metrics import Evaluation, Share, chance_of_difference
+from kerasxfer.report.metrics import Evaluation, Proportion, chance_of_difference
 from kerasxfer.report.predictions import LabelledPredictions
 from kerasxfer.report.runs import Run
 from kerasxfer.runs.run_folder import RunState
@@ -254,5 +254,5 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _interval(share: Share) -> str:
+def _interval(share: Proportion) -> str:
     return f"{100 * share.low:.1f}–{100 * share.high:.1f}\N{NO-BREAK SPACE}%"

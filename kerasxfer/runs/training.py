@@ -171,7 +171,7 @@ def _nothing_left_of_a_false_start(folder: RunFolder) -> Iterator[None]:
         raise
 
 
-def plan(config: TrainConfig) -> dict[str, Any]:
+def plan_training(config: TrainConfig) -> dict[str, Any]:
     """Return what a run would do, stage by stage, without training.
 
     Args:

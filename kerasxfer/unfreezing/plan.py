@@ -37,9 +37,8 @@ class SchedulePlan:
         padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
         lines = ["  ".join(line).rstrip() for line in padded]
         if self.optimizer_bytes:
-            lines.append(
-                f"The optimizer holds {format_bytes(self.optimizer_bytes)} for all of it from the first step on."
-            )
+            size = format_bytes(self.optimizer_bytes)
+            lines.append(f"The optimizer holds {size} for all of it from the first step on.")
         return "\n".join(lines)
 
 

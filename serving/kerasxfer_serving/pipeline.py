@@ -18,7 +18,7 @@ class TooManyErrorsError(KerasxferError):
     """More inputs have failed than are allowed."""
 
 
-class Engine(Protocol):
+class PredictionEngine(Protocol):
     """What predicts a stream of inputs: a `Predictor`, or many of them on a cluster."""
 
     manifest: Manifest
@@ -38,7 +38,7 @@ class Engine(Protocol):
 
 
 def predict_to(
-    engine: Engine,
+    engine: PredictionEngine,
     reader: Reader,
     writer: Writer,
     *,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kerasxfer_serving.outputs.predictions import Predictions
     from kerasxfer_serving.outputs.tables import Row
     from kerasxfer_serving.outputs.writer import Writer
-    from kerasxfer_serving.pipeline import Engine
+    from kerasxfer_serving.pipeline import PredictionEngine
 
 OutOption: TypeAlias = Annotated[
     str,
@@ -135,7 +135,7 @@ def stdout_for(options: OutputOptions) -> IO[bytes] | None:
 
 
 def open_writer(
-    engine: "Engine", name: EngineName, options: OutputOptions, reader: "Reader", stdout: IO[bytes] | None
+    engine: "PredictionEngine", name: EngineName, options: OutputOptions, reader: "Reader", stdout: IO[bytes] | None
 ) -> "Writer":
     """The writer that the options ask for.
 

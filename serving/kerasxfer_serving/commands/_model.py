@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PANEL = "A model from elsewhere"
 
 PreprocessOption: TypeAlias = Annotated[
-    choices.Preprocess | None,
+    choices.PreprocessName | None,
     typer.Option(
         help="What was done to images in training, by the name of who did it. torchvision, timm and clip also say "
         "interpolation and crop.",
@@ -60,7 +60,7 @@ LabelsOption: TypeAlias = Annotated[
     typer.Option(help="File of class names: one a line, CSV or JSON.", rich_help_panel=_PANEL, show_default=False),
 ]
 ActivationOption: TypeAlias = Annotated[
-    choices.Activation | None,
+    choices.ActivationName | None,
     typer.Option(help="What the output holds. Default: what the graph tells.", rich_help_panel=_PANEL),
 ]
 OutputNameOption: TypeAlias = Annotated[
@@ -70,7 +70,7 @@ OutputNameOption: TypeAlias = Annotated[
     ),
 ]
 ResizeOption: TypeAlias = Annotated[
-    choices.Resize | None,
+    choices.ResizeName | None,
     typer.Option(
         help="How images come to the model's shape. Default: stretch.", rich_help_panel=_PANEL, show_default=False
     ),
@@ -84,7 +84,7 @@ CropFractionOption: TypeAlias = Annotated[
     ),
 ]
 InterpolationOption: TypeAlias = Annotated[
-    choices.Interpolation | None,
+    choices.InterpolationName | None,
     typer.Option(help="Pillow's filter. Default: bilinear.", rich_help_panel=_PANEL, show_default=False),
 ]
 MaxPixelsOption: TypeAlias = Annotated[
@@ -118,18 +118,18 @@ class ModelOptions:
     draft: bool = False
     decode: choices.Decode = choices.Decode.pillow
     max_pixels: int | None = None
-    preprocess: choices.Preprocess | None = None
+    preprocess: choices.PreprocessName | None = None
     mean: str | None = None
     std: str | None = None
     scale: str | None = None
     image_size: str | None = None
     layout: choices.Layout | None = None
     labels: Path | None = None
-    activation: choices.Activation | None = None
+    activation: choices.ActivationName | None = None
     output: str | None = None
-    resize: choices.Resize | None = None
+    resize: choices.ResizeName | None = None
     crop_fraction: float | None = None
-    interpolation: choices.Interpolation | None = None
+    interpolation: choices.InterpolationName | None = None
 
     def manifest(self, model: Path) -> "Manifest | None":
         """The manifest that the options make or change; `None` for the model's own. What is inferred is printed.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ServerOptions:
+class ServerBenchmarkOptions:
     """The options of a server's benchmark, as they were given."""
 
     url: str | None
@@ -28,7 +28,7 @@ class ServerOptions:
     device: str
 
 
-def measure_server(given: ServerOptions, out: Path | None, format: choices.ResultFormat) -> None:
+def measure_server(given: ServerBenchmarkOptions, out: Path | None, format: choices.ResultFormat) -> None:
     """Measure the server, or one of the model that is started for it, and print or keep what was found."""
     from kerasxfer_serving.benchmarking.online import benchmark_server, serving
 

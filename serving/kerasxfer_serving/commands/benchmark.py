@@ -88,7 +88,7 @@ def benchmark(
 ) -> None:
     """Measure a model on this machine, or a server; VALID or INVALID with the reasons."""
     from kerasxfer_serving.benchmarking import benchmark as run
-    from kerasxfer_serving.commands._server_benchmark import ServerOptions, measure_server
+    from kerasxfer_serving.commands._server_benchmark import ServerBenchmarkOptions, measure_server
     from kerasxfer_serving.errors import UsageError
     from kerasxfer_serving.files import require_writable, writing
 
@@ -99,7 +99,9 @@ def benchmark(
     if url is not None or scenario == "server":
         if png or html or (url is None) == (model is None):
             raise UsageError("A server is measured by `--url URL`, or MODEL with `--scenario server`; `-o` keeps it.")
-        server = ServerOptions(url, model, data, target_p99, rates, duration, limit, picture_size, token, device.value)
+        server = ServerBenchmarkOptions(
+            url, model, data, target_p99, rates, duration, limit, picture_size, token, device.value
+        )
         measure_server(server, out, format)
         return
     if model is None:

@@ -41,7 +41,7 @@ class TableFormat(StrEnum):
     parquet = "parquet"
 
 
-class Preprocess(StrEnum):
+class PreprocessName(StrEnum):
     """How images were prepared for a model from elsewhere, by the names that people know."""
 
     imagenet = "imagenet"
@@ -62,7 +62,7 @@ class Layout(StrEnum):
     nchw = "nchw"
 
 
-class Activation(StrEnum):
+class ActivationName(StrEnum):
     """What a model's output holds."""
 
     softmax = "softmax"
@@ -70,7 +70,7 @@ class Activation(StrEnum):
     logits = "logits"
 
 
-class Resize(StrEnum):
+class ResizeName(StrEnum):
     """How an image comes to the model's shape."""
 
     stretch = "stretch"
@@ -78,7 +78,7 @@ class Resize(StrEnum):
     pad = "pad"
 
 
-class Interpolation(StrEnum):
+class InterpolationName(StrEnum):
     """Pillow's filters."""
 
     nearest = "nearest"

@@ -147,7 +147,7 @@ class _Worker:
     def _start(self) -> None:
         search = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+            [sys.executable, "-c", f"from {__name__} import serve_decoding; serve_decoding()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": search},
@@ -251,7 +251,7 @@ def _map(setting: _Setting) -> NDArray[np.uint8]:
     return pixels
 
 
-def serve() -> None:
+def serve_decoding() -> None:
     """What a process does: decode what comes in until nothing does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner ends this process
     source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

@@ -26,7 +26,7 @@ _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _MAYBE_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa1-\xac\xae-\u05ff]")
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """A table in text.
 
     Args:
@@ -77,7 +77,7 @@ def decode_text(data: bytes) -> str:
     return data.decode(encoding_of(data[:PEEK]))
 
 
-def read_table(file: IO[bytes], columns: Sequence[str], separator: str | None = None) -> Table:
+def read_table(file: IO[bytes], columns: Sequence[str], separator: str | None = None) -> TextTable:
     """Read a table of values separated by commas, semicolons or tabs.
 
     Args:
@@ -97,7 +97,7 @@ def read_table(file: IO[bytes], columns: Sequence[str], separator: str | None = 
         separator = said[1]
         text.readline()
     rows = _rows(text, separator or _separator(sample, columns))
-    return Table(next(rows, []), rows)
+    return TextTable(next(rows, []), rows)
 
 
 def find_column(header: Sequence[str], names: Sequence[str]) -> int | None:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from kerasxfer import image_classifier
-from kerasxfer.export.description import describe, image_input
+from kerasxfer.export.description import image_input, make_manifest
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.source import open_source
 
@@ -18,7 +18,7 @@ def described(tmp_path):
         source = open_source(model or bare, tmp_path)
         entry = image_input(source, None, None, None)
         options = {"output": "softmax", "columns": 3, "opset": 15, "features": False}
-        return describe(source, entry, class_names=class_names, labelled=labelled, **options)
+        return make_manifest(source, entry, class_names=class_names, labelled=labelled, **options)
 
     return describe_
 

@@ -7,7 +7,7 @@ from kerasxfer_serving.images import ImagePolicy
 
 from kerasxfer import export_onnx, image_classifier
 from kerasxfer.export.outputs import read_output
-from kerasxfer.export.parity import columns
+from kerasxfer.export.parity import class_columns
 from kerasxfer.export.reference import own_answers
 from kerasxfer.export.samples import choose_samples
 
@@ -82,7 +82,7 @@ KINDS = [
 @pytest.mark.parametrize("model", KINDS, indirect=True)
 def test_the_file_gives_the_answers_of_a_model_that_tells_images_apart(request, model, large_samples, tmp_path):
     outputs = own_answers(model, large_samples.images, None)
-    probabilities = columns(read_output(model, None, outputs).probabilities(outputs))
+    probabilities = class_columns(read_output(model, None, outputs).probabilities(outputs))
     assert np.ptp(probabilities, axis=0).max() > 0.2
     assert len(set(probabilities.argmax(axis=1))) > 1
 

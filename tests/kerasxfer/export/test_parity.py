@@ -6,7 +6,7 @@ from kerasxfer.export.parity import (
     Accuracy,
     Gate,
     columns,
-    compare,
+    compare_answers,
     power_of_ten_above,
 )
 
@@ -15,7 +15,7 @@ NAMES = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
 
 
 def parity(file, labels=None):
-    return compare(SOURCE, np.array(file), NAMES, ("cats", "dogs"), labels)
+    return compare_answers(SOURCE, np.array(file), NAMES, ("cats", "dogs"), labels)
 
 
 def test_equal_answers_pass_every_gate():
@@ -63,7 +63,7 @@ def test_an_answer_that_is_no_number_fails(gate):
 
 def test_a_tie_in_the_source_may_fall_either_way():
     tie = np.array([[0.5, 0.5]])
-    result = compare(tie, tie + np.array([[-1e-7, 1e-7]]), ["tie.jpg"], ("cats", "dogs"))
+    result = compare_answers(tie, tie + np.array([[-1e-7, 1e-7]]), ["tie.jpg"], ("cats", "dogs"))
     assert result.same_top_class == 1.0
 
 
@@ -74,7 +74,7 @@ def test_int8_may_lose_one_point_of_accuracy_and_no_more():
     def losing(count):
         file = source.copy()
         file[:count] = [0.1, 0.9]
-        return compare(source, file, names, ("cats", "dogs"), labels)
+        return compare_answers(source, file, names, ("cats", "dogs"), labels)
 
     assert losing(2).failure(GATES["int8"]) is None
     assert "from 100.00%" in losing(3).failure(GATES["int8"])
@@ -84,7 +84,7 @@ def test_int8_may_lose_one_point_of_accuracy_and_no_more():
 def test_a_sigmoid_column_is_the_second_class():
     assert columns(np.array([[0.25]])).tolist() == [[0.75, 0.25]]
     one = SOURCE[:, 1:]
-    result = compare(one, one, NAMES, ("cats", "dogs"), [0, 1, 1, 0])
+    result = compare_answers(one, one, NAMES, ("cats", "dogs"), [0, 1, 1, 0])
     assert result.source_accuracy.value == 1.0
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kerasxfer.report.metrics import Share, chance_of_difference, evaluate
+from kerasxfer.report.metrics import Proportion, chance_of_difference, evaluate
 
 # A machine with other work to do is no failure of the code.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,7 +25,7 @@ def test_wilson_interval(total, data):
     z, p = 1.959963984540054, part / total
     centre = (p + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * np.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    assert Share.of(part, total) == pytest.approx((p, centre - half, centre + half), abs=1e-9)
+    assert Proportion.of(part, total) == pytest.approx((p, centre - half, centre + half), abs=1e-9)
 
 
 def test_accuracy_and_confusion(evaluation):

@@ -16,7 +16,7 @@ from kerasxfer.data import ImageFolder
 from kerasxfer.report import build_report
 from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.run_folder import RunFolder, RunRecord
-from kerasxfer.runs.training import compiled_model, datasets, plan, train
+from kerasxfer.runs.training import compiled_model, datasets, plan_training, train
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +242,7 @@ def test_sigmoid_means_one_unit_and_binary_labels(config):
 
 
 def test_a_plan_trains_nothing(config, tmp_path):
-    tables = plan(dataclasses.replace(config, cache=str(tmp_path / "cache")))
+    tables = plan_training(dataclasses.replace(config, cache=str(tmp_path / "cache")))
     assert len(tables["Stages"].rows) == 2
     assert len(tables["Cache"].rows) == 2
     assert not (tmp_path / "run").exists()
