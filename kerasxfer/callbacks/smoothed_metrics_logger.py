@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+from kerasxfer_serving.errors import UsageError
 
 from kerasxfer.keras_internals import callbacks_of_this_fit
 from kerasxfer.metric_names import direction, is_bookkeeping, single_metrics
@@ -92,9 +93,9 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
         super().__init__()
         MovingAverage(factor, debias)  # refuses a wrong factor now, not in the first epoch
         if not prefix:
-            raise ValueError("`prefix` must not be empty: the raw logs would be overwritten. Received: prefix=''")
+            raise UsageError("`prefix` must not be empty: the raw logs would be overwritten. Received: prefix=''")
         if isinstance(metrics, str):
-            raise ValueError(f"`metrics` must be a list of names. Received: metrics={metrics!r}")
+            raise UsageError(f"`metrics` must be a list of names. Received: metrics={metrics!r}")
         self.factor = factor
         self.metrics = None if metrics is None else list(metrics)
         self.prefix = prefix
@@ -118,7 +119,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
         followed = [(c, name) for c in callbacks for name in monitored_names(c) if name.startswith(self.prefix)]
         for callback, name in followed:
             if callbacks.index(callback) < callbacks.index(self):
-                raise ValueError(
+                raise UsageError(
                     "`SmoothedMetricsLogger` must stand before the callbacks that use its values; put it first in "
                     f"`callbacks`. Received: {type(callback).__name__}(monitor={name!r}) before it"
                 )

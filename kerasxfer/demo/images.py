@@ -9,7 +9,7 @@ import numpy.typing as npt
 from kerasxfer_serving.errors import UsageError
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from kerasxfer.demo.shapes import SOURCE_SHAPES, TASK_SHAPES, Piece, Points
+from kerasxfer.demo.shapes import SOURCE_SHAPES, TASK_SHAPES, Patch, Points
 
 SOURCE_CLASSES = tuple(SOURCE_SHAPES)
 TASK_CLASSES = tuple(TASK_SHAPES)
@@ -112,7 +112,7 @@ def _gradient(side: int, colour: npt.NDArray[np.float64], rng: np.random.Generat
     return Image.fromarray(corners).resize((side, side), Image.Resampling.BILINEAR)
 
 
-def _shape_mask(parts: tuple[Piece, ...], side: int, rng: np.random.Generator, style: Style) -> Image.Image:
+def _shape_mask(parts: tuple[Patch, ...], side: int, rng: np.random.Generator, style: Style) -> Image.Image:
     radius = side * rng.uniform(style.smallest, style.smallest + 0.18)
     angle, stretch = rng.uniform(0, 2 * np.pi), rng.uniform(0.85, 1.18)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -127,7 +127,7 @@ def _shape_mask(parts: tuple[Piece, ...], side: int, rng: np.random.Generator, s
     return _hollow(mask, radius) if outline else mask
 
 
-def _draw_part(canvas: ImageDraw.ImageDraw, points: Points, part: Piece, radius: float) -> None:
+def _draw_part(canvas: ImageDraw.ImageDraw, points: Points, part: Patch, radius: float) -> None:
     flat = points.ravel().tolist()
     if part.width is None:
         canvas.polygon(flat, fill=255 * part.ink)

@@ -9,7 +9,7 @@ Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Piece:
+class Patch:
     """One stroke or area of a shape.
 
     Args:
@@ -51,38 +51,38 @@ def _heart() -> Points:
     return np.stack([x / 17, -(y + 2.5) / 17], axis=1)
 
 
-SOURCE_SHAPES: dict[str, tuple[Piece, ...]] = {
+SOURCE_SHAPES: dict[str, tuple[Patch, ...]] = {
     "arrow": (
-        Piece(_polygon((-0.9, 0), (0.3, 0)), width=0.26),
-        Piece(_polygon((0.15, -0.5), (0.95, 0), (0.15, 0.5))),
+        Patch(_polygon((-0.9, 0), (0.3, 0)), width=0.26),
+        Patch(_polygon((0.15, -0.5), (0.95, 0), (0.15, 0.5))),
     ),
-    "bolt": (Piece(_polygon((0.2, -0.95), (-0.55, 0.12), (-0.05, 0.12), (-0.25, 0.95), (0.55, -0.2), (0.05, -0.2))),),
-    "crescent": (Piece(_arc(0, 0, 0.85)), Piece(_arc(0.36, 0, 0.68), ink=False)),
-    "cross": (Piece(_polygon((-0.85, 0), (0.85, 0)), width=0.4), Piece(_polygon((0, -0.85), (0, 0.85)), width=0.4)),
-    "disk": (Piece(_arc(0, 0, 0.8)),),
+    "bolt": (Patch(_polygon((0.2, -0.95), (-0.55, 0.12), (-0.05, 0.12), (-0.25, 0.95), (0.55, -0.2), (0.05, -0.2))),),
+    "crescent": (Patch(_arc(0, 0, 0.85)), Patch(_arc(0.36, 0, 0.68), ink=False)),
+    "cross": (Patch(_polygon((-0.85, 0), (0.85, 0)), width=0.4), Patch(_polygon((0, -0.85), (0, 0.85)), width=0.4)),
+    "disk": (Patch(_arc(0, 0, 0.8)),),
     "dumbbell": (
-        Piece(_polygon((-0.6, 0), (0.6, 0)), width=0.2),
-        Piece(_arc(-0.6, 0, 0.34)),
-        Piece(_arc(0.6, 0, 0.34)),
+        Patch(_polygon((-0.6, 0), (0.6, 0)), width=0.2),
+        Patch(_arc(-0.6, 0, 0.34)),
+        Patch(_arc(0.6, 0, 0.34)),
     ),
     "fork": (
-        *(Piece(_polygon((x, -0.85), (x, 0)), width=0.18) for x in (-0.45, 0, 0.45)),
-        Piece(_polygon((-0.54, 0), (0.54, 0)), width=0.2),
-        Piece(_polygon((0, 0), (0, 0.9)), width=0.2),
+        *(Patch(_polygon((x, -0.85), (x, 0)), width=0.18) for x in (-0.45, 0, 0.45)),
+        Patch(_polygon((-0.54, 0), (0.54, 0)), width=0.2),
+        Patch(_polygon((0, 0), (0, 0.9)), width=0.2),
     ),
     "frame": (
-        Piece(_polygon((-0.8, -0.65), (0.8, -0.65), (0.8, 0.65), (-0.8, 0.65))),
-        Piece(_polygon((-0.5, -0.35), (0.5, -0.35), (0.5, 0.35), (-0.5, 0.35)), ink=False),
+        Patch(_polygon((-0.8, -0.65), (0.8, -0.65), (0.8, 0.65), (-0.8, 0.65))),
+        Patch(_polygon((-0.5, -0.35), (0.5, -0.35), (0.5, 0.35), (-0.5, 0.35)), ink=False),
     ),
-    "heart": (Piece(_heart()),),
-    "hourglass": (Piece(_polygon((-0.65, -0.85), (0.65, -0.85), (-0.65, 0.85), (0.65, 0.85))),),
-    "lollipop": (Piece(_arc(0, -0.45, 0.45)), Piece(_polygon((0, -0.2), (0, 0.95)), width=0.16)),
-    "pacman": (Piece(np.concatenate([_arc(0, 0, 0.85, start=35, stop=325), [[0, 0]]])),),
-    "ring": (Piece(_arc(0, 0, 0.85)), Piece(_arc(0, 0, 0.5), ink=False)),
-    "spiral": (Piece(_spiral(), width=0.17),),
-    "square": (Piece(_polygon((-0.7, -0.7), (0.7, -0.7), (0.7, 0.7), (-0.7, 0.7))),),
+    "heart": (Patch(_heart()),),
+    "hourglass": (Patch(_polygon((-0.65, -0.85), (0.65, -0.85), (-0.65, 0.85), (0.65, 0.85))),),
+    "lollipop": (Patch(_arc(0, -0.45, 0.45)), Patch(_polygon((0, -0.2), (0, 0.95)), width=0.16)),
+    "pacman": (Patch(np.concatenate([_arc(0, 0, 0.85, start=35, stop=325), [[0, 0]]])),),
+    "ring": (Patch(_arc(0, 0, 0.85)), Patch(_arc(0, 0, 0.5), ink=False)),
+    "spiral": (Patch(_spiral(), width=0.17),),
+    "square": (Patch(_polygon((-0.7, -0.7), (0.7, -0.7), (0.7, 0.7), (-0.7, 0.7))),),
     "stairs": (
-        Piece(
+        Patch(
             _polygon(
                 (-0.8, 0.8),
                 (-0.8, 0.3),
@@ -95,45 +95,45 @@ SOURCE_SHAPES: dict[str, tuple[Piece, ...]] = {
             )
         ),
     ),
-    "star": (Piece(_star(5, 0.4)),),
-    "triangle": (Piece(_polygon((0, -0.85), (0.8, 0.65), (-0.8, 0.65))),),
-    "wave": (Piece(_polygon((-0.9, 0.35), (-0.45, -0.35), (0, 0.35), (0.45, -0.35), (0.9, 0.35)), width=0.22),),
+    "star": (Patch(_star(5, 0.4)),),
+    "triangle": (Patch(_polygon((0, -0.85), (0.8, 0.65), (-0.8, 0.65))),),
+    "wave": (Patch(_polygon((-0.9, 0.35), (-0.45, -0.35), (0, 0.35), (0.45, -0.35), (0.9, 0.35)), width=0.22),),
     "wheel": (
-        Piece(_arc(0, 0, 0.85)),
-        Piece(_arc(0, 0, 0.62), ink=False),
+        Patch(_arc(0, 0, 0.85)),
+        Patch(_arc(0, 0, 0.62), ink=False),
         *(
-            Piece(_polygon((-0.7 * x, -0.7 * y), (0.7 * x, 0.7 * y)), width=0.16)
+            Patch(_polygon((-0.7 * x, -0.7 * y), (0.7 * x, 0.7 * y)), width=0.16)
             for x, y in ((1, 0), (0.5, 0.87), (0.5, -0.87))
         ),
     ),
 }
 """What `DemoVGG` was trained on."""
 
-TASK_SHAPES: dict[str, tuple[Piece, ...]] = {
+TASK_SHAPES: dict[str, tuple[Patch, ...]] = {
     "fish": (
-        Piece(_arc(0.2, 0, 0.68, 0.42)),
-        Piece(_polygon((-0.35, 0), (-0.92, -0.5), (-0.75, 0), (-0.92, 0.5))),
-        Piece(_arc(0.52, -0.1, 0.09), ink=False),
+        Patch(_arc(0.2, 0, 0.68, 0.42)),
+        Patch(_polygon((-0.35, 0), (-0.92, -0.5), (-0.75, 0), (-0.92, 0.5))),
+        Patch(_arc(0.52, -0.1, 0.09), ink=False),
     ),
     "house": (
-        Piece(_polygon((0.3, -0.9), (0.52, -0.9), (0.52, 0), (0.3, 0))),
-        Piece(_polygon((-0.72, -0.1), (0.72, -0.1), (0.72, 0.85), (-0.72, 0.85))),
-        Piece(_polygon((0, -0.9), (0.85, -0.08), (-0.85, -0.08))),
-        Piece(_polygon((-0.42, 0.12), (-0.08, 0.12), (-0.08, 0.42), (-0.42, 0.42)), ink=False),
-        Piece(_polygon((0.15, 0.2), (0.45, 0.2), (0.45, 0.85), (0.15, 0.85)), ink=False),
+        Patch(_polygon((0.3, -0.9), (0.52, -0.9), (0.52, 0), (0.3, 0))),
+        Patch(_polygon((-0.72, -0.1), (0.72, -0.1), (0.72, 0.85), (-0.72, 0.85))),
+        Patch(_polygon((0, -0.9), (0.85, -0.08), (-0.85, -0.08))),
+        Patch(_polygon((-0.42, 0.12), (-0.08, 0.12), (-0.08, 0.42), (-0.42, 0.42)), ink=False),
+        Patch(_polygon((0.15, 0.2), (0.45, 0.2), (0.45, 0.85), (0.15, 0.85)), ink=False),
     ),
     "key": (
-        Piece(_arc(-0.55, 0, 0.38)),
-        Piece(_arc(-0.55, 0, 0.19), ink=False),
-        Piece(_polygon((-0.2, 0), (0.95, 0)), width=0.18),
-        Piece(_polygon((0.6, 0), (0.6, 0.38)), width=0.17),
-        Piece(_polygon((0.87, 0), (0.87, 0.38)), width=0.17),
+        Patch(_arc(-0.55, 0, 0.38)),
+        Patch(_arc(-0.55, 0, 0.19), ink=False),
+        Patch(_polygon((-0.2, 0), (0.95, 0)), width=0.18),
+        Patch(_polygon((0.6, 0), (0.6, 0.38)), width=0.17),
+        Patch(_polygon((0.87, 0), (0.87, 0.38)), width=0.17),
     ),
     "umbrella": (
-        Piece(_arc(0, 0.05, 0.9, start=180, stop=360)),
-        *(Piece(_arc(x, 0.05, 0.3, 0.16, start=180, stop=360), ink=False) for x in (-0.6, 0, 0.6)),
-        Piece(_polygon((0, -0.95), (0, 0.7)), width=0.14),
-        Piece(_arc(0.19, 0.7, 0.19, start=0, stop=180), width=0.14),
+        Patch(_arc(0, 0.05, 0.9, start=180, stop=360)),
+        *(Patch(_arc(x, 0.05, 0.3, 0.16, start=180, stop=360), ink=False) for x in (-0.6, 0, 0.6)),
+        Patch(_polygon((0, -0.95), (0, 0.7)), width=0.14),
+        Patch(_arc(0.19, 0.7, 0.19, start=0, stop=180), width=0.14),
     ),
 }
 """What the demo learns to tell apart; none of them is among `SOURCE_SHAPES`."""

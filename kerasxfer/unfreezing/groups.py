@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+from kerasxfer_serving.errors import UsageError
 
 from kerasxfer.keras_internals import graph_parents, graph_units, sublayers
 
@@ -122,7 +123,7 @@ def layer_groups(model: Any) -> LayerGroups:
     ('block_13', ['predictions'])
     """
     if not model.built:
-        raise ValueError(
+        raise UsageError(
             f"`model` must be built, so that its layers have weights. Received: model={model.name!r}, not built. "
             "Call it on a batch, or `model.build(input_shape)`."
         )

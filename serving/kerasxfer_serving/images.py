@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.errors import ImageError, UsageError
 from kerasxfer_serving.image_io.decoding import Source, open_image
 from kerasxfer_serving.image_io.formats import FORMAT_OF_SUFFIX
 from kerasxfer_serving.image_io.resizing import Interpolation, Resize, draft, pad, shrink
@@ -109,13 +109,13 @@ class ImagePolicy:
         choices = {"interpolation": Interpolation, "resize": Resize, "exif": Exif, "decoder": Decoder}
         for name, type_ in choices.items():
             if getattr(self, name) not in get_args(type_):
-                raise ValueError(f"`{name}` must be one of {get_args(type_)}. Received: {name}={getattr(self, name)!r}")
+                raise UsageError(f"`{name}` must be one of {get_args(type_)}. Received: {name}={getattr(self, name)!r}")
         if self.decoder == "gpu" and self.draft:
-            raise ValueError("`draft` is for Pillow's JPEG decoder. Received: draft=True, decoder='gpu'")
+            raise UsageError("`draft` is for Pillow's JPEG decoder. Received: draft=True, decoder='gpu'")
         if not isinstance(self.draft, bool):
-            raise ValueError(f"`draft` must be `True` or `False`. Received: draft={self.draft!r}")
+            raise UsageError(f"`draft` must be `True` or `False`. Received: draft={self.draft!r}")
         if self.max_pixels is not None and (not isinstance(self.max_pixels, int) or self.max_pixels < 1):
-            raise ValueError(f"`max_pixels` must be at least 1, or `None`. Received: max_pixels={self.max_pixels!r}")
+            raise UsageError(f"`max_pixels` must be at least 1, or `None`. Received: max_pixels={self.max_pixels!r}")
         self._check_crop_fraction()
 
     def _check_crop_fraction(self) -> None:
@@ -123,9 +123,9 @@ class ImagePolicy:
         if fraction is None:
             return
         if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-            raise ValueError(f"`crop_fraction` must be in 0 … 1, or `None`. Received: crop_fraction={fraction!r}")
+            raise UsageError(f"`crop_fraction` must be in 0 … 1, or `None`. Received: crop_fraction={fraction!r}")
         if self.resize == "pad":
-            raise ValueError("`crop_fraction` needs `resize='crop'` or `'stretch'`. Received: resize='pad'")
+            raise UsageError("`crop_fraction` needs `resize='crop'` or `'stretch'`. Received: resize='pad'")
 
     def load(self, source: Source, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Pixels `[h, w, 3]` of one image; see `load_image`."""
@@ -134,7 +134,7 @@ class ImagePolicy:
     def decode(self, source: Source, size: tuple[int, int] | None = None) -> DecodedImage:
         """Pixels of one image with what is known about it; arguments and errors as in `load_image`."""
         if size is not None and (len(size) != 2 or min(size) < 1):
-            raise ValueError(f"`size` must be (height, width), both at least 1, or `None`. Received: size={size!r}")
+            raise UsageError(f"`size` must be (height, width), both at least 1, or `None`. Received: size={size!r}")
         with open_image(source, self.max_pixels) as image:
             return _decode(image, size, self)
 
@@ -154,7 +154,7 @@ class ImagePolicy:
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"An image policy has the keys {sorted(known)}. Received: {unknown}")
+            raise UsageError(f"An image policy has the keys {sorted(known)}. Received: {unknown}")
         return cls(**values)
 
 

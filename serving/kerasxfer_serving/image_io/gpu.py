@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kerasxfer_serving.errors import DeviceError, ImageError
+from kerasxfer_serving.errors import DeviceError, ImageError, UsageError
 from kerasxfer_serving.image_io.batch import Batch
 from kerasxfer_serving.image_io.decoding import open_regular
 from kerasxfer_serving.image_io.golden import golden_files
@@ -81,7 +81,7 @@ class GpuDecoder:
 
     def __init__(self, size: tuple[int, int], policy: ImagePolicy, gpu_id: int = 0) -> None:
         if policy.interpolation == "nearest":
-            raise ValueError("`decoder='gpu'` resamples with any interpolation but 'nearest'. Received: 'nearest'")
+            raise UsageError("`decoder='gpu'` resamples with any interpolation but 'nearest'. Received: 'nearest'")
         self.size = size
         self.policy = policy
         self.fallbacks = 0

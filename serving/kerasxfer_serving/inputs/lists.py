@@ -12,10 +12,30 @@ LONGEST_NAME = 1 << 16
 """Characters that a path or URL has at most. Of a longer line only the beginning is read."""
 
 PATH_COLUMNS = (
-    "path", "filename", "file", "image", "url", "filepath", "image_path", "image_file", "image_filename", "image_name",
-    "image_filepath", "image_file_path", "image_file_name", "image_url", "img", "img_path", "img_file", "img_name",
-    "img_url", "uri", "image_uri", "photo", "picture",
-)  # fmt: skip
+    "path",
+    "filename",
+    "file",
+    "image",
+    "url",
+    "filepath",
+    "image_path",
+    "image_file",
+    "image_filename",
+    "image_name",
+    "image_filepath",
+    "image_file_path",
+    "image_file_name",
+    "image_url",
+    "img",
+    "img_path",
+    "img_file",
+    "img_name",
+    "img_url",
+    "uri",
+    "image_uri",
+    "photo",
+    "picture",
+)
 """Names of the column that holds paths, the first that is there; case, `_`, `-` and spaces make no difference."""
 
 

@@ -16,14 +16,39 @@ from kerasxfer_serving.inputs.text import printable
 
 _SYSTEM_FOLDERS = frozenset(
     {
-        "__macosx", "network trash folder", "temporary items", "$recycle.bin", "recycler", "recycled",
-        "system volume information", "found.000", "lost+found", "lost.dir",
-        "@eadir", "#recycle", "#snapshot", "@tmp", "@sharebin",
-        "@recycle", "@__thumb", "@recently-snapshot", "@upload_cache",
-        "__pycache__", ".appledouble", ".ipynb_checkpoints", ".thumbnails", ".thumb", ".trash", ".trashes",
-        ".spotlight-v100", ".fseventsd", ".temporaryitems", ".documentrevisions-v100", ".picasaoriginals",
+        "__macosx",
+        "network trash folder",
+        "temporary items",
+        "$recycle.bin",
+        "recycler",
+        "recycled",
+        "system volume information",
+        "found.000",
+        "lost+found",
+        "lost.dir",
+        "@eadir",
+        "#recycle",
+        "#snapshot",
+        "@tmp",
+        "@sharebin",
+        "@recycle",
+        "@__thumb",
+        "@recently-snapshot",
+        "@upload_cache",
+        "__pycache__",
+        ".appledouble",
+        ".ipynb_checkpoints",
+        ".thumbnails",
+        ".thumb",
+        ".trash",
+        ".trashes",
+        ".spotlight-v100",
+        ".fseventsd",
+        ".temporaryitems",
+        ".documentrevisions-v100",
+        ".picasaoriginals",
     }
-)  # fmt: skip
+)
 _SYSTEM_FILES = frozenset(
     {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", ".ds_store", "icon\r", "picasa.ini"}
 )

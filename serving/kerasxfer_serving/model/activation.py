@@ -6,21 +6,54 @@ from typing import Any, NamedTuple
 # Their values are those of their first input, but for shape, type or rounding.
 _PASSING = frozenset(
     {
-        "Cast", "CastLike", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Clip", "Dropout",
-        "QuantizeLinear", "DequantizeLinear", "GlobalAveragePool", "AveragePool", "ReduceMean",
+        "Cast",
+        "CastLike",
+        "Identity",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Transpose",
+        "Clip",
+        "Dropout",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "GlobalAveragePool",
+        "AveragePool",
+        "ReduceMean",
     }
-)  # fmt: skip
+)
 _SHAPING = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand"})
 _SCALING = frozenset({"Add", "Sub", "Mul", "Div"})
 _UNBOUNDED = frozenset(
     {
-        "Gemm", "MatMul", "Conv", "Einsum", "BatchNormalization", "LayerNormalization", "InstanceNormalization",
-        "Relu", "LeakyRelu", "PRelu", "Sum", "LogSoftmax",
-        "FusedGemm", "FusedMatMul", "FusedConv", "MatMulNBits", "MatMulInteger", "ConvInteger", "QLinearMatMul",
-        "QLinearConv", "QLinearAdd", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
+        "Gemm",
+        "MatMul",
+        "Conv",
+        "Einsum",
+        "BatchNormalization",
+        "LayerNormalization",
+        "InstanceNormalization",
+        "Relu",
+        "LeakyRelu",
+        "PRelu",
+        "Sum",
+        "LogSoftmax",
+        "FusedGemm",
+        "FusedMatMul",
+        "FusedConv",
+        "MatMulNBits",
+        "MatMulInteger",
+        "ConvInteger",
+        "QLinearMatMul",
+        "QLinearConv",
+        "QLinearAdd",
+        "QGemm",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
         "QLinearGlobalAveragePool",
     }
-)  # fmt: skip
+)
 _BOUNDED = {"Softmax": "softmax", "QLinearSoftmax": "softmax", "Sigmoid": "sigmoid", "QLinearSigmoid": "sigmoid"}
 _MOST_STEPS = 1000
 

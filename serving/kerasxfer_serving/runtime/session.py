@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasxfer_serving.errors import DeviceError, ModelError
+from kerasxfer_serving.errors import DeviceError, ModelError, UsageError
 from kerasxfer_serving.runtime.gpu_graph import tune_for_gpu
 from kerasxfer_serving.runtime.providers import DEVICES, PROVIDERS, provider_list, require_device, wish
 from kerasxfer_serving.runtime.threads import available_cores
@@ -179,13 +179,13 @@ def open_session(
     ```
     """
     if device not in DEVICES:
-        raise ValueError(f"`device` must be one of {DEVICES}. Received: device={device!r}")
+        raise UsageError(f"`device` must be one of {DEVICES}. Received: device={device!r}")
     if not isinstance(model, bytes):
         from kerasxfer_serving.model.model_file import load_model_file
 
         model = load_model_file(model).data
     if device == "tensorrt" and not tf32:
-        raise ValueError(
+        raise UsageError(
             "`tf32=False` is for `device='cuda'`: ONNX Runtime has no such switch for TensorRT. Set the environment "
             "variable `NVIDIA_TF32_OVERRIDE=0` instead."
         )

@@ -5,7 +5,7 @@ from kerasxfer.export.parity import (
     GATES,
     Accuracy,
     Gate,
-    columns,
+    class_columns,
     compare_answers,
     power_of_ten_above,
 )
@@ -82,7 +82,7 @@ def test_int8_may_lose_one_point_of_accuracy_and_no_more():
 
 
 def test_a_sigmoid_column_is_the_second_class():
-    assert columns(np.array([[0.25]])).tolist() == [[0.75, 0.25]]
+    assert class_columns(np.array([[0.25]])).tolist() == [[0.75, 0.25]]
     one = SOURCE[:, 1:]
     result = compare_answers(one, one, NAMES, ("cats", "dogs"), [0, 1, 1, 0])
     assert result.source_accuracy.value == 1.0
