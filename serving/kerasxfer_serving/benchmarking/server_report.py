@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 LEAST_QUERIES = 500
 """Requests of each rate, at least: 459 bound p99 with 99 % confidence."""
 
-_LATE = 0.01  # seconds that a client may be behind its own schedule
+_LATE = 0.1  # share of the target that a client may be behind its own schedule
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ServerReport:
         found = [
             f"at {step.rate:g}/s the client was {step.lateness * 1000:.0f} ms behind its own schedule"
             for step in self._trusted()
-            if step.lateness > _LATE
+            if step.lateness > _LATE * self.target / 1000
         ]
         found += [
             f"at {step.rate:g}/s there were {len(step.latencies)} queries, too few to bound p99"
