@@ -62,6 +62,14 @@ def write_model(
     return path
 
 
+@pytest.fixture(autouse=True)
+def limit_of_pillow():
+    """Pillow's own limit holds for the process, and a large `max_pixels` raises it: every test begins with the usual."""
+    limit = Image.MAX_IMAGE_PIXELS
+    yield
+    Image.MAX_IMAGE_PIXELS = limit
+
+
 @pytest.fixture(name="write_model", scope="session")
 def write_model_fixture():
     return write_model

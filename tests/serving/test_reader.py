@@ -326,6 +326,7 @@ def test_a_name_beyond_all_measure_is_a_row(folder, separator):
     assert code(items[1]) == "unreadable"
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("size", [17 << 20, 200_000])
 def test_a_table_beyond_all_measure_is_a_usage_error(folder, size):
     Path("list.csv").write_text("path\n" + "x" * size)

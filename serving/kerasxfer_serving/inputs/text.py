@@ -175,4 +175,5 @@ def _lines(text: io.TextIOWrapper) -> Iterator[str]:
             yield line
             number += 1
     finally:
-        text.detach()  # the file, standard input maybe, is not ours to close
+        if not text.closed:
+            text.detach()  # the file, standard input maybe, is not ours to close
