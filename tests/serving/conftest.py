@@ -64,7 +64,7 @@ def write_model(
 
 @pytest.fixture(autouse=True)
 def limit_of_pillow():
-    """Pillow's own limit holds for the process, and a large `max_pixels` raises it: every test begins with the usual."""
+    """Pillow's own limit is the process's, and a large `max_pixels` raises it: every test begins with the usual."""
     limit = Image.MAX_IMAGE_PIXELS
     yield
     Image.MAX_IMAGE_PIXELS = limit
