@@ -36,7 +36,10 @@ test-serving: .venv-serving/installed
 test-end-to-end: .venv/installed .venv-serving/installed
 	.venv/bin/python $(PYTEST) $(QUICK) tests/end_to_end
 
-# The loop of every few minutes: all that one backend can tell.
+# The loop of every few minutes: what most changes break. No server, and of the tests that rest on Keras the decisive ones.
+check: PYTEST += --ignore tests/serving/server
+check: CORE = tests/kerasxfer/bottleneck/test_fit.py tests/kerasxfer/bottleneck/test_schedule.py \
+	tests/kerasxfer/export/test_pipeline.py tests/kerasxfer/keras_internals tests/kerasxfer/unfreezing
 check: lint test-serving test-core
 
 test-core: .venv/installed

@@ -15,14 +15,14 @@ import numpy as np
 from keras.src.saving.keras_saveable import KerasSaveable
 from kerasxfer_serving.errors import KerasxferError
 
-TESTED = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
+TESTED = ("3.10", "3.15")
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 class UnsupportedKerasError(KerasxferError, RuntimeError):
-    """The installed Keras is newer than those that were tested, and has changed what kerasxfer relies on."""
+    """The installed Keras is none of those that were tested, and does otherwise than kerasxfer relies on."""
 
 
 class Contract:
@@ -46,9 +46,9 @@ class Contract:
         except Exception as error:  # whatever a changed private does when it is used as before
             cause = error
         raise UnsupportedKerasError(
-            f"kerasxfer works with Keras {TESTED[0]} to {TESTED[-1]}. Keras {keras.__version__} is newer and no longer "
-            f"does what kerasxfer relies on: {self.rule}. Install a release that works: "
-            f"`pip install 'keras>={TESTED[0]},<{_after(TESTED[-1])}'`, or a newer kerasxfer."
+            f"kerasxfer was tested with Keras {', '.join(TESTED)}. Keras {keras.__version__} is none of these and "
+            f"does not do what kerasxfer relies on: {self.rule}. Install a release that works: "
+            f"`pip install 'keras~={TESTED[-1]}.0'`, or a newer kerasxfer."
         ) from cause
 
 
@@ -75,11 +75,6 @@ def _check_once(contract: Contract) -> None:
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
-
-
-def _after(minor: str) -> str:
-    major, number = minor.split(".")
-    return f"{major}.{int(number) + 1}"
 
 
 def _parameters(function: Callable[..., Any]) -> list[str]:
