@@ -47,7 +47,7 @@ def is_bookkeeping(name: str, measured: Collection[str] = ()) -> bool:
     return name in _BOOKKEEPING or (name.startswith(_RATE_OF_A_BLOCK) and name not in measured)
 
 
-def direction(name: str, model: Any = None, outputs: Collection[str] = ()) -> Direction | None:
+def direction(name: str, model: keras.Model = None, outputs: Collection[str] = ()) -> Direction | None:
     """Which way a metric improves.
 
     The metric of the compiled model decides. Where there is none of that name, or it does not say, a name that Keras
@@ -87,7 +87,7 @@ def _bare_names(name: str, outputs: Iterable[str]) -> set[str]:
     return {name, *(name.removeprefix(f"{output}_") for output in outputs)}
 
 
-def _direction_of(metric: Any) -> Direction | None:
+def _direction_of(metric: keras.Metric) -> Direction | None:
     if isinstance(metric, _RISING_COUNTS):
         return "max"
     if isinstance(metric, _FALLING_COUNTS):

@@ -8,15 +8,14 @@ from typing import Any
 
 import keras
 from kerasxfer_serving.errors import UsageError
-from kerasxfer_serving.model.class_names import normalise_class_names
+from kerasxfer_serving.model.class_names import ClassNames, normalise_class_names
 
 from kerasxfer.backbones.applications import load_backbone
 from kerasxfer.backbones.hub import PREFIX, load_preset, parts_of, returns_pyramid, takeable_config
 from kerasxfer.layers.classifier_head import ClassifierHead
 from kerasxfer.layers.preprocess import Preprocess, application_mode
 from kerasxfer.pixel_range import checked
-
-Tensor = Any
+from kerasxfer.types import Data, Scores, Tensor
 
 
 @keras.saving.register_keras_serializable(package="kerasxfer")
@@ -26,26 +25,29 @@ class ImageClassifier(keras.Model):
     `fit`, `evaluate`, `predict` and their `…_on_batch` look at what they are given; see `kerasxfer.pixel_range`.
     """
 
-    def fit(self, x: Any = None, *args: Any, validation_data: Any = None, **kwargs: Any) -> Any:
+    def fit(self, x: Data = None, *args: Any, validation_data: Data = None, **kwargs: Any) -> keras.callbacks.History:
         if isinstance(validation_data, tuple | list):
             validation_data = (checked(validation_data[0]), *validation_data[1:])
         elif validation_data is not None:
             validation_data = checked(validation_data)
         return super().fit(checked(x), *args, validation_data=validation_data, **kwargs)
 
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return super().evaluate(checked(x), *args, **kwargs)
+    def evaluate(self, x: Data = None, *args: Any, **kwargs: Any) -> Scores:
+        scores: Scores = super().evaluate(checked(x), *args, **kwargs)
+        return scores
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def predict(self, x: Data, *args: Any, **kwargs: Any) -> Tensor:
         return super().predict(checked(x), *args, **kwargs)
 
-    def train_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().train_on_batch(checked(x), *args, **kwargs)
+    def train_on_batch(self, x: Data, *args: Any, **kwargs: Any) -> Scores:
+        scores: Scores = super().train_on_batch(checked(x), *args, **kwargs)
+        return scores
 
-    def test_on_batch(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().test_on_batch(checked(x), *args, **kwargs)
+    def test_on_batch(self, x: Data, *args: Any, **kwargs: Any) -> Scores:
+        scores: Scores = super().test_on_batch(checked(x), *args, **kwargs)
+        return scores
 
-    def predict_on_batch(self, x: Any) -> Any:
+    def predict_on_batch(self, x: Data) -> Tensor:
         return super().predict_on_batch(checked(x))
 
     def get_config(self) -> dict[str, Any]:
@@ -61,7 +63,7 @@ keras.saving.get_custom_objects()["ImageClassifier"] = ImageClassifier
 
 def image_classifier(
     backbone: str | keras.Model,
-    class_names: Any,
+    class_names: ClassNames | None,
     image_size: tuple[int, int],
     *,
     weights: str | os.PathLike[str] | None = "imagenet",

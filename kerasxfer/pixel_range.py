@@ -13,8 +13,7 @@ import numpy as np
 from kerasxfer_serving.errors import KerasxferError
 
 from kerasxfer.data.image_folder import ImageFolder
-
-Tensor = Any
+from kerasxfer.types import Data, Tensor
 
 _ROWS = 256
 _RULE = (
@@ -46,7 +45,7 @@ def check_pixels(images: Tensor) -> None:
         raise PixelRangeError(_message(low, high))
 
 
-def checked(data: Any) -> Any:
+def checked(data: Data) -> Data:
     """`data` as `fit`, `evaluate` and `predict` take it, looked at now or batch by batch as it is read.
 
     Args:

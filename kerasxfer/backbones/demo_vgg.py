@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from kerasxfer_serving.errors import UsageError
 
+from kerasxfer.types import Tensor
+
 WEIGHTS = Path(__file__).parent / "demo_vgg.weights.h5"
 
 _CHANNELS = (16, 32, 48, 64, 96)
@@ -15,7 +17,7 @@ _CONVOLUTIONS = (2, 2, 3, 3, 3)
 def DemoVGG(  # noqa: N802
     include_top: bool = False,
     weights: str | Path | None = "demo",
-    input_tensor: Any = None,
+    input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
     name: str = "demo_vgg",
@@ -64,7 +66,7 @@ def DemoVGG(  # noqa: N802
     return model
 
 
-def preprocess_input(x: Any) -> Any:
+def preprocess_input(x: Tensor) -> Tensor:
     """Scale RGB pixels from 0–255 to -1–1, as `keras.applications.mobilenet_v2.preprocess_input` does.
 
     Args:
@@ -85,7 +87,7 @@ def _input(tensor: Any, shape: tuple[int | None, int | None, int] | None) -> Any
     return keras.Input(shape)
 
 
-def _block(x: Any, name: str, channels: int, convolutions: int) -> Any:
+def _block(x: Tensor, name: str, channels: int, convolutions: int) -> Any:
     axis = 1 if keras.config.image_data_format() == "channels_first" else -1
     for number in range(1, convolutions + 1):
         layer = f"{name}_conv{number}"

@@ -12,7 +12,6 @@ from kerasxfer.layers.preprocess import MODES, Preprocess
 
 PREFIX = "hub:"
 
-Tensor = Any
 
 _NOT_TAKEN_BACK = {
     "ViTPatchingAndEmbedding": ("num_patches", "num_positions"),
@@ -53,7 +52,7 @@ def load_preset(name: str, image_size: tuple[int, int], *, load_weights: bool) -
     return backbone, _mode_of(converter.scale, converter.offset)
 
 
-def parts_of(layer: Any) -> Sequence[Any] | None:
+def parts_of(layer: keras.Layer) -> Sequence[Any] | None:
     """The layers that a transformer's encoder calls one after another, or `None` for any other layer.
 
     A graph is cut, cached and unfrozen at its layers; an encoder in one piece could only be taken as a whole.
@@ -74,7 +73,7 @@ def takeable_config(layer_class: str, config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in untaken}
 
 
-def returns_pyramid(layer: Any) -> bool:
+def returns_pyramid(layer: keras.Layer) -> bool:
     """Whether an encoder gives its last output with those of all its layers."""
     return type(layer).__name__ == "DINOV2Encoder"
 

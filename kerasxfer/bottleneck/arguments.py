@@ -10,12 +10,13 @@ from kerasxfer_serving.errors import UsageError
 from kerasxfer.bottleneck.batch_source import BatchSource
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.sources import ArraySource, FolderSource, ImageSource
+from kerasxfer.types import Callbacks, Data
 
 
 def as_source(
-    x: Any,
-    y: Any = None,
-    sample_weight: Any = None,
+    x: Data,
+    y: Data = None,
+    sample_weight: Data = None,
     *,
     batch_size: int | None = None,
     shuffle: bool = False,
@@ -45,7 +46,7 @@ def as_source(
     return BatchSource(x, seed=seed, limit=limit)
 
 
-def validation_source(data: Any, batch_size: int | None, limit: int | None = None) -> ImageSource:
+def validation_source(data: Data, batch_size: int | None, limit: int | None = None) -> ImageSource:
     """What to validate on; no augmentation."""
     source = as_source(*(data if isinstance(data, tuple | list) else (data,)), batch_size=batch_size, limit=limit)
     if source.random:
@@ -79,7 +80,7 @@ def schedule_of(callbacks: Sequence[Any]) -> Sequence[Any] | None:
     return next((callback.stages for callback in callbacks if isinstance(callback, ProgressiveUnfreezing)), None)
 
 
-def as_callbacks(callbacks: Any) -> Sequence[Any]:
+def as_callbacks(callbacks: Callbacks) -> Sequence[Any]:
     """Callbacks as a list."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return list(callbacks.callbacks)

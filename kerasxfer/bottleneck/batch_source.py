@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.sources import RowIndices, RowSource, hash_pixels, to_numpy
+from kerasxfer.types import Data
 
 _RANDOM = (
     "The data set gives other images each time it is read: random augmentation. Either give an "
@@ -36,7 +37,7 @@ class BatchSource(RowSource):
             in the order in which they were read. Defaults to `None`: the data set must end.
     """
 
-    def __init__(self, dataset: Any, *, seed: int = 0, limit: int | None = None) -> None:
+    def __init__(self, dataset: Data, *, seed: int = 0, limit: int | None = None) -> None:
         if isinstance(dataset, Iterator):
             raise CacheError(
                 "The data set must be one that can be read again: `ImageFolder`, arrays, a `PyDataset`, a "
@@ -161,7 +162,7 @@ class BatchSource(RowSource):
             getattr(self._dataset, hook, lambda: None)()
 
 
-def _batches(dataset: Any, limit: int | None) -> Iterable[Any]:
+def _batches(dataset: Data, limit: int | None) -> Iterable[Any]:
     """The batches of a pass, of a data set without an end those within the limit."""
     if limit is None and _is_endless(dataset):
         raise CacheError(
@@ -173,7 +174,7 @@ def _batches(dataset: Any, limit: int | None) -> Iterable[Any]:
     return dataset if limit is None else itertools.islice(dataset, limit)
 
 
-def _known_length(dataset: Any) -> int | None:
+def _known_length(dataset: Data) -> int | None:
     """Number of batches; None if there is no end, or nobody knows."""
     if isinstance(dataset, keras.utils.PyDataset):
         count: int | None = dataset.num_batches
@@ -187,7 +188,7 @@ def _known_length(dataset: Any) -> int | None:
         return None
 
 
-def _is_endless(dataset: Any) -> bool:
+def _is_endless(dataset: Data) -> bool:
     """Whether a data set says that it has no end."""
     if isinstance(dataset, keras.utils.PyDataset):
         return dataset.num_batches is None

@@ -23,6 +23,7 @@ from kerasxfer.bottleneck.measure import seconds_per_image
 from kerasxfer.bottleneck.places import image_place, place_at, places_of
 from kerasxfer.bottleneck.planner import CachePlan
 from kerasxfer.bottleneck.routing import Router
+from kerasxfer.types import Callbacks, Data, Scores
 
 Rows = list[dict[str, Any]]
 
@@ -92,23 +93,23 @@ class BottleneckCache:
     def fit(
         self,
         model: keras.Model,
-        x: Any = None,
-        y: Any = None,
+        x: Data = None,
+        y: Data = None,
         batch_size: int | None = None,
         epochs: int = 1,
-        verbose: Any = "auto",
-        callbacks: Any = None,
+        verbose: str | int = "auto",
+        callbacks: Callbacks = None,
         validation_split: float = 0.0,
-        validation_data: Any = None,
+        validation_data: Data = None,
         shuffle: bool = True,
-        class_weight: Any = None,
-        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Data = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: int = 1,
-    ) -> Any:
+    ) -> keras.callbacks.History:
         """Train `model` as `model.fit` does, from cached features.
 
         It *is* `model.fit`, fed with features: callbacks, metrics, optimizer and History are the model's own.
@@ -197,15 +198,15 @@ class BottleneckCache:
     def evaluate(
         self,
         model: keras.Model,
-        x: Any = None,
-        y: Any = None,
+        x: Data = None,
+        y: Data = None,
         batch_size: int | None = None,
-        verbose: Any = "auto",
-        sample_weight: Any = None,
+        verbose: str | int = "auto",
+        sample_weight: Data = None,
         steps: int | None = None,
-        callbacks: Any = None,
+        callbacks: Callbacks = None,
         return_dict: bool = False,
-    ) -> Any:
+    ) -> Scores:
         """Evaluate `model` as `model.evaluate` does, from cached features of what is frozen in it now.
 
         After `fit` the features of its `validation_data` are there, so this runs only what the last stage trained.
@@ -230,14 +231,16 @@ class BottleneckCache:
         # Augmenting layers at the front let the images pass when nothing is trained.
         stage = job.decide(len(items_of(source, 0)), augmentation=True).stages[0]
         if not stage.cached:
-            return model.evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, **arguments)
+            scores: Scores = model.evaluate(x, y, batch_size=batch_size, sample_weight=sample_weight, **arguments)
+            return scores
         place = place_at(job, stage.boundary.position)
         feed = FeatureFeed(source, [place])
         router = Router(job.graph, place, [place], [feed], job.features)
         with router.routed(model), own_errors([feed]):
-            return model.evaluate(feed, **arguments)
+            scores = model.evaluate(feed, **arguments)
+        return scores
 
-    def plan(self, model: keras.Model, data: Any, stages: Sequence[Any] | None = None) -> CachePlan:
+    def plan(self, model: keras.Model, data: Data, stages: Sequence[Any] | None = None) -> CachePlan:
         """Say what would be cached, how large it is, what it gains and why. Nothing is trained or written.
 
         Args:
@@ -261,7 +264,7 @@ class BottleneckCache:
     def build(
         self,
         model: keras.Model,
-        data: Any,
+        data: Data,
         stages: Sequence[Any] | None = None,
         *,
         shard: tuple[int, int] | None = None,
@@ -288,7 +291,7 @@ class BottleneckCache:
     def build_on_ray(
         self,
         model: keras.Model,
-        data: Any,
+        data: Data,
         stages: Sequence[Any] | None = None,
         *,
         address: str | None = None,
@@ -320,7 +323,7 @@ class BottleneckCache:
             job, as_source(data), address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker
         )
 
-    def features(self, prefix: keras.Model, data: Any) -> FeatureDataset:
+    def features(self, prefix: keras.Model, data: Data) -> FeatureDataset:
         """Features of a data set, for a training loop of your own.
 
         Args:

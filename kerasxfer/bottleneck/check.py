@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.graph import Graph
+from kerasxfer.types import Tensor
 
 _REMEDY = "Train with `model.fit`, or leave the layer that does so out of the frozen part."
 
@@ -54,7 +55,7 @@ def check_features(graph: Graph, position: int, images: NDArray[Any], stored: ND
     return outputs
 
 
-def check_suffix(model: keras.Model, suffix: keras.Model, images: NDArray[Any], features: Any) -> None:
+def check_suffix(model: keras.Model, suffix: keras.Model, images: NDArray[Any], features: Tensor) -> None:
     """Compare the answers of a model with those of its suffix, both in inference.
 
     Args:

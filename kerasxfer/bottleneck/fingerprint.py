@@ -55,7 +55,7 @@ def platform() -> dict[str, str]:
     return {"backend": backend, "version": _backend_version(backend), "keras": keras.version()}
 
 
-def canonical_config(operation: Any) -> Any:
+def canonical_config(operation: keras.Operation) -> Any:
     """A layer's configuration without what has no effect on its results."""
     try:
         config = operation.get_config()

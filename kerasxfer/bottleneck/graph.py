@@ -9,8 +9,7 @@ import keras
 
 from kerasxfer.bottleneck.errors import BoundaryError
 from kerasxfer.keras_internals.graph import has_graph, run_graph
-
-Tensor = Any
+from kerasxfer.types import Tensor
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Renamed(keras.layers.Wrapper):
     def __init__(self, layer: keras.Layer, **kwargs: Any) -> None:
         super().__init__(layer, **{"dtype": layer.dtype_policy, **kwargs})
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
+    def call(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.layer(*args, **kwargs)
 
 
@@ -149,7 +148,7 @@ def trace(model: keras.Model) -> Graph:
         )
     steps: list[GraphStep] = []
 
-    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Tensor:
         if has_graph(operation):
             return run(operation, args[0] if args else kwargs["inputs"])
         outputs = operation(*args, **kwargs)

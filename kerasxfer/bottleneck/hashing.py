@@ -3,8 +3,8 @@
 import hashlib
 import os
 import time
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 Stamp = tuple[int, ...]
 
@@ -34,7 +34,7 @@ def file_hash(path: Path, *, fresh: bool = False) -> str:
         return open_file_hash(file, fresh=fresh)
 
 
-def open_file_hash(file: Any, *, fresh: bool = False) -> str:
+def open_file_hash(file: BufferedReader, *, fresh: bool = False) -> str:
     """SHA-256 of an open file, whatever has become of its path; the position in it is lost."""
     status = os.fstat(file.fileno())
     seen = stamp(status)

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import keras
+
 from kerasxfer.keras_internals import sublayers
 
 _KNOWN_BY_VERSION = {"keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", *sys.stdlib_module_names} - {"__main__"}
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None))
 
 
-def code_hash(operation: Any) -> str:
+def code_hash(operation: keras.Operation) -> str:
     """Hash of the code behind an operation, empty if all of it is Keras's.
 
     That is: the class, its bases and those of all layers inside it, functions kept as attributes, and the functions,

@@ -25,7 +25,7 @@ def seconds_per_image(model: keras.Model, images: NDArray[Any]) -> float:
 
 
 def faster_with_jit(
-    directory: Path, model: keras.Model, suffix: Any, nothing: NDArray[Any], batch_size: int, steps: int
+    directory: Path, model: keras.Model, suffix: keras.Model, nothing: NDArray[Any], batch_size: int, steps: int
 ) -> bool | None:
     """Whether training the suffix is faster with XLA, measured once on a copy of it and remembered in the cache.
 

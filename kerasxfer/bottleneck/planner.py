@@ -10,6 +10,7 @@ from kerasxfer_serving.files import format_bytes
 
 from kerasxfer.bottleneck.boundary import Boundary, find_boundary
 from kerasxfer.bottleneck.graph import Graph, GraphStep
+from kerasxfer.types import Tensor
 
 LEAST_GAIN = 1.1
 
@@ -110,7 +111,7 @@ def plan_stages(
     rows: int,
     room: float,
     *,
-    storage: Any = None,
+    storage: str | None = None,
     augmentation: bool = False,
 ) -> list[StagePlan]:
     """Decide for each stage, in order; boundaries that stages share are stored once.
@@ -143,7 +144,7 @@ def _plan_stage(
     rows: int,
     room: float,
     chosen: Collection[int],
-    storage: Any,
+    storage: str | None,
 ) -> StagePlan:
     def at(position: int, decision: str, why: str) -> StagePlan:
         size = row_bytes(graph, position, storage)
@@ -170,12 +171,12 @@ def _plan_stage(
     return best
 
 
-def storage_dtype(tensor: Any, storage: Any = None) -> np.dtype[Any]:
+def storage_dtype(tensor: Tensor, storage: str | None = None) -> np.dtype[Any]:
     """Dtype that a tensor's values are stored in; NumPy has no bfloat16, and float32 holds all of its values."""
     return np.dtype(storage or ("float32" if tensor.dtype == "bfloat16" else tensor.dtype))
 
 
-def row_bytes(graph: Graph, position: int, storage: Any = None) -> int:
+def row_bytes(graph: Graph, position: int, storage: str | None = None) -> int:
     """Size of one image's features."""
     tensor = graph.cut(position)
     return int(math.prod(size or 1 for size in tensor.shape[1:])) * storage_dtype(tensor, storage).itemsize

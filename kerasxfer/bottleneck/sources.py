@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kerasxfer.bottleneck.fingerprint import canonical_config
 from kerasxfer.bottleneck.hashing import file_hash
 from kerasxfer.bottleneck.layer_code import code_hash
+from kerasxfer.types import Data, Tensor
 
 RowIndices = NDArray[np.intp]
 
@@ -187,9 +188,9 @@ class ArraySource(RowSource):
 
     def __init__(
         self,
-        x: Any,
-        y: Any = None,
-        sample_weight: Any = None,
+        x: Data,
+        y: Data = None,
+        sample_weight: Data = None,
         *,
         batch_size: int = 32,
         shuffle: bool = False,
@@ -221,7 +222,7 @@ class ArraySource(RowSource):
         return None
 
 
-def in_batches(rows: Any, size: int) -> list[RowIndices]:
+def in_batches(rows: RowIndices, size: int) -> list[RowIndices]:
     """RowIndices in batches."""
     rows = np.asarray(rows)
     return [rows[k * size : (k + 1) * size] for k in range(math.ceil(len(rows) / size))]
@@ -234,7 +235,7 @@ def _without_trailing_none(*parts: Any) -> tuple[Any, ...]:
     return tuple(kept)
 
 
-def to_numpy(value: Any) -> Any:
+def to_numpy(value: Tensor) -> Any:
     """Array of any framework, not only the backend's, as a NumPy one."""
     if value is None:
         return None

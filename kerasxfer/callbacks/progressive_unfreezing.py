@@ -73,7 +73,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             return 0
         return self.engine.resume_epoch
 
-    def attach(self, model: Any) -> Engine:
+    def attach(self, model: keras.Model) -> Engine:
         """Binds the schedule to a compiled model; `fit` does it by itself.
 
         Args:
@@ -90,7 +90,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     def _logs_so_far(self) -> dict[str, float]:
         return self._logs or (_numbers(metrics_so_far(self)) if self._begun else {})
 
-    def load_model(self, path: str | Path, **kwargs: Any) -> Any:
+    def load_model(self, path: str | Path, **kwargs: Any) -> keras.Model:
         """Loads a `.keras` file that was saved in any stage, with the optimizer's slots and the schedule's state.
 
         Args:
@@ -107,7 +107,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         model.load_weights(path)
         return model
 
-    def plan(self, model: Any) -> SchedulePlan:
+    def plan(self, model: keras.Model) -> SchedulePlan:
         """Prints what each stage would train, how, and at which cost. Nothing is trained.
 
         Args:
@@ -145,7 +145,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         return dump_yaml(self.stages, path)
 
     @classmethod
-    def by_block(cls, model: Any, **kwargs: Any) -> "ProgressiveUnfreezing":
+    def by_block(cls, model: keras.Model, **kwargs: Any) -> "ProgressiveUnfreezing":
         """Makes the usual schedule: the head first, then one block after the other from the top.
 
         Args:
@@ -160,7 +160,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
 
     # Keras's hooks
 
-    def set_model(self, model: Any) -> None:
+    def set_model(self, model: keras.Model) -> None:
         """Builds the optimizer before any callback's `on_train_begin`, where `BackupAndRestore` loads into it."""
         super().set_model(model)
         if getattr(model, "optimizer", None) is not None:

@@ -3,6 +3,8 @@ from typing import Any
 
 import keras
 
+from kerasxfer.types import Data
+
 
 class SetEpoch(keras.callbacks.Callback):
     """Tells a dataset which epoch `fit` is in.
@@ -25,7 +27,7 @@ class SetEpoch(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Data) -> None:
         super().__init__()
         self.dataset = dataset
         self._first: int | None = None

@@ -261,7 +261,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
             plot_history(to_columns(self._rows), self.plot, factor=self.factor, prefix=self.prefix)
 
 
-def monitored_names(callback: Any) -> list[str]:
+def monitored_names(callback: keras.callbacks.Callback) -> list[str]:
     """The logs that a callback follows: its `monitor`, or `monitors` where there are several."""
     names = [getattr(callback, "monitor", None), *(getattr(callback, "monitors", None) or ())]
     return [name for name in names if isinstance(name, str)]

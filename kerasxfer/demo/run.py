@@ -176,10 +176,10 @@ class StopAfter(keras.callbacks.Callback):
         self.seconds = seconds
         self.epochs = epochs
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Start the clock."""
         self.end = time.perf_counter() + self.seconds
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the clock."""
         self.model.stop_training = time.perf_counter() > self.end and epoch + 1 >= self.epochs

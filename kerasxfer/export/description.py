@@ -4,13 +4,12 @@ import importlib.metadata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 from kerasxfer_serving import __version__
 from kerasxfer_serving.image_io.golden import golden_hashes
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.model.class_names import normalise_class_names
+from kerasxfer_serving.model.class_names import ClassNames, normalise_class_names
 from kerasxfer_serving.model.manifest import Manifest
 
 from kerasxfer.data.image_files import class_folders
@@ -63,7 +62,7 @@ def make_manifest(
     *,
     output: str,
     columns: int,
-    class_names: Any,
+    class_names: ClassNames | None,
     labelled: Iterable[str | Path | None],
     opset: int,
     features: bool,

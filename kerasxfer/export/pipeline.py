@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import keras
 import onnx
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.model.class_names import ClassNames
 from kerasxfer_serving.model.manifest import PRECISIONS, Manifest
 from kerasxfer_serving.model.model_file import ModelFile, load_model_file
 
@@ -40,7 +40,7 @@ def export_onnx(
     precision: str | None = None,
     target: str = "cpu",
     opset: int = 15,
-    class_names: Any = None,
+    class_names: ClassNames | None = None,
     image_size: tuple[int, int] | None = None,
     policy: ImagePolicy | None = None,
     preprocessing: str | None = None,

@@ -20,19 +20,19 @@ def callbacks_of_this_fit() -> list[Any]:
     return []
 
 
-def metrics_so_far(callback: Any) -> dict[str, Any]:
+def metrics_so_far(callback: keras.callbacks.Callback) -> dict[str, Any]:
     """The results of the metrics of a callback's model. `callback.model` would synchronise all of the state on JAX."""
     results: dict[str, Any] = callback._model.get_metrics_result()
     return results
 
 
-def metric_direction(metric: Any) -> str | None:
+def metric_direction(metric: keras.Metric) -> str | None:
     """`"up"` or `"down"` where a metric of Keras, or one made like them, says which way is better."""
     direction = getattr(metric, "_direction", None)
     return direction if direction in ("up", "down") else None
 
 
-def declared_metrics(model: Any) -> list[Any]:
+def declared_metrics(model: keras.Model) -> list[Any]:
     """The metric objects that a model was compiled with. `model.metrics` lacks them until the first batch was seen."""
     compiled = getattr(model, "_compile_metrics", None)
     declared = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]

@@ -6,10 +6,11 @@ from typing import Any
 import keras
 
 from kerasxfer.keras_internals.contract import GRAPH, requires
+from kerasxfer.types import Tensor
 
 
 @requires(GRAPH)
-def run_graph(model: Any, inputs: Any, call: Callable[..., Any]) -> Any:
+def run_graph(model: keras.Model, inputs: Tensor, call: Callable[..., Any]) -> Tensor:
     """Run a functional model on other tensors, every call made by `call(operation, *args, **kwargs)`.
 
     It is what `keras.models.clone_model(call_function=…)` does; that would also build and compile a new model, with new
@@ -20,7 +21,7 @@ def run_graph(model: Any, inputs: Any, call: Callable[..., Any]) -> Any:
     return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
 
 
-def has_graph(layer: Any) -> bool:
+def has_graph(layer: keras.Layer) -> bool:
     """Whether a layer is a model that does nothing but what its graph says."""
     if isinstance(layer, keras.Sequential):
         return bool(layer.built) and type(layer).call is keras.Sequential.call

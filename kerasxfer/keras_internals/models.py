@@ -7,13 +7,13 @@ import keras
 from kerasxfer.keras_internals.contract import FUNCTIONS, GRAPH, requires
 
 
-def graph_units(model: Any) -> list[Any]:
+def graph_units(model: keras.Model) -> list[Any]:
     """Layers, and operations between them, in an order in which each comes after its inputs."""
     return list(model.operations) if _is_graph(model) else list(model.layers)
 
 
 @requires(GRAPH)
-def graph_parents(model: Any) -> dict[int, list[Any]]:
+def graph_parents(model: keras.Model) -> dict[int, list[Any]]:
     """What each unit reads from, by `id`. Without a graph the layers are taken for a chain."""
     units = graph_units(model)
     if not _is_graph(model):
@@ -32,22 +32,22 @@ def graph_parents(model: Any) -> dict[int, list[Any]]:
     }
 
 
-def sublayers(layer: Any) -> list[Any]:
+def sublayers(layer: keras.Layer) -> list[Any]:
     """The layers directly inside a layer."""
     return list(getattr(layer, "_layers", ()))
 
 
-def all_layers(model: Any) -> list[Any]:
+def all_layers(model: keras.Model) -> list[Any]:
     """A model and every layer inside it, at any depth."""
     return list(model._flatten_layers())
 
 
-def _is_graph(model: Any) -> bool:
+def _is_graph(model: keras.Model) -> bool:
     return hasattr(model, "operations") and hasattr(model, "_nodes_by_depth")
 
 
 @requires(FUNCTIONS)
-def remake_functions(model: Any) -> None:
+def remake_functions(model: keras.Model) -> None:
     """Has a model trace its steps anew, for what is trainable now."""
     model.make_train_function(force=True)
     backend = keras.config.backend()
@@ -62,13 +62,13 @@ def remake_functions(model: Any) -> None:
         torch._dynamo.reset()
 
 
-def _record_shardings(model: Any) -> None:
+def _record_shardings(model: keras.Model) -> None:
     """On Keras 3.10 and 3.11, `fit` keeps a list of shardings in the order the variables had when it began."""
     if hasattr(model, "_record_training_state_sharding_spec"):
         model._record_training_state_sharding_spec()
 
 
-def synchronise(model: Any) -> None:
+def synchronise(model: keras.Model) -> None:
     """On JAX, gives the variables back the values that a running epoch holds outside them."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()

@@ -11,9 +11,8 @@ from keras.src.saving.keras_saveable import KerasSaveable
 
 from kerasxfer.keras_internals.contract import OPTIMIZER_STATE, OPTIMIZER_STEP, SAVERS, requires
 from kerasxfer.keras_internals.step import StepSeam
+from kerasxfer.types import Optimizer, Variable
 
-Variable = Any
-Optimizer = Any
 _ATTACHED = "progressive_unfreezing"
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-Variable = Any
-Optimizer = Any
+from kerasxfer.types import Optimizer, Variable
 
 
 class StepSeam:

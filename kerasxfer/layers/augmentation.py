@@ -10,8 +10,8 @@ from kerasxfer_serving.errors import UsageError
 from numpy.typing import NDArray
 
 from kerasxfer.layers.sampling import FILL_MODES, int32, sample
+from kerasxfer.types import Tensor
 
-Tensor = Any
 Shift = float | int | Sequence[float]
 
 # One uniform number per image each, drawn whether it is used or not: turning one parameter on leaves what the

@@ -6,7 +6,7 @@ from typing import Any, Self
 import keras
 from kerasxfer_serving.errors import UsageError
 
-Tensor = Any
+from kerasxfer.types import Tensor
 
 POOLINGS = {
     "average": keras.layers.GlobalAveragePooling2D,
@@ -134,7 +134,7 @@ class ClassifierHead(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], self.predictions.units)
 
-    def compute_output_spec(self, features: Tensor, training: bool | None = None) -> Any:
+    def compute_output_spec(self, features: Tensor, training: bool | None = None) -> keras.KerasTensor:
         return keras.KerasTensor(self.compute_output_shape(features.shape), dtype="float32")
 
     @classmethod

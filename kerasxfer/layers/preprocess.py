@@ -7,7 +7,7 @@ import keras
 from keras import ops
 from kerasxfer_serving.errors import UsageError
 
-Tensor = Any
+from kerasxfer.types import Tensor
 
 MODES = ("caffe", "tf", "tf128", "torch", "rescale", "none")
 

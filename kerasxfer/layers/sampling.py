@@ -3,12 +3,12 @@
 Written for any array namespace `xp` that has NumPy's names: `keras.ops` inside of a model, `numpy` outside.
 """
 
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 from keras import ops
 
-Tensor = Any
+from kerasxfer.types import Tensor
 
 FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 
@@ -16,7 +16,7 @@ FILL_MODES = ("constant", "nearest", "reflect", "wrap")
 _EDGE = 1e-3
 
 
-def sample(xp: Any, images: Tensor, matrix: Tensor, offset: Tensor, fill_mode: str, cval: float) -> Tensor:
+def sample(xp: ModuleType, images: Tensor, matrix: Tensor, offset: Tensor, fill_mode: str, cval: float) -> Tensor:
     """Images seen through affine transformations about their centres.
 
     The pixel at `p` of an output, (x, y) from the centre, is the input's at `matrix @ p + offset`.
@@ -46,7 +46,7 @@ def sample(xp: Any, images: Tensor, matrix: Tensor, offset: Tensor, fill_mode: s
     return pixels
 
 
-def _bilinear(xp: Any, images: Tensor, x: Tensor, y: Tensor, fill_mode: str) -> Tensor:
+def _bilinear(xp: ModuleType, images: Tensor, x: Tensor, y: Tensor, fill_mode: str) -> Tensor:
     count, height, width, channels = xp.shape(images)
     # One gather from a flat list of pixels per neighbour is what every backend does well.
     flat = xp.reshape(images, (-1, channels))
@@ -62,7 +62,7 @@ def _bilinear(xp: Any, images: Tensor, x: Tensor, y: Tensor, fill_mode: str) -> 
     return upper * (1 - down) + lower * down
 
 
-def _index(xp: Any, position: Tensor, size: int, fill_mode: str) -> Tensor:
+def _index(xp: ModuleType, position: Tensor, size: int, fill_mode: str) -> Tensor:
     """The pixel that stands at a whole position, inside or out."""
     if fill_mode == "wrap":
         position = xp.mod(position, size)
@@ -72,10 +72,10 @@ def _index(xp: Any, position: Tensor, size: int, fill_mode: str) -> Tensor:
     return int32(xp, xp.clip(position, 0, size - 1))
 
 
-def int32(xp: Any, values: Tensor) -> Tensor:
+def int32(xp: ModuleType, values: Tensor) -> Tensor:
     """Whole numbers as integers."""
     return values.astype("int32") if xp is np else ops.cast(values, "int32")
 
 
-def _inside(xp: Any, position: Tensor, size: int) -> Tensor:
+def _inside(xp: ModuleType, position: Tensor, size: int) -> Tensor:
     return xp.logical_and(position >= -_EDGE, position <= size - 1 + _EDGE)

@@ -148,7 +148,7 @@ def _listed(items: list[Any], most: int = 12) -> str:
     return f"{shown} and {len(items) - most} more" if len(items) > most else shown
 
 
-def number(value: Any) -> str:
+def number(value: object) -> str:
     """A figure with as many digits as mean something; anything else as it is."""
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import keras
+
 from kerasxfer import keras_internals as internals
 from kerasxfer.unfreezing.rates import number_for, rate_function
 from kerasxfer.unfreezing.resolve import ResolvedStage, flags_of, set_flags, union
@@ -19,7 +21,7 @@ class Control:
         resolved: The stages, resolved against it.
     """
 
-    def __init__(self, model: Any, resolved: Sequence[ResolvedStage]) -> None:
+    def __init__(self, model: keras.Model, resolved: Sequence[ResolvedStage]) -> None:
         self.model = model
         self.optimizer = model.optimizer
         self.resolved = resolved

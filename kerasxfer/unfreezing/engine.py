@@ -51,7 +51,7 @@ class Engine:
     ('block2',)
     """
 
-    def __init__(self, model: Any, stages: Sequence[Stage], steps_per_epoch: int | None = None) -> None:
+    def __init__(self, model: keras.Model, stages: Sequence[Stage], steps_per_epoch: int | None = None) -> None:
         if getattr(model, "optimizer", None) is None:
             raise ScheduleError(
                 f"`model` must be compiled with an optimizer. Received: model={model.name!r}, not compiled. "

@@ -96,7 +96,7 @@ class LayerGroups:
         return "\n".join(rows)
 
 
-def layer_groups(model: Any) -> LayerGroups:
+def layer_groups(model: keras.Model) -> LayerGroups:
     """Groups the layers of a model into the blocks of its backbone and the head.
 
     The blocks of every `keras.applications` family are known by the names their papers gave them (`block5`, `mixed7`,
@@ -143,7 +143,7 @@ def parts(layer: Layer) -> list[Layer]:
     return [part for child in sublayers(layer) for part in (child, *parts(child))]
 
 
-def _backbones(model: Any) -> list[Any]:
+def _backbones(model: keras.Model) -> list[Any]:
     """The innermost nested models that nothing with weights stands before; `[model]` where there are none."""
     units = graph_units(model)
     parents = graph_parents(model)
@@ -161,7 +161,7 @@ def _backbones(model: Any) -> list[Any]:
     return [backbone for root in roots for backbone in _backbones(root)] or [model]
 
 
-def _outside(model: Any, backbones: Sequence[Any]) -> Iterator[Layer]:
+def _outside(model: keras.Model, backbones: Sequence[Any]) -> Iterator[Layer]:
     for layer in model.layers:
         if layer in backbones:
             continue
@@ -171,7 +171,7 @@ def _outside(model: Any, backbones: Sequence[Any]) -> Iterator[Layer]:
             yield layer
 
 
-def _head_start(model: Any, units: Sequence[Any]) -> int:
+def _head_start(model: keras.Model, units: Sequence[Any]) -> int:
     """Position of the first layer of a flat model's head: pooling or flattening after the last block."""
     named = [i for i, unit in enumerate(units) if _label(unit.name)]
     weighted = [i for i, unit in enumerate(units) if _weights(unit)]
@@ -201,7 +201,7 @@ def _blocks(backbone: Any, units: Sequence[Any]) -> list[LayerGroup]:
     ]
 
 
-def _cuts(model: Any, units: Sequence[Any]) -> list[int]:
+def _cuts(model: keras.Model, units: Sequence[Any]) -> list[int]:
     """Positions after which the output of that very unit is all that the rest of the graph needs."""
     parents = graph_parents(model)
     position = {id(unit): i for i, unit in enumerate(units)}

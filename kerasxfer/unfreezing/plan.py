@@ -42,7 +42,7 @@ class SchedulePlan:
         return "\n".join(lines)
 
 
-def plan(stages: Sequence[Stage], model: Any) -> SchedulePlan:
+def plan(stages: Sequence[Stage], model: keras.Model) -> SchedulePlan:
     """Works out what each stage trains, how, and what the optimizer needs for it. Nothing is trained.
 
     Args:

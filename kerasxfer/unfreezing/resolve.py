@@ -60,7 +60,7 @@ class ResolvedStage:
         return list({id(weight): weight for layer in self.layers for weight in layer.weights}.values())
 
 
-def resolve(stages: Sequence[Stage], model: Any) -> tuple[ResolvedStage, ...]:
+def resolve(stages: Sequence[Stage], model: keras.Model) -> tuple[ResolvedStage, ...]:
     """Finds out what each stage trains. Nothing is trained, and the model is left as it was.
 
     Args:
@@ -90,7 +90,7 @@ def resolve(stages: Sequence[Stage], model: Any) -> tuple[ResolvedStage, ...]:
     return tuple(resolved)
 
 
-def union(resolved: Sequence[ResolvedStage], model: Any) -> list[Any]:
+def union(resolved: Sequence[ResolvedStage], model: keras.Model) -> list[Any]:
     """Every variable that some stage trains, in the model's order."""
     ever = [
         (layer, any(flag for _, flag in flags))
@@ -101,7 +101,7 @@ def union(resolved: Sequence[ResolvedStage], model: Any) -> list[Any]:
         return list(model.trainable_variables)
 
 
-def flags_of(model: Any) -> Flags:
+def flags_of(model: keras.Model) -> Flags:
     """The `trainable` flag of every layer, containers before what they contain."""
     return [(layer, layer.trainable) for layer in (model, *parts(model))]
 
@@ -113,7 +113,7 @@ def set_flags(flags: Sequence[tuple[Any, bool]]) -> None:
 
 
 @contextmanager
-def _flagged(model: Any, flags: Sequence[tuple[Any, bool]]) -> Iterator[None]:
+def _flagged(model: keras.Model, flags: Sequence[tuple[Any, bool]]) -> Iterator[None]:
     before = flags_of(model)
     try:
         set_flags(flags)
@@ -122,7 +122,7 @@ def _flagged(model: Any, flags: Sequence[tuple[Any, bool]]) -> Iterator[None]:
         set_flags(before)
 
 
-def _resolved(stage: Stage, index: int, model: Any, groups: LayerGroups, training: set[int]) -> ResolvedStage:
+def _resolved(stage: Stage, index: int, model: keras.Model, groups: LayerGroups, training: set[int]) -> ResolvedStage:
     flags = _flags(stage, model, groups, training)
     with _flagged(model, flags):
         variables = tuple(model.trainable_variables)
@@ -153,7 +153,7 @@ def _holds(block: LayerGroup, variables: set[int]) -> bool:
     return any(id(weight) in variables for layer in block.layers for weight in layer.weights)
 
 
-def _flags(stage: Stage, model: Any, groups: LayerGroups, training: set[int]) -> Flags:
+def _flags(stage: Stage, model: keras.Model, groups: LayerGroups, training: set[int]) -> Flags:
     """Flags of the whole model. Those of the head stay as the user set them, unless a stage freezes the head."""
     wanted: dict[int, bool] = {}
     for group in groups:
@@ -170,7 +170,7 @@ def _flags(stage: Stage, model: Any, groups: LayerGroups, training: set[int]) ->
     return flags
 
 
-def _is_batch_norm(layer: Any) -> bool:
+def _is_batch_norm(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization)
 
 

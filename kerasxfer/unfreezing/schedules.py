@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import yaml
 
 from kerasxfer.unfreezing.groups import layer_groups
@@ -61,7 +62,7 @@ def dump_yaml(stages: Sequence[Stage], path: str | Path | None = None) -> str:
 
 
 def by_block(
-    model: Any,
+    model: keras.Model,
     count: int | None = None,
     *,
     step: int = 1,

@@ -10,7 +10,7 @@ from kerasxfer.unfreezing.groups import LayerGroup, LayerGroups
 from kerasxfer.unfreezing.stages import ScheduleError
 
 
-def select(selection: Any, groups: LayerGroups, argument: str) -> list[Any]:
+def select(selection: str | int | float | Sequence[str] | None, groups: LayerGroups, argument: str) -> list[Any]:
     """The layers that `unfreeze` or `freeze` means.
 
     Args:
@@ -27,7 +27,7 @@ def select(selection: Any, groups: LayerGroups, argument: str) -> list[Any]:
         if selection == "all" and argument == "unfreeze":
             return [layer for block in groups.blocks for layer in block.layers]
         return _named(selection, groups, argument, upwards=argument == "unfreeze")
-    if isinstance(selection, tuple):
+    if isinstance(selection, Sequence):
         return [layer for name in selection for layer in _named(name, groups, argument, upwards=False)]
     return [layer for block in _top(selection, groups) for layer in block.layers]
 

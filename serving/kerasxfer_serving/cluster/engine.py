@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Unpack
 
 from kerasxfer_serving.cluster.chunks import Chunk, Piece, divide, is_here
@@ -63,7 +64,7 @@ class RayPredictor:
 
     def __init__(
         self,
-        ray: Any,
+        ray: ModuleType,
         model: str | Path,
         *,
         num_workers: int | None = None,
@@ -143,7 +144,9 @@ class RayPredictor:
 class _Run:
     """One stream of chunks through the two stages. All decisions are made here, in one thread."""
 
-    def __init__(self, ray: Any, pool: Pool, decode: Any, manifest: Any, chunks: Iterator[Chunk], cores: int) -> None:
+    def __init__(
+        self, ray: ModuleType, pool: Pool, decode: Any, manifest: Any, chunks: Iterator[Chunk], cores: int
+    ) -> None:
         self._ray, self._pool, self._decode = ray, pool, decode
         self._manifest = ray.put(manifest)
         self._chunks = chunks

@@ -3,11 +3,15 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from kerasxfer_serving.cluster.workers import Opened, PredictorWorker
 from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.predictor import PredictorArguments
+
+if TYPE_CHECKING:
+    import ray
 
 # Of each core a predictor on the CPU takes three quarters and decoding takes the rest. These are shares that Ray counts
 # with; how the core's time is really divided is decided by the operating system, as the work demands.
@@ -41,7 +45,7 @@ class Pool:
 
     def __init__(
         self,
-        ray: Any,
+        ray: ModuleType,
         name: str,
         model: Any,
         arguments: PredictorArguments,
@@ -113,7 +117,7 @@ class Pool:
         for _ in range(wanted - len(self.workers) - len(self.opening)):
             self._open(tune=False)
 
-    def opened(self, ref: Any) -> None:
+    def opened(self, ref: "ray.ObjectRef") -> None:
         """Take in a predictor that is ready.
 
         Raises:

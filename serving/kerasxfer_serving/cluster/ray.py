@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from kerasxfer_serving.errors import KerasxferError, UsageError
@@ -81,7 +82,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
-def import_ray() -> Any:
+def import_ray() -> ModuleType:
     """The module `ray`, with its messages turned off.
 
     Raises:
@@ -93,4 +94,5 @@ def import_ray() -> Any:
         import ray
     except ImportError:
         raise UsageError(_MISSING) from None
-    return ray
+    module: ModuleType = ray
+    return module

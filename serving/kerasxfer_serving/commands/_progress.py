@@ -3,14 +3,17 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from kerasxfer_serving.inputs.reader import Reader
 from kerasxfer_serving.outputs.summary import Summary
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 @contextmanager
-def watch_run(console: Any, reader: Reader) -> Iterator[Callable[[Summary], None]]:
+def watch_run(console: "Console", reader: Reader) -> Iterator[Callable[[Summary], None]]:
     """Show a run.
 
     Args:

@@ -5,14 +5,17 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasxfer_serving.errors import KerasxferError, UsageError, WriteError
 from kerasxfer_serving.files import writing
 from kerasxfer_serving.inputs.text import printable, printable_json, printable_lines
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-def console() -> Any:
+
+def console() -> "Console":
     """Rich console on stderr, for progress and notes."""
     from rich.console import Console
 
@@ -33,7 +36,7 @@ def print_line(text: str) -> None:
     _print(printable_lines(text))
 
 
-def print_json(data: Any) -> None:
+def print_json(data: object) -> None:
     """Print `data` as JSON on stdout."""
     _print(printable_json(json.dumps(data, indent=2, ensure_ascii=False, default=str)))
 

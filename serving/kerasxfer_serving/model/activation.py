@@ -1,7 +1,10 @@
 """What a model's output holds, told from the arithmetic of its graph: the operator that decides, not the last one."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import onnx
 
 # Their values are those of their first input, but for shape, type or rounding.
 _PASSING = frozenset(
@@ -70,7 +73,7 @@ class Activation(NamedTuple):
     operator: str
 
 
-def find_activation(proto: Any, output: str) -> Activation:
+def find_activation(proto: "onnx.ModelProto", output: str) -> Activation:
     """Follow an output of a graph back to the operator that decides what its values are.
 
     Args:

@@ -4,16 +4,19 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from kerasxfer_serving.errors import ModelError, UsageError
 from kerasxfer_serving.inputs.text import decode_text, find_column, read_table
+
+ClassNames: TypeAlias = Iterable[str] | Mapping[int, str] | Mapping[str, int]
+"""Names in order, names by index, or indices by name."""
 
 _NAME_COLUMNS = ("class_name", "label_name", "name", "label", "class", "category", "display_name")
 _INDEX_COLUMNS = ("index", "idx", "class_index", "class_idx", "class_id", "label_id", "id")
 
 
-def normalise_class_names(names: Any) -> tuple[str, ...]:
+def normalise_class_names(names: object) -> tuple[str, ...]:
     """Class names in the order of their indices.
 
     Args:

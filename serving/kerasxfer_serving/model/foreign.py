@@ -6,7 +6,7 @@ from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.model.activation import find_activation
 from kerasxfer_serving.model.adapting import adapt, is_single
-from kerasxfer_serving.model.class_names import normalise_class_names, read_labels, unique_names
+from kerasxfer_serving.model.class_names import ClassNames, normalise_class_names, read_labels, unique_names
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.model.model_file import ModelFile, TensorInfo
 from kerasxfer_serving.model.normalisation import Normalisation, find_preset
@@ -20,7 +20,7 @@ def describe(
     normalisation: str | Normalisation = "none",
     image_size: tuple[int, int] | None = None,
     layout: str | None = None,
-    class_names: Any = None,
+    class_names: ClassNames | None = None,
     output: str | None = None,
     output_name: str | None = None,
     policy: ImagePolicy | None = None,

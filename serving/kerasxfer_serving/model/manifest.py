@@ -4,13 +4,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.inputs.text import decode_text
 from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset
 from kerasxfer_serving.model.onnx_file import read_onnx
+
+if TYPE_CHECKING:
+    import onnx
 
 METADATA_KEY = "kerasxfer.manifest"
 FORMAT_VERSION = 1
@@ -170,7 +173,7 @@ class Manifest:
         return data
 
 
-def find_manifest(path: Path, proto: Any) -> Manifest | None:
+def find_manifest(path: Path, proto: "onnx.ModelProto") -> Manifest | None:
     """The manifest in a model, or in `<path>.json` beside it; `None` where there is none.
 
     Args:

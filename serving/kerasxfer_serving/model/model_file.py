@@ -5,10 +5,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kerasxfer_serving.model.manifest import Manifest, find_manifest
 from kerasxfer_serving.model.onnx_file import messages, read_onnx
+
+if TYPE_CHECKING:
+    import onnx
 
 
 class TensorInfo(NamedTuple):
@@ -91,7 +94,7 @@ def load_model_file(path: str | Path, *, sha256: str | None = None) -> ModelFile
     )
 
 
-def graph_statistics(proto: Any) -> dict[str, Any]:
+def graph_statistics(proto: "onnx.ModelProto") -> dict[str, Any]:
     """Size figures of an `onnx.ModelProto`'s graph.
 
     Args:

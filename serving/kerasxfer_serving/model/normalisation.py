@@ -113,7 +113,7 @@ PRESETS = {name: Preset(name) for name in NORMALISATIONS if name != "clip"} | {
 """What `--preprocess` and a sidecar's `"preset"` take."""
 
 
-def find_preset(name: Any) -> Preset:
+def find_preset(name: object) -> Preset:
     """The preset of a name.
 
     Raises:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from kerasxfer_serving.errors import DeviceError, ModelError, UsageError
 from kerasxfer_serving.runtime.gpu_graph import tune_for_gpu
 from kerasxfer_serving.runtime.providers import DEVICES, PROVIDERS, provider_list, require_device, wish
 from kerasxfer_serving.runtime.threads import available_cores
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 _OUTPUT_TYPES = {"tensor(float)", "tensor(float16)", "tensor(double)"}
@@ -41,7 +44,7 @@ class Session:
         outputs: Names of the outputs that `run` fetches, in order.
     """
 
-    def __init__(self, raw: Any, device: str, reason: str, how: "_How") -> None:
+    def __init__(self, raw: "onnxruntime.InferenceSession", device: str, reason: str, how: "_How") -> None:
         import onnxruntime
 
         self.raw = raw
