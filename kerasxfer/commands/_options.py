@@ -30,7 +30,7 @@ ImageSizeOption: TypeAlias = Annotated[
     str, Option(help="Size of the model's input in pixels: HEIGHTxWIDTH, or one side.", rich_help_panel=IMAGES)
 ]
 ResizeOption: TypeAlias = Annotated[
-    ResizeName, Option(help="How an image comes to that shape.", rich_help_panel=IMAGES)
+    ResizeName, Option(help="How an image is brought to that shape.", rich_help_panel=IMAGES)
 ]
 InterpolationOption: TypeAlias = Annotated[
     InterpolationName, Option(help="Filter that the resize uses.", rich_help_panel=IMAGES)

@@ -26,7 +26,7 @@ def demo(
     overwrite: Annotated[bool, Option("--overwrite", help="Discard an earlier demo in OUT.")] = False,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Take the whole way with drawn images: train, unfreeze, export, predict, benchmark."""
+    """Run the whole workflow on drawn images: train, unfreeze, export, predict, benchmark."""
     from kerasxfer.demo.run import run_demo
     from kerasxfer.demo.steps import StepLog
     from kerasxfer.demo.summary import SHOWN, about

@@ -37,7 +37,10 @@ def export(
         TargetDevice, Option(help="Where the file will run: gpu means fp16 where it gives the model's answers.")
     ] = TargetDevice.cpu,
     precision: Annotated[
-        Precision | None, Option(help="The target's by default. int8 needs --calibration.", show_default=False)
+        Precision | None,
+        Option(
+            help="Precision of the weights; int8 needs --calibration. Defaults to the target's.", show_default=False
+        ),
     ] = None,
     opset: Annotated[int, Option(min=13, max=18, help="ONNX operator set.")] = 15,
     features: Annotated[bool, Option("--features", help="Also output the pooled features.")] = False,
@@ -57,7 +60,10 @@ def export(
         Option(help="Class names, separated by commas, or a file of them.", rich_help_panel=_MODEL, show_default=False),
     ] = None,
     image_size: Annotated[
-        str | None, Option(help="Side, or HEIGHTxWIDTH.", rich_help_panel=_MODEL, show_default=False)
+        str | None,
+        Option(
+            help="Size of the model's input: HEIGHTxWIDTH, or one side.", rich_help_panel=_MODEL, show_default=False
+        ),
     ] = None,
     output: Annotated[
         ActivationName | None,
@@ -73,13 +79,14 @@ def export(
         bool, Option("--unsafe", help="Run code in the file: Lambda layers, SavedModels.", rich_help_panel=_MODEL)
     ] = False,
     check: Annotated[
-        Path | None, Option(help="Labelled images to compare all of.", rich_help_panel=_PROOF, show_default=False)
+        Path | None,
+        Option(help="Labelled images, all of which are compared.", rich_help_panel=_PROOF, show_default=False),
     ] = None,
     samples: Annotated[
-        Path | None, Option(help="Images to compare some of.", rich_help_panel=_PROOF, show_default=False)
+        Path | None, Option(help="Images, some of which are compared.", rich_help_panel=_PROOF, show_default=False)
     ] = None,
     calibration: Annotated[
-        Path | None, Option(help="Images to calibrate int8 on.", rich_help_panel=_PROOF, show_default=False)
+        Path | None, Option(help="Images to calibrate int8 with.", rich_help_panel=_PROOF, show_default=False)
     ] = None,
     format: FormatOption = ResultFormat.text,
 ) -> None:

@@ -21,7 +21,7 @@ def split(
     destination: Annotated[Path, Argument(metavar="DST", help="Folder to write.", show_default=False)],
     train: Annotated[
         str | None,
-        Option(help="Images of each class for DST/train: a number, as 1000, or a share, as 0.8.", show_default=False),
+        Option(help="Images of each class for DST/train: a number (1000) or a fraction (0.8).", show_default=False),
     ] = None,
     validation: Annotated[str | None, Option(help="The same for DST/validation.", show_default=False)] = None,
     test: Annotated[str | None, Option(help="The same for DST/test.", show_default=False)] = None,
@@ -29,12 +29,12 @@ def split(
         str | None,
         Option(
             help="Regular expression whose group finds the class in the path. Default: the folder, or in a flat folder "
-            "what comes before the number, as cat in cat.0.jpg.",
+            "what comes before the number, such as cat in cat.0.jpg.",
             show_default=False,
         ),
     ] = None,
     seed: Annotated[int, Option(help="Seed of the draw.", min=0)] = 0,
-    link: Annotated[bool, Option("--link/--copy", help="Make symbolic links, or copies.")] = False,
+    link: Annotated[bool, Option("--link/--copy", help="Make symbolic links or copies.")] = False,
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Divide images into DST/train, DST/validation and DST/test, each with class folders.

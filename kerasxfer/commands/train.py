@@ -28,7 +28,9 @@ def train(
     ] = None,
     validation_split: Annotated[
         float | None,
-        Option(help="Fraction of DATA to validate on instead, as 0.2.", rich_help_panel=_IMAGES, show_default=False),
+        Option(
+            help="Fraction of DATA to validate on instead, such as 0.2.", rich_help_panel=_IMAGES, show_default=False
+        ),
     ] = None,
     image_size: options.ImageSizeOption = "150",
     resize: options.ResizeOption = ResizeName.stretch,
@@ -108,7 +110,7 @@ def train(
     cache: options.CacheOption = None,
     no_cache: Annotated[bool, Option("--no-cache", help="Run every layer in every epoch.")] = False,
     seed: Annotated[int, Option(min=0, help="Seed of weights, split, order and augmentation.")] = 0,
-    resume: Annotated[bool, Option("--resume", help="Go on where the run in OUT was stopped.")] = False,
+    resume: Annotated[bool, Option("--resume", help="Continue the run in OUT from where it stopped.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Discard the run in OUT; other files in it stay.")] = False,
     format: FormatOption = ResultFormat.text,
 ) -> None:

@@ -89,7 +89,11 @@ InterpolationOption: TypeAlias = Annotated[
 ]
 MaxPixelsOption: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=1, help="Most pixels of an image. Default: 50 to 120 million, by the memory.", show_default=False),
+    typer.Option(
+        min=1,
+        help="Largest number of pixels of an image. Default: 50 to 120 million, by the memory.",
+        show_default=False,
+    ),
 ]
 DraftOption: TypeAlias = Annotated[
     bool, typer.Option("--draft", help="Decode large JPEGs faster, with slightly different pixels.")

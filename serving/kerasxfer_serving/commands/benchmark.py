@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from kerasxfer_serving.benchmarking import Report
 
 
-_ONLINE = "Of a server"
+_ONLINE = "A server"
 
 
 def benchmark(
@@ -29,15 +29,15 @@ def benchmark(
     html: Annotated[Path | None, typer.Option(help="Write the report as one page.", show_default=False)] = None,
     device: options.DeviceOption = choices.Device.auto,
     batch_sizes: Annotated[
-        str | None, typer.Option(help="As in 1,8. Default: 1,8,32, on a GPU also 128.", show_default=False)
+        str | None, typer.Option(help="Batch sizes, as in 1,8. Default: 1,8,32, on a GPU also 128.", show_default=False)
     ] = None,
     scenario: Annotated[
         str | None,
         typer.Option(help="offline, single-stream or both (default), or server (with --url).", show_default=False),
     ] = None,
-    url: Annotated[str | None, typer.Option(help="Of a server that runs.", rich_help_panel=_ONLINE)] = None,
+    url: Annotated[str | None, typer.Option(help="URL of a running server.", rich_help_panel=_ONLINE)] = None,
     target_p99: Annotated[
-        float, typer.Option(min=0.001, help="Milliseconds that 99 of 100 may take.", rich_help_panel=_ONLINE)
+        float, typer.Option(min=0.001, help="Milliseconds that 99 of 100 requests may take.", rich_help_panel=_ONLINE)
     ] = 100.0,
     rates: Annotated[
         str | None, typer.Option(help="Requests a second, as in 10,20.", rich_help_panel=_ONLINE, show_default=False)
@@ -45,11 +45,11 @@ def benchmark(
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="KERASXFER_SERVING_TOKEN", help="Of the server.", rich_help_panel=_ONLINE, show_default=False
+            envvar="KERASXFER_SERVING_TOKEN", help="Token of the server.", rich_help_panel=_ONLINE, show_default=False
         ),
     ] = None,
     duration: Annotated[float, typer.Option(min=0.01, help="Seconds that each figure is measured for.")] = 10.0,
-    limit: Annotated[int, typer.Option(min=1, help="Number of images of --data to use, drawn by lot.")] = 2000,
+    limit: Annotated[int, typer.Option(min=1, help="Number of images of --data to use, drawn at random.")] = 2000,
     picture_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of drawn images.")] = "375x500",
     threads: Annotated[
         int | None,

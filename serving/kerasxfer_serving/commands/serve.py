@@ -15,10 +15,14 @@ _MIB = 1 << 20
 def serve(
     models: Annotated[list[str], typer.Argument(metavar="MODEL[=NAME]…", help=_MODELS)],
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="The same protocol over gRPC.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port for the same protocol over gRPC.")
+    ] = None,
     device: options.DeviceOption = choices.Device.auto,
-    processes: Annotated[int, typer.Option(min=1, max=256, help="Of several, one that crashes is replaced.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="Number of processes; one that crashes is replaced.")
+    ] = 1,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Cores to use. Default: all.")] = None,
     max_batch: Annotated[int | None, typer.Option(min=1, help="Default: 8 on the CPU, 128 on a GPU.")] = None,
     batch_delay: Annotated[float, typer.Option(min=0, help="Seconds that a GPU waits for a batch to fill.")] = 0.002,
@@ -28,12 +32,12 @@ def serve(
         float, typer.Option(min=0.001, help="Seconds for a request to arrive; then 408.")
     ] = 10.0,
     keep_alive: Annotated[int, typer.Option(min=1, help="Seconds that an idle connection stays open.")] = 75,
-    max_connections: Annotated[int, typer.Option(min=1, help="At once; beyond, 503.")] = 1024,
+    max_connections: Annotated[int, typer.Option(min=1, help="Connections at once; beyond, 503.")] = 1024,
     max_waiting: Annotated[int, typer.Option(min=1, help="Images in hand; beyond, 503.")] = 256,
     max_waiting_mib: Annotated[int, typer.Option(min=1, help="MiB of requests in hand; beyond, 503.")] = 256,
     max_body_mib: Annotated[int, typer.Option(min=1, help="MiB of one request; beyond, 413.")] = 32,
-    max_images: Annotated[int, typer.Option(min=1, help="In one request; beyond, 413.")] = 128,
-    max_pixels: Annotated[int | None, typer.Option(min=1, help="Of one image. Default: by the memory.")] = None,
+    max_images: Annotated[int, typer.Option(min=1, help="Images in one request; beyond, 413.")] = 128,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Pixels of one image. Default: by the memory.")] = None,
     shutdown_delay: Annotated[float, typer.Option(min=0, help="Seconds of not-ready before refusing.")] = 0.0,
     shutdown_timeout: Annotated[int, typer.Option(min=1, help="Seconds for what is begun at the end.")] = 30,
     token_file: Annotated[Path | None, typer.Option(help="Bearer tokens, one a line: the server then asks.")] = None,
