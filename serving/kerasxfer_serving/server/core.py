@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.server.engine import Engine
+from kerasxfer_serving.server.engine import BatchingEngine
 from kerasxfer_serving.server.errors import ClientGoneError, DeadlineError, OverloadedError, RequestError, TooLargeError
 from kerasxfer_serving.server.jobs import Job, Model
 from kerasxfer_serving.server.memory import Memory
@@ -45,7 +45,7 @@ class InferenceServer:
             for version, path in source.versions().items():
                 self.registry.put(self._open(source.name, version, path))
         served = list(self.registry.models())
-        self._engine = Engine(options.cores, batch_policy(served, options), self._count_batch)
+        self._engine = BatchingEngine(options.cores, batch_policy(served, options), self._count_batch)
         self._watcher = Watcher(sources, self.registry, self._open) if watch else None
 
     @property

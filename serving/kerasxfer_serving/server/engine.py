@@ -45,7 +45,7 @@ class BatchPolicy:
 BatchWatcher: TypeAlias = Callable[[Model, int, float], None]
 
 
-class Engine:
+class BatchingEngine:
     """Decodes and predicts the images of jobs.
 
     Args:

@@ -8,7 +8,7 @@ import pytest
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import DecodedImage
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.server.engine import BatchPolicy, Engine
+from kerasxfer_serving.server.engine import BatchingEngine, BatchPolicy
 from kerasxfer_serving.server.jobs import Job
 
 
@@ -42,7 +42,7 @@ def make_engine():
     engines = []
 
     def make(**policy):
-        engines.append(Engine(2, BatchPolicy(**policy)))
+        engines.append(BatchingEngine(2, BatchPolicy(**policy)))
         return engines[-1]
 
     yield make
