@@ -10,6 +10,8 @@ from kerasxfer_serving.errors import UsageError
 from kerasxfer.bottleneck.batch_source import BatchSource
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.sources import ArraySource, FolderSource, ImageSource
+from kerasxfer.models import ImageClassifier
+from kerasxfer.pixel_range import checked
 from kerasxfer.types import Callbacks, Data
 
 
@@ -18,6 +20,7 @@ def as_source(
     y: Data = None,
     sample_weight: Data = None,
     *,
+    model: keras.Model | None = None,
     batch_size: int | None = None,
     shuffle: bool = False,
     seed: int = 0,
@@ -29,11 +32,18 @@ def as_source(
         x: `ImageFolder`, array, `PyDataset`, `tf.data.Dataset`, torch `DataLoader`.
         y: Labels, with an array.
         sample_weight: Weights, with an array.
+        model: The model that takes them; one of `image_classifier` takes pixels in 0–255 only. Defaults to `None`.
         batch_size: Rows in a batch, with an array. Defaults to `None`, 32.
         shuffle: Whether each epoch has another order, with an array. Defaults to `False`.
         seed: Seed of these orders. Defaults to `0`.
         limit: Batches that are needed of a data set without an end. Defaults to `None`, it must have one.
+
+    Raises:
+        CacheError: If it is no data set, or one that cannot be read again.
+        PixelRangeError: If the model takes pixels, and it holds other values. Batches are looked at as they are read.
     """
+    if isinstance(model, ImageClassifier):
+        x = checked(x)
     if all(hasattr(x, name) for name in ("paths", "order", "load", "targets")):
         return FolderSource(x)
     if hasattr(x, "shape") and hasattr(x, "__array__"):
@@ -46,9 +56,12 @@ def as_source(
     return BatchSource(x, seed=seed, limit=limit)
 
 
-def validation_source(data: Data, batch_size: int | None, limit: int | None = None) -> ImageSource:
+def validation_source(
+    data: Data, batch_size: int | None, limit: int | None = None, *, model: keras.Model | None = None
+) -> ImageSource:
     """What to validate on; no augmentation."""
-    source = as_source(*(data if isinstance(data, tuple | list) else (data,)), batch_size=batch_size, limit=limit)
+    parts = data if isinstance(data, tuple | list) else (data,)
+    source = as_source(*parts, model=model, batch_size=batch_size, limit=limit)
     if source.random:
         raise CacheError("What is validated on must not be augmented. Received: an augmenting data set.")
     return source

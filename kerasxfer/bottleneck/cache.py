@@ -151,6 +151,7 @@ class BottleneckCache:
             x,
             y,
             sample_weight,
+            model=model,
             batch_size=batch_size,
             shuffle=shuffle,
             seed=self.settings.seed,
@@ -158,7 +159,9 @@ class BottleneckCache:
         )
         validation = None
         if validation_data is not None:
-            validation = validation_source(validation_data, validation_batch_size or batch_size, validation_steps)
+            validation = validation_source(
+                validation_data, validation_batch_size or batch_size, validation_steps, model=model
+            )
         job = CacheJob(self.settings, model, schedule_of(callbacks))
         plan = job.plan(source, validation)
         if not source.random_access and not all(stage.cached for stage in plan.stages):
@@ -225,7 +228,7 @@ class BottleneckCache:
         Returns:
             What `model.evaluate` returns.
         """
-        source = validation_source((x, y, sample_weight), batch_size, steps)
+        source = validation_source((x, y, sample_weight), batch_size, steps, model=model)
         job = CacheJob(self.settings, model)
         arguments = {"steps": steps, "verbose": verbose, "callbacks": callbacks, "return_dict": return_dict}
         # Augmenting layers at the front let the images pass when nothing is trained.
@@ -251,7 +254,7 @@ class BottleneckCache:
         Returns:
             A `CachePlan`; it is printed too unless `verbose=0`.
         """
-        job, source = CacheJob(self.settings, model, stages), as_source(data)
+        job, source = CacheJob(self.settings, model, stages), as_source(data, model=model)
         plan = job.plan(source)
         if plan.positions:
             images = source.images(np.arange(min(source.batch_size, len(source.keys))))
@@ -283,7 +286,7 @@ class BottleneckCache:
         """
         if shard is not None and not 0 <= shard[0] < shard[1]:
             raise UsageError(f"`shard` must be (i, n) with 0 <= i < n. Received: shard={shard}")
-        job, source = CacheJob(self.settings, model, stages), as_source(data)
+        job, source = CacheJob(self.settings, model, stages), as_source(data, model=model)
         plan = job.plan(source)
         job.build(job.known_beforehand(plan), source, job.copies(source), shard)
         return plan
@@ -320,7 +323,7 @@ class BottleneckCache:
 
         job = CacheJob(self.settings, model, stages)
         return build_on_ray(
-            job, as_source(data), address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker
+            job, as_source(data, model=model), address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker
         )
 
     def features(self, prefix: keras.Model, data: Data) -> FeatureDataset:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasxfer import image_classifier
+from kerasxfer import BottleneckCache, image_classifier
 from kerasxfer.models import ImageClassifier
 from kerasxfer.pixel_range import PixelRangeError, check_pixels, checked
 
@@ -88,6 +88,30 @@ def test_validation_data_is_looked_at(model, pixels):
     model.fit(pixels, LABELS, validation_data=Batches(pixels), verbose=0)
     with pytest.raises(PixelRangeError):
         model.fit(pixels, LABELS, validation_data=Batches(pixels / 255), verbose=0)
+
+
+CACHED = {
+    "fit": lambda cache, model, data, y: cache.fit(model, data, y, verbose=0),
+    "validation": lambda cache, model, data, y: cache.fit(
+        model, np.full((8, 32, 32, 3), 9, "uint8"), LABELS, validation_data=data if y is None else (data, y), verbose=0
+    ),
+    "evaluate": lambda cache, model, data, y: cache.evaluate(model, data, y, verbose=0),
+    "plan": lambda cache, model, data, _: cache.plan(model, data),
+    "build": lambda cache, model, data, _: cache.build(model, data),
+}
+CACHEABLE = {"array": lambda images: images, "PyDataset": Batches, "tf.data": dataset, "DataLoader": loader}
+
+
+@pytest.mark.parametrize(
+    ("way", "source"),
+    [*((way, "array") for way in CACHED), *(("build", source) for source in CACHEABLE if source != "array")],
+)
+def test_a_cache_looks_at_what_it_is_given(model, pixels, tmp_path, way, source):
+    data, y = CACHEABLE[source], LABELS if source == "array" else None
+    cache = BottleneckCache(tmp_path, verbose=0)
+    CACHED[way](cache, model, data(pixels), y)
+    with pytest.raises(Exception, match=r"takes pixels in 0–255"):
+        CACHED[way](cache, model, data(spoilt(pixels, "rescaled")), y)
 
 
 @pytest.mark.parametrize("way", ["train_on_batch", "test_on_batch"])
