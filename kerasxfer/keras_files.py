@@ -18,11 +18,28 @@ from typing import Any
 import keras
 from kerasxfer_serving.errors import ModelError
 
+from kerasxfer import keras2_config
+from kerasxfer.layers.preprocess import application_preprocess_input
+
 # A config of a thousand layers has a megabyte. Weights are stored as they are, or shrink to a half.
 _MAX_JSON = 64 << 20
 _MAX_EXPANSION = 20
 _MAX_WEIGHTS = 1_000_000
 
+_CUSTOM_LAYER = "For a custom layer, import its module with `modules=` (`--import` on the command line)."
+_KERAS_2 = (
+    "Keras 2 wrote the file, and its own package reads it: `pip install tf_keras`, then "
+    '`tf_keras.models.load_model({path!r}).export("saved")`. The folder `saved` is a SavedModel, which is exported '
+    "with `safe_mode=False` (`--unsafe`)."
+)
+_REBUILD = (
+    "The code of a `Lambda` layer is stored without the names around it, its imports for instance. Build the model "
+    'again with a layer instead of the `Lambda`, `kerasxfer.layers.Preprocess("VGG16")` instead of VGG16\'s '
+    "`preprocess_input`, and give it the weights: `model.load_weights({path!r})`."
+)
+
+_PREPROCESS_INPUT = ("builtins", "preprocess_input")  # as Keras stores it, whichever it was
+_LAMBDA = ("__lambda__", "Lambda")
 _CODE = ("__lambda__", "TFSMLayer", "TorchModuleWrapper", "FlaxLayer", "JaxLayer")
 
 
@@ -35,12 +52,14 @@ class KerasFile:
         original: Where it came from, for messages.
         config: The model's configuration, as Keras wrote it.
         training: What the model was compiled with, or `{}`.
+        keras_version: Of the Keras that wrote it, or `""`.
     """
 
     path: Path
     original: Path
     config: Mapping[str, Any]
     training: Mapping[str, Any]
+    keras_version: str
 
     @property
     def sha256(self) -> str:
@@ -49,11 +68,13 @@ class KerasFile:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_model(path: str | Path, *, safe_mode: bool = True) -> keras.Model:
+def load_model(path: str | Path, *, preprocess_input: str | None = None, safe_mode: bool = True) -> keras.Model:
     """Load a `.keras` or `.h5` file without compiling the model.
 
     Args:
         path: The file.
+        preprocess_input: The application whose `preprocess_input` the model calls in a `Lambda` layer: `"vgg16"`. The
+            file names the function, but not where it is from. Defaults to `None`.
         safe_mode: Whether to refuse files with Python code (`Lambda` layers). Defaults to `True`.
 
     Returns:
@@ -64,7 +85,7 @@ def load_model(path: str | Path, *, safe_mode: bool = True) -> keras.Model:
             it holds code, or Keras cannot read it.
     """
     with tempfile.TemporaryDirectory(prefix="kerasxfer-") as folder:
-        return read(take(Path(path), Path(folder)), safe_mode=safe_mode)
+        return read(take(Path(path), Path(folder)), preprocess_input=preprocess_input, safe_mode=safe_mode)
 
 
 def take(path: Path, folder: Path) -> KerasFile:
@@ -103,27 +124,66 @@ def inspect_file(path: Path, original: Path | None = None) -> KerasFile:
         ModelError: As in `load_model`.
     """
     with _said_of(original or path):
-        config, training = _READERS[path.suffix](path)
-    return KerasFile(path, original or path, config, training)
+        return KerasFile(path, original or path, *_READERS[path.suffix](path))
 
 
-def read(file: KerasFile, *, safe_mode: bool = True) -> keras.Model:
+def read(file: KerasFile, *, preprocess_input: str | None = None, safe_mode: bool = True) -> keras.Model:
     """Let Keras read a file that was looked at.
+
+    Args:
+        file: From `take` or `inspect_file`.
+        preprocess_input: As in `load_model`.
+        safe_mode: As in `load_model`.
 
     Raises:
         ModelError: As in `load_model`.
     """
-    if safe_mode and (code := _code_in(file.config)):
+    with _said_of(file.original, _remedy(file)):
+        config = keras2_config.translate(file.config) if _is_keras_2_h5(file) else file.config
+    code = _code_in(config)
+    remedy = _remedy(file, code)
+    if safe_mode and code:
+        more = remedy if code in _LAMBDA else ""
         raise ModelError(
             f"`{file.original}` holds Python code or a program (`{code}`), which would run. Where you trust it, allow "
-            "it with `safe_mode=False` (`--unsafe`)."
+            f"it with `safe_mode=False` (`--unsafe`). {more}".rstrip()
         )
-    with _said_of(file.original):
-        return keras.saving.load_model(file.path, compile=False, safe_mode=safe_mode)
+    known = {} if preprocess_input is None else {"preprocess_input": application_preprocess_input(preprocess_input)}
+    with keras.saving.custom_object_scope(known), _said_of(file.original, remedy):
+        if layer := _unresolved_preprocess_input(config):
+            raise ModelError(
+                f"its layer `{layer}` calls `preprocess_input`, and the file does not say of which application. Say it "
+                "with `preprocess_input=` (`--preprocess-input`): `vgg16`, `resnet50`, `mobilenet_v2`, …"
+            )
+        if config is not file.config:
+            _set_config(file.path, config)
+        model = keras.saving.load_model(file.path, compile=False, safe_mode=safe_mode)
+        if code in _LAMBDA and model.built and not hasattr(model, "input_shape"):
+            raise ValueError("the code of a `Lambda` layer fails.")  # which a sequential model does not say
+        return model
+
+
+def _is_keras_2_h5(file: KerasFile) -> bool:
+    return file.keras_version.startswith("2.") and file.path.suffix != ".keras"
+
+
+def _remedy(file: KerasFile, code: str | None = None) -> str:
+    """What helps where Keras cannot read a file."""
+    if file.keras_version.startswith("2."):
+        return _KERAS_2.format(path=str(file.original))
+    return _REBUILD.format(path=str(file.original)) if code in _LAMBDA else _CUSTOM_LAYER
+
+
+def _set_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Give a private `.h5` file another configuration."""
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
 
 
 @contextmanager
-def _said_of(path: Path) -> Iterator[None]:
+def _said_of(path: Path, remedy: str = _CUSTOM_LAYER) -> Iterator[None]:
     """Turn whatever reading a file raises into one sentence: what is in a file decides which error Keras meets."""
     try:
         yield
@@ -132,13 +192,10 @@ def _said_of(path: Path) -> Iterator[None]:
     except RecursionError:
         raise ModelError(f"Keras cannot read `{path}`: it is nested too deeply.") from None
     except Exception as error:
-        raise ModelError(
-            f"Keras cannot read `{path}`: {error}\nFor a custom layer, import its module with `modules=` "
-            "(`--import` on the command line)."
-        ) from error
+        raise ModelError(f"Keras cannot read `{path}`: {error}\n{remedy}") from error
 
 
-def _read_keras(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _read_keras(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any], str]:
     with zipfile.ZipFile(path) as archive:
         sizes = {member.filename: member.file_size for member in archive.infolist()}
         _bound("config.json", sizes.get("config.json", 0), _MAX_JSON)
@@ -146,14 +203,16 @@ def _read_keras(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         if len(sizes) < len(archive.infolist()):
             raise ModelError("a member of the archive is there twice.")
         config = json.loads(archive.read("config.json"))
+        _bound("metadata.json", sizes.get("metadata.json", 0), _MAX_JSON)
+        metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in sizes else {}
         for name in sizes:
             if name.endswith(".h5"):
                 with archive.open(name) as member:
                     _check_weights(io.BytesIO(member.read()), _allowed(path))
-    return config, config.get("compile_config") or {}
+    return config, config.get("compile_config") or {}, str(metadata.get("keras_version", ""))
 
 
-def _read_h5(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+def _read_h5(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any], str]:
     import h5py
 
     _check_weights(path, _allowed(path))
@@ -161,7 +220,8 @@ def _read_h5(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         if "model_config" not in file.attrs:
             raise ModelError("it holds weights without a model. Build the model, then call `model.load_weights`.")
         config, training = (_json(file.attrs.get(name)) for name in ("model_config", "training_config"))
-    return config, training
+        version = file.attrs.get("keras_version", "")
+    return config, training, version.decode() if isinstance(version, bytes) else str(version)
 
 
 _READERS = {".keras": _read_keras, ".h5": _read_h5, ".hdf5": _read_h5}
@@ -218,16 +278,34 @@ def _bound(what: str, size: int, most: int) -> None:
 
 
 def _code_in(config: Any) -> str | None:
-    """The name of what would run in a configuration, or `None`. Without recursion: the file decides how deep it is."""
+    """The name of what would run in a configuration, or `None`."""
+    for value in _objects(config):
+        if value.get("class_name") in _CODE:
+            return str(value["class_name"])
+        if value.get("function_type") == "lambda":
+            return "Lambda"
+    return None
+
+
+def _unresolved_preprocess_input(config: Any) -> str | None:
+    """The name of a `Lambda` layer that calls a `preprocess_input` which no one has registered, or `None`."""
+    if keras.saving.get_registered_object("preprocess_input"):
+        return None
+    for value in _objects(config):
+        if value.get("class_name") == "Lambda" and isinstance(layer := value.get("config"), dict):
+            function = layer.get("function")
+            if isinstance(function, dict) and (function.get("module"), function.get("config")) == _PREPROCESS_INPUT:
+                return str(layer.get("name"))
+    return None
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a configuration. Without recursion: the file decides how deep it is."""
     values = [config]
     while values:
         value = values.pop()
         if isinstance(value, dict):
-            if value.get("class_name") in _CODE:
-                return str(value["class_name"])
-            if value.get("function_type") == "lambda":
-                return "Lambda"
+            yield value
             values.extend(value.values())
         elif isinstance(value, list):
             values.extend(value)
-    return None

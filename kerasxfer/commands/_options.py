@@ -11,6 +11,9 @@ from typer import Option
 IMAGES = "Images"
 """Panel of `--help` with what is done to images before the model sees them."""
 
+MODEL = "Model"
+"""Panel of `--help` with what is known about a model besides its file."""
+
 
 class Exif(StrEnum):
     """What to do about the orientation that a camera has noted."""
@@ -42,6 +45,14 @@ OnErrorOption: TypeAlias = Annotated[
     OnError, Option(help="Stop at images that cannot be read, or leave them out.", rich_help_panel=IMAGES)
 ]
 BatchSizeOption: TypeAlias = Annotated[int, Option(min=1, help="Number of images in a batch.")]
+PreprocessInputOption: TypeAlias = Annotated[
+    str | None,
+    Option(
+        help="Application of the preprocess_input that a Lambda layer calls: vgg16, resnet50, …",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
 CacheOption: TypeAlias = Annotated[
     Path | None, Option(help="Folder for cached activations. Defaults to OUT/cache.", show_default=False)
 ]

@@ -6,6 +6,8 @@ from kerasxfer_serving.commands.choices import Device, ResultFormat
 from kerasxfer_serving.commands.options import FormatOption
 from typer import Argument, Exit, Option
 
+from kerasxfer.commands._options import PreprocessInputOption
+
 
 def check(
     model: Annotated[Path, Argument(metavar="MODEL.onnx", help="Exported file.", show_default=False)],
@@ -15,13 +17,22 @@ def check(
     import_: Annotated[
         list[str] | None, Option("--import", help="Module or .py file with custom layers.", show_default=False)
     ] = None,
+    preprocess_input: PreprocessInputOption = None,
     unsafe: Annotated[bool, Option("--unsafe", help="Run code in the model file: Lambda layers, SavedModels.")] = False,
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Compare an exported file with its Keras model on labelled images; exit 1 where they disagree."""
     from kerasxfer.export.check import check_file
 
-    result = check_file(model, against, data, device=device, modules=import_ or (), safe_mode=not unsafe)
+    result = check_file(
+        model,
+        against,
+        data,
+        device=device,
+        modules=import_ or (),
+        preprocess_input=preprocess_input,
+        safe_mode=not unsafe,
+    )
     if format is ResultFormat.json:
         output.print_json(result.to_dict())
     else:

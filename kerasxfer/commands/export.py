@@ -9,10 +9,12 @@ from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import format_bytes
 from typer import Argument, Option
 
+from kerasxfer.commands._options import MODEL, PreprocessInputOption
+
 if TYPE_CHECKING:
     from kerasxfer.export.report import Exported
 
-_MODEL, _PROOF = "Model", "Proof"
+_PROOF = "Proof"
 
 
 class TargetDevice(StrEnum):
@@ -51,32 +53,31 @@ def export(
         str | None,
         Option(
             help="Normalisation to put in front: vgg16, inception_v3, rescale, …",
-            rich_help_panel=_MODEL,
+            rich_help_panel=MODEL,
             show_default=False,
         ),
     ] = None,
     classes: Annotated[
         str | None,
-        Option(help="Class names, separated by commas, or a file of them.", rich_help_panel=_MODEL, show_default=False),
+        Option(help="Class names, separated by commas, or a file of them.", rich_help_panel=MODEL, show_default=False),
     ] = None,
     image_size: Annotated[
         str | None,
-        Option(
-            help="Size of the model's input: HEIGHTxWIDTH, or one side.", rich_help_panel=_MODEL, show_default=False
-        ),
+        Option(help="Size of the model's input: HEIGHTxWIDTH, or one side.", rich_help_panel=MODEL, show_default=False),
     ] = None,
     output: Annotated[
         ActivationName | None,
         Option(
-            help="What the outputs are; scores become softmax or sigmoid.", rich_help_panel=_MODEL, show_default=False
+            help="What the outputs are; scores become softmax or sigmoid.", rich_help_panel=MODEL, show_default=False
         ),
     ] = None,
     import_: Annotated[
         list[str] | None,
-        Option("--import", help="Module or .py file with custom layers.", rich_help_panel=_MODEL, show_default=False),
+        Option("--import", help="Module or .py file with custom layers.", rich_help_panel=MODEL, show_default=False),
     ] = None,
+    preprocess_input: PreprocessInputOption = None,
     unsafe: Annotated[
-        bool, Option("--unsafe", help="Run code in the file: Lambda layers, SavedModels.", rich_help_panel=_MODEL)
+        bool, Option("--unsafe", help="Run code in the file: Lambda layers, SavedModels.", rich_help_panel=MODEL)
     ] = False,
     check: Annotated[
         Path | None,
@@ -115,6 +116,7 @@ def export(
         calibration=calibration,
         check=check,
         modules=import_ or (),
+        preprocess_input=preprocess_input,
         safe_mode=not unsafe,
     )
     if triton is not None:

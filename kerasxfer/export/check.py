@@ -54,6 +54,7 @@ def check_file(
     *,
     device: str = "cpu",
     modules: Iterable[str] = (),
+    preprocess_input: str | None = None,
     safe_mode: bool = True,
 ) -> Checked:
     """Compare an exported file with its Keras model on every image of a labelled folder.
@@ -64,6 +65,7 @@ def check_file(
         data: Folder of class folders.
         device: `"cpu"`, `"cuda"`, `"tensorrt"` or `"auto"`. Defaults to `"cpu"`.
         modules: As in `export_onnx`.
+        preprocess_input: As in `export_onnx`.
         safe_mode: As in `export_onnx`.
 
     Returns:
@@ -80,7 +82,7 @@ def check_file(
     session = open_file(file.data, device, output=manifest.output_name)
     tf32 = _Tf32(file.data, session, manifest.output_name) if session.device == "cuda" else None
     with workspace() as folder:
-        source = open_source(against, folder, modules=modules, safe_mode=safe_mode)
+        source = open_source(against, folder, modules=modules, preprocess_input=preprocess_input, safe_mode=safe_mode)
         parity = compare_on(
             images,
             reference_model(source),

@@ -50,6 +50,7 @@ def export_onnx(
     calibration: str | Path | None = None,
     check: str | Path | None = None,
     modules: Iterable[str] = (),
+    preprocess_input: str | None = None,
     safe_mode: bool = True,
     verbose: bool = True,
 ) -> Exported:
@@ -82,6 +83,8 @@ def export_onnx(
         check: Folder of labelled images, all of which are compared. Defaults to `None`, for int8 to `calibration`
             where it holds the classes.
         modules: Names or `.py` files of modules with custom layers that Keras must know to read the file.
+        preprocess_input: The application whose `preprocess_input` a `Lambda` layer of the file calls (`"vgg16"`): the
+            file names the function only. Defaults to `None`.
         safe_mode: Whether to refuse code inside the file: `Lambda` layers, SavedModels. Defaults to `True`.
         verbose: Whether to report each step on stderr. Defaults to `True`.
 
@@ -108,7 +111,9 @@ def export_onnx(
     steps = Steps(verbose)
     with workspace() as folder:
         with steps("Open the model"):
-            source = open_source(model_or_path, folder, modules=modules, safe_mode=safe_mode)
+            source = open_source(
+                model_or_path, folder, modules=modules, preprocess_input=preprocess_input, safe_mode=safe_mode
+            )
             entry = image_input(source, image_size, policy, preprocessing)
         with steps(f"Ask the model, on {keras.backend.backend()}"):
             proof = Proof.ask(source, entry, samples or check or calibration, output)

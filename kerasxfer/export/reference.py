@@ -18,7 +18,7 @@ def reference_model(source: Source) -> keras.Model:
     """The model to compare with: as trained, or its float32 twin where it computes in half precision."""
     if not needs_preparation(source.model):
         return source.model
-    return prepare(read_source(source.file, safe_mode=source.safe_mode))
+    return prepare(read_source(source.file, preprocess_input=source.preprocess_input, safe_mode=source.safe_mode))
 
 
 def own_answers(model: keras.Model, images: NDArray[np.uint8], preprocessing: str | None) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from kerasxfer import keras_files
 from kerasxfer.export.custom_modules import Module, import_modules, module_of, modules_of
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.served import is_channels_first
+from kerasxfer.keras_internals import all_layers
 from kerasxfer.layers.classifier_head import class_names_of
 from kerasxfer.runs.run_folder import RunFolder, RunRecord
 
@@ -31,6 +32,7 @@ class Source:
         loss: What the model was compiled with: a loss, its name or configuration, or `None`.
         record: What the run folder says about it, or `None`.
         modules: Modules with custom layers.
+        preprocess_input: The module of `keras.applications` whose `preprocess_input` a `Lambda` layer calls, or `None`.
         safe_mode: Whether the file may hold no code.
     """
 
@@ -40,6 +42,7 @@ class Source:
     loss: Any = None
     record: RunRecord | None = None
     modules: tuple[Module, ...] = ()
+    preprocess_input: str | None = None
     safe_mode: bool = True
 
     @property
@@ -66,7 +69,12 @@ class Source:
 
 
 def open_source(
-    model_or_path: keras.Model | str | Path, folder: Path, *, modules: Iterable[str] = (), safe_mode: bool = True
+    model_or_path: keras.Model | str | Path,
+    folder: Path,
+    *,
+    modules: Iterable[str] = (),
+    preprocess_input: str | None = None,
+    safe_mode: bool = True,
 ) -> Source:
     """Open a model for export.
 
@@ -74,6 +82,7 @@ def open_source(
         model_or_path: A model in memory, a run folder, a `.keras` or `.h5` file or a SavedModel folder.
         folder: A folder of this process alone, for the file that is converted.
         modules: Names or `.py` files of modules with custom layers.
+        preprocess_input: The application whose `preprocess_input` a file's `Lambda` layer names. Defaults to `None`.
         safe_mode: Whether to refuse code inside the file: `Lambda` layers, and SavedModels, which are programs.
             Defaults to `True`.
 
@@ -90,15 +99,21 @@ def open_source(
     path = Path(model_or_path)
     if path.is_dir() and RunFolder(path).model.is_file():
         path = RunFolder(path).model
-    opened = _open_saved_model if path.is_dir() else _open_file
     try:
-        return opened(path, folder, named, safe_mode)
+        if path.is_dir():
+            return _open_saved_model(path, folder, named, safe_mode)
+        return _open_file(path, folder, named, preprocess_input, safe_mode)
     except ModelError as error:
         raise ExportError(str(error)) from error
 
 
-def read_source(file: Path, *, safe_mode: bool) -> keras.Model:
+def read_source(file: Path, *, preprocess_input: str | None, safe_mode: bool) -> keras.Model:
     """Read a private file or SavedModel folder.
+
+    Args:
+        file: The file or folder.
+        preprocess_input: As in `open_source`.
+        safe_mode: As in `open_source`.
 
     Raises:
         ExportError: If the model has weights that were never built.
@@ -106,7 +121,8 @@ def read_source(file: Path, *, safe_mode: bool) -> keras.Model:
     """
     if file.is_dir():
         return _read_saved_model(file)
-    return with_known_input(keras_files.read(keras_files.inspect_file(file), safe_mode=safe_mode))
+    taken = keras_files.inspect_file(file)
+    return with_known_input(keras_files.read(taken, preprocess_input=preprocess_input, safe_mode=safe_mode))
 
 
 def with_known_input(model: keras.Model) -> keras.Model:
@@ -138,13 +154,32 @@ def _from_memory(given: keras.Model, folder: Path, named: tuple[Module, ...]) ->
     model.save(file)
     # Its code runs in this process already.
     loss = getattr(given, "loss", None)
-    return Source(model, file, _digest_of_weights(model), loss=loss, modules=modules, safe_mode=False)
+    return Source(
+        model,
+        file,
+        _digest_of_weights(model),
+        loss=loss,
+        modules=modules,
+        preprocess_input=_preprocess_input_of(model),
+        safe_mode=False,
+    )
 
 
-def _open_file(path: Path, folder: Path, named: tuple[Module, ...], safe_mode: bool) -> Source:
+def _preprocess_input_of(model: keras.Model) -> str | None:
+    """The module of `keras.applications` whose `preprocess_input` a `Lambda` layer of a model calls, or `None`."""
+    for layer in all_layers(model):
+        module, _, name = getattr(getattr(layer, "function", None), "__module__", "").rpartition(".")
+        if module.endswith(".applications") and layer.function.__name__ == "preprocess_input":
+            return str(name)
+    return None
+
+
+def _open_file(
+    path: Path, folder: Path, named: tuple[Module, ...], preprocess_input: str | None, safe_mode: bool
+) -> Source:
     taken = keras_files.take(path, folder)
     sha256 = digest(taken.path)
-    model = with_known_input(keras_files.read(taken, safe_mode=safe_mode))
+    model = with_known_input(keras_files.read(taken, preprocess_input=preprocess_input, safe_mode=safe_mode))
     _refuse_other_shapes(model)
     file = taken.path
     if file.suffix != ".keras":
@@ -157,6 +192,7 @@ def _open_file(path: Path, folder: Path, named: tuple[Module, ...], safe_mode: b
         loss=taken.training.get("loss"),
         record=_record_beside(path),
         modules=tuple(dict([*named, *modules_of(model)]).items()),
+        preprocess_input=_preprocess_input_of(model),
         safe_mode=safe_mode,
     )
 

@@ -38,6 +38,7 @@ def convert(source: Source, folder: Path, entry: ImageInput, output: Output, ops
     job = {
         "model": str(source.file.resolve()),
         "sha256": digest(source.file),
+        "preprocess_input": source.preprocess_input,
         "safe_mode": source.safe_mode,
         "target": str(target),
         "image_size": entry.image_size,

@@ -28,7 +28,7 @@ def main(job_file: str) -> None:
     file = Path(job["model"])
     if digest(file) != job["sha256"]:
         raise ValueError(f"`{file}` is not the file that was checked.")
-    model = prepare(read_source(file, safe_mode=job["safe_mode"]))
+    model = prepare(read_source(file, preprocess_input=job["preprocess_input"], safe_mode=job["safe_mode"]))
     served = as_served(model, tuple(job["image_size"]), job["preprocessing"], job["activation"])
     # A loaded functional model counts as never called, which Keras's exporter refuses.
     served(keras.ops.zeros((1, *job["image_size"], 3), "uint8"), training=False)

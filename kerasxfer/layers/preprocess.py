@@ -1,5 +1,6 @@
 """The `preprocess_input` of every `keras.applications` model, as a layer of the graph."""
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
@@ -81,6 +82,36 @@ def application_mode(name: str, include_preprocessing: bool = True) -> str:
     name = application_name(name)
     mode = APPLICATION_MODES[name]
     return mode if include_preprocessing else _OWN_MODES.get(name, mode)
+
+
+def application_preprocess_input(name: str) -> Callable[..., Tensor]:
+    """The function `preprocess_input` of an application.
+
+    Args:
+        name: A module of `keras.applications` (`"resnet_v2"`), or a model of one, whose upper and lower case do not
+            matter.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: If there is no such module or model.
+
+    Example:
+
+    ```python
+    assert application_preprocess_input("VGG16") is keras.applications.vgg16.preprocess_input
+    ```
+    """
+    modules = [getattr(keras.applications, module) for module in dir(keras.applications)]
+    modules = [module for module in modules if hasattr(module, "preprocess_input")]
+    found = getattr(keras.applications, name, None)
+    if found not in modules:
+        found = next((module for module in modules if hasattr(module, _application(name))), None)
+    if found is None:
+        raise UsageError(f"`keras.applications` has no `preprocess_input` for {name!r}.")
+    function: Callable[..., Tensor] = found.preprocess_input
+    return function
 
 
 @keras.saving.register_keras_serializable(package="kerasxfer")
@@ -168,6 +199,16 @@ class Preprocess(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mode": self.mode, "data_format": self.data_format}
+
+
+def _application(name: str) -> str:
+    try:
+        return application_name(name)
+    except ValueError:
+        raise UsageError(
+            "`preprocess_input` must be the name of a module or model of `keras.applications`, as 'vgg16'. "
+            f"Received: preprocess_input={name!r}"
+        ) from None
 
 
 def _application_or_mode(mode: str) -> str:

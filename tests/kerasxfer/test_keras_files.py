@@ -5,9 +5,11 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from kerasxfer_serving.errors import ModelError
+from keras.applications.vgg16 import preprocess_input
+from kerasxfer_serving.errors import ModelError, UsageError
 
 from kerasxfer.keras_files import load_model
+from kerasxfer.layers import Preprocess
 
 layers = keras.layers
 
@@ -95,6 +97,54 @@ def test_code_needs_permission(tmp_path, suffix):
     with pytest.raises(ModelError, match="`--unsafe`"):
         load_model(path)
     assert load_model(path, safe_mode=False).layers[0].name.startswith("lambda")
+
+
+@pytest.fixture(params=["keras", "h5"])
+def calls_preprocess_input(request, tmp_path):
+    """Make a file of a model with this function in a `Lambda` layer."""
+
+    def make(function):
+        images = keras.Input((8, 8, 3))
+        x = layers.GlobalMaxPooling2D()(layers.Lambda(function, name="normalise")(images))
+        model = keras.Model(images, layers.Dense(2)(x))
+        path = tmp_path / f"model.{request.param}"
+        model.save(path)
+        return path, model
+
+    return make
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("name", ["densenet", "DenseNet121"])
+def test_preprocess_input_is_that_of_the_application_that_is_named(calls_preprocess_input, images, name):
+    path, model = calls_preprocess_input(keras.applications.densenet.preprocess_input)
+    with pytest.raises(ModelError, match=r"`normalise` calls `preprocess_input`.*`--preprocess-input`"):
+        load_model(path)
+    loaded, other = (load_model(path, preprocess_input=known) for known in (name, "vgg16"))
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), expected, atol=1e-6)
+    assert not np.allclose(other.predict(images, verbose=0), expected)
+
+
+def test_no_application_of_that_name_ends_in_a_sentence(calls_preprocess_input):
+    path, _ = calls_preprocess_input(preprocess_input)
+    with pytest.raises(UsageError, match=r"module or model of `keras\.applications`"):
+        load_model(path, preprocess_input="vgg99")
+
+
+def test_a_lambda_s_code_misses_its_imports_and_the_remedy_helps(calls_preprocess_input, images):
+    path, model = calls_preprocess_input(lambda x: preprocess_input(x))
+    for safe_mode in (True, False):
+        with pytest.raises(ModelError, match=r"(?s)Preprocess\(\"VGG16\"\).*model\.load_weights\("):
+            load_model(path, safe_mode=safe_mode)
+    pixels = keras.Input((8, 8, 3))
+    rebuilt = keras.Model(pixels, layers.Dense(2)(layers.GlobalMaxPooling2D()(Preprocess("VGG16")(pixels))))
+    rebuilt.load_weights(path)
+    np.testing.assert_allclose(rebuilt.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-4)
 
 
 def test_a_program_in_a_layer_needs_permission(tmp_path):

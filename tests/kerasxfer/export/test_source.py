@@ -8,7 +8,7 @@ from kerasxfer_serving.images import ImagePolicy
 
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.reference import own_answers, reference_model
-from kerasxfer.export.source import open_source
+from kerasxfer.export.source import open_source, read_source
 
 layers = keras.layers
 
@@ -106,6 +106,18 @@ def test_python_code_in_a_file_needs_permission(tmp_path, opened):
     with pytest.raises(ExportError, match=r"safe_mode=False"):
         opened(tmp_path / "code.keras")
     assert opened(tmp_path / "code.keras", safe_mode=False).image_size == (4, 4)
+
+
+def test_preprocess_input_is_known_to_the_converting_process(tmp_path, opened):
+    image = keras.Input((4, 4, 3))
+    x = layers.Lambda(keras.applications.vgg16.preprocess_input)(image)
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ExportError, match="`--preprocess-input`"):
+        opened(tmp_path / "model.keras")
+    for source in (opened(model), opened(tmp_path / "model.keras", preprocess_input="VGG16")):
+        assert source.preprocess_input == "vgg16"
+        read_source(source.file, preprocess_input=source.preprocess_input, safe_mode=True)
 
 
 def test_a_custom_layer_is_found_by_its_file_and_travels_with_the_model(tmp_path, custom_layers, rich_model, opened):
