@@ -40,7 +40,7 @@ def write_atomically(path: str | Path, content: str | bytes | Iterable[bytes | m
     Example:
 
     ```python
-    write_atomically("summary.json", json.dumps(summary))
+    write_atomically("summary.json", '{"accuracy": 0.97}')
     ```
     """
     if isinstance(content, str):

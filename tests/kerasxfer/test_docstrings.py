@@ -17,6 +17,7 @@ import kerasxfer
 
 # An export, a benchmark, a cluster or thirty epochs: minutes rather than seconds.
 LONG = re.compile(r"model\.onnx|a\.json|epochs=[23]0|ray_cluster")
+ELSEWHERE = re.compile(r"http://|decoder=\"gpu\"|serve\.run")
 FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -36,8 +37,14 @@ def documented(tree, prefix=""):
             yield from documented(node, f"{prefix}{node.name}.")
 
 
+def marks(docstring):
+    if ELSEWHERE.search(docstring):
+        return [pytest.mark.skip(reason="needs a server, a GPU or a cluster; it has a test of its own")]
+    return [pytest.mark.slow] if LONG.search(docstring) else []
+
+
 EXAMPLES = [
-    pytest.param(module, docstring, id=f"{module}.{name}", marks=[pytest.mark.slow] if LONG.search(docstring) else [])
+    pytest.param(module, docstring, id=f"{module}.{name}", marks=marks(docstring))
     for package in ("kerasxfer", "kerasxfer_serving")
     for module, path in modules(package)
     for name, docstring in documented(ast.parse(path.read_text(encoding="utf-8")))

@@ -28,6 +28,10 @@ def folder(tmp_path_factory):
         ["kerasxfer_script.py"],
         ["-c", f"import sys; sys.argv = ['kerasxfer']; import kerasxfer\n{LOADS}"],
         ["-c", f"import keras, kerasxfer\n{LOADS}"],
+        ["-c", f"from kerasxfer.backbones.applications import load_backbone\n{LOADS}"],
+        ["-c", f"import kerasxfer; kerasxfer.ImageFolder\n{LOADS}"],
+        ["-c", f"from kerasxfer.callbacks import ProgressiveUnfreezing\n{LOADS}"],
+        ["-c", f"import kerasxfer.pixel_range\n{LOADS}"],
     ],
 )
 def test_a_model_is_loaded(folder, arguments):

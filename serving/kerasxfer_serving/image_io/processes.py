@@ -62,9 +62,11 @@ class DecodingProcesses:
     Example:
 
     ```python
-    with DecodingProcesses((224, 224), ImagePolicy(), processes=16, batch_size=128, slots=6) as decoding:
-        with decoding.decoded(items) as batch:
-            session.run(batch.pixels)  # valid inside the block
+    from kerasxfer_serving.inputs.input import as_inputs
+
+    with DecodingProcesses((224, 224), ImagePolicy(), processes=2, batch_size=8, slots=2) as decoding:
+        with decoding.decoded(as_inputs(["cat.jpg", "broken.jpg"])) as batch:
+            batch.pixels.shape  # (2, 224, 224, 3); the pixels are valid inside the block
     ```
     """
 

@@ -124,9 +124,9 @@ def test_a_run_goes_on_to_the_same_end_from_a_kill_at_any_step(interrupted, tmp_
             assert_same_end(run, whole)
 
 
-def test_what_a_kill_leaves_can_be_reported_and_exported(interrupted):
+def test_what_a_kill_leaves_can_be_reported_and_exported(interrupted, tmp_path):
     _, _, left = interrupted
-    for folder in left:
+    for number, folder in enumerate(left):
         run = RunFolder(folder)
         if run.history.is_file():
             (shown,) = load_runs([folder])
@@ -135,7 +135,9 @@ def test_what_a_kill_leaves_can_be_reported_and_exported(interrupted):
             with pytest.raises(KerasxferError, match=r"must be a run folder|No history to read"):
                 load_runs([folder])
         if run.model.is_file():
-            assert open_source(folder).class_names == ("dark", "light")
+            workspace = tmp_path / str(number)
+            workspace.mkdir()
+            assert open_source(folder, workspace).class_names == ("dark", "light")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
