@@ -27,7 +27,7 @@ def table(runs: Sequence[Run]) -> str:
     """In Markdown; with several seeds mean ± standard deviation, with one its 95 % interval."""
     lines = ["| recipe | accuracy | seconds | images/s | parameters trained |", "| --- | --- | --- | --- | --- |"]
     for recipe, same in by_recipe(runs):
-        accuracy = with_interval(same[0]["accuracy"], same[0]["pictures"])
+        accuracy = with_interval(same[0]["accuracy"], same[0]["images"])
         if len(same) > 1:
             accuracy = f"{mean(same, 'accuracy'):.3f} ± {statistics.stdev(run['accuracy'] for run in same):.3f}"
         seconds, rate = mean(same, "seconds"), mean(same, "rate")
@@ -40,7 +40,7 @@ def figure(runs: Sequence[Run], path: Path, title: str) -> None:
     rows = list(by_recipe(runs))
     image, axes = plt.subplots(1, 4, sharey=True, figsize=(13, 1.4 + 0.34 * len(rows)), layout="constrained")
     for row, (_, same) in enumerate(rows):
-        accuracy, images = mean(same, "accuracy"), same[0]["pictures"] * len(same)
+        accuracy, images = mean(same, "accuracy"), same[0]["images"] * len(same)
         interval = Accuracy.of(round(accuracy * images), images)
         axes[0].plot([interval.low, interval.high], [row, row], color="#0072B2", linewidth=2)
         for run in same:
