@@ -1,6 +1,7 @@
 """Reading stored features, row by row."""
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -34,8 +35,7 @@ class Features:
         self.dtype = np.dtype(dtype)
         self._shards = list(shards)
         self._table = table
-        self._open: OrderedDict[int, Any] = OrderedDict()
-        self._lock = threading.Lock()
+        self._begin_reading()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -55,10 +55,16 @@ class Features:
         return array if dtype is None else array.astype(dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": OrderedDict(), "_lock": None}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_open", "_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state)
+        self._begin_reading()
+
+    def _begin_reading(self) -> None:
+        self._open: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        weakref.finalize(self, _close, self._open)
 
     def _read_into(self, buffer: memoryview, number: int, row: int) -> None:
         shard = self._shards[number]
@@ -82,3 +88,8 @@ class Features:
             self._open[number] = self._shards[number].path.open("rb", buffering=0)
         self._open.move_to_end(number)
         return self._open[number]
+
+
+def _close(files: OrderedDict[int, Any]) -> None:
+    for file in files.values():
+        file.close()
