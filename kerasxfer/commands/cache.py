@@ -22,6 +22,7 @@ from kerasxfer.commands._options import (
     Exif,
     ExifOption,
     InterpolationOption,
+    PreprocessInputOption,
     ResizeOption,
     policy,
 )
@@ -57,13 +58,14 @@ def plan(
     resize: ResizeOption = ResizeName.stretch,
     interpolation: InterpolationOption = InterpolationName.bilinear,
     exif: ExifOption = Exif.apply,
+    preprocess_input: PreprocessInputOption = None,
     batch_size: BatchSizeOption = 32,
     dtype: Dtype = None,
     budget: Budget = None,
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Show where each stage would be cached, how large that is and what it gains; compute nothing."""
-    bottleneck, network = _cache(cache, dtype, budget, verbose=0), _loaded(model)
+    bottleneck, network = _cache(cache, dtype, budget, verbose=0), _loaded(model, preprocess_input)
     images = _folder(data, network, batch_size, resize, interpolation, exif)
     _print_plan(bottleneck.plan(network, images, _stages(schedule)), format)
 
@@ -87,6 +89,7 @@ def build(
     resize: ResizeOption = ResizeName.stretch,
     interpolation: InterpolationOption = InterpolationName.bilinear,
     exif: ExifOption = Exif.apply,
+    preprocess_input: PreprocessInputOption = None,
     batch_size: BatchSizeOption = 32,
     dtype: Dtype = None,
     budget: Budget = None,
@@ -97,7 +100,7 @@ def build(
     refuse_without_ray(engine, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker or None)
     if engine is EngineName.ray and shard is not None:
         raise UsageError(f"`--shard` is for builds without Ray, which divides the work itself. Received: {shard!r}")
-    bottleneck, network = _cache(cache, dtype, budget), _loaded(model)
+    bottleneck, network = _cache(cache, dtype, budget), _loaded(model, preprocess_input)
     images = _folder(data.resolve(), network, batch_size, resize, interpolation, exif)
     if engine is EngineName.ray:
         done = bottleneck.build_on_ray(
@@ -165,12 +168,12 @@ def _existing(directory: Path, budget: str | None = None) -> "BottleneckCache":
     return _cache(directory, budget=budget)
 
 
-def _loaded(path: Path) -> "keras.Model":
+def _loaded(path: Path, preprocess_input: str | None) -> "keras.Model":
     from kerasxfer.keras_files import load_model
 
     if not path.is_file():
         raise UsageError(f"`MODEL` must be a `.keras` file. Received: '{path}', which does not exist.")
-    return load_model(path)
+    return load_model(path, preprocess_input=preprocess_input)
 
 
 def _folder(

@@ -105,3 +105,16 @@ def test_usage_errors_exit_with_2(run, arguments, message):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_a_lambda_s_preprocess_input_is_named_by_the_application(run, model_and_data, tmp_path):
+    images = keras.Input((12, 12, 3))
+    x = keras.layers.Lambda(keras.applications.vgg16.preprocess_input, name="normalise")(images)
+    x = keras.layers.GlobalMaxPooling2D(name="pool")(keras.layers.Conv2D(4, 3, trainable=False, name="conv")(x))
+    keras.Model(images, keras.layers.Dense(2, name="dense")(x)).save(tmp_path / "lambda.keras")
+    command = "build", tmp_path / "cache", tmp_path / "lambda.keras", model_and_data[1]
+    code, _, err = run(*command)
+    assert code == 1
+    assert "`--preprocess-input`" in err
+    assert run(*command, "--preprocess-input", "vgg16")[0] == 0
+    assert json.loads(run("ls", tmp_path / "cache", "--format", "json")[1])[0]["rows"] == 6
