@@ -1,6 +1,5 @@
-"""The server's page in a real browser. Needs Chromium, as `test_report_page.py` does."""
+"""The server's page in a real browser."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,14 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 HOSTILE = "<img src=x onerror=window.hit=1>.png"
 
 
@@ -79,34 +72,6 @@ def url(model):
     process.stderr.close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    contexts = []
-
-    def open_page(url, width=1100, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.set_default_timeout(120_000)  # milliseconds; renderers have low priority on a busy machine
-        contexts.append(context)
-        page = context.new_page()
-        page.errors, page.requests = [], []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("request", lambda request: page.requests.append(request.url))
-        page.goto(url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
 def _wait_for_status(page, pattern):
     page.locator("#status", has_text=re.compile(pattern)).wait_for()  # the page's policy lets nothing be evaluated
 
@@ -118,7 +83,7 @@ def _classify(page, files):
 
 @pytest.mark.parametrize("width", [1100, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_answers_fit_and_are_accessible(open_page, url, files, width, scheme):
+def test_answers_fit_and_are_accessible(open_page, violations, url, files, width, scheme):
     page = open_page(url, width, scheme)
     _classify(page, files)
     answers = page.locator(".answer").all_text_contents()
@@ -127,16 +92,16 @@ def test_answers_fit_and_are_accessible(open_page, url, files, width, scheme):
     assert page.locator("#status").text_content() == "2 of 3 images classified."
     assert page.evaluate("window.hit") is None
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert axe.Axe().run(page).response["violations"] == []
+    assert violations(page) == []
     assert page.errors == []
     assert all(request.startswith((url, "blob:", "data:")) for request in page.requests)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_documentation_is_accessible(open_page, url, scheme):
+def test_documentation_is_accessible(open_page, violations, url, scheme):
     page = open_page(f"{url}/docs", 390, scheme)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert axe.Axe().run(page).response["violations"] == []
+    assert violations(page) == []
 
 
 def test_works_by_keyboard(open_page, url, files):
