@@ -9,7 +9,7 @@ CORE = tests/kerasxfer/bottleneck tests/kerasxfer/callbacks tests/kerasxfer/expo
 	tests/kerasxfer/layers tests/kerasxfer/unfreezing tests/kerasxfer/test_groups.py tests/kerasxfer/test_models.py
 
 .PHONY: demo check test test-all lint test-tensorflow test-jax test-torch test-core test-serving test-end-to-end \
-	test-keras test-lowest clean
+	test-keras test-lowest docs clean
 
 demo: .venv/installed
 	.venv/bin/kerasxfer demo --backbone $(BACKBONE) --out demo-run --overwrite
@@ -63,6 +63,11 @@ lint: .venv/installed
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
+# The site, strictly: a broken link, a page that is not there or a public name without a docstring fails. No network.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: .venv/installed
+	.venv/bin/mkdocs build
+
 .venv/installed: pyproject.toml serving/pyproject.toml requirements/development.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python $(PIP_INSTALL) --constraint requirements/development.txt pip torch
@@ -85,4 +90,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-serving .venv-lowest demo-run
+	rm -rf .venv .venv-serving .venv-lowest demo-run site

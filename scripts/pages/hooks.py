@@ -1,0 +1,33 @@
+"""Hooks of MkDocs: the pages that are generated, and links to files outside of docs/."""
+
+from pathlib import Path
+
+import commands
+import elsewhere
+import http_api
+import python_api
+import rows
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[2]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated reference, and the pages whose files lie beside docs/."""
+    generated = {
+        **elsewhere.pages(ROOT),
+        **python_api.pages(ROOT),
+        **commands.pages(),
+        "reference/http.md": http_api.page(),
+        "reference/rows.md": rows.page(),
+    }
+    for uri, markdown in generated.items():
+        files.append(File.generated(config, uri, content=markdown))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let links that lead out of docs/ lead to the page of that file."""
+    return elsewhere.with_links_of_the_site(markdown, page.file.src_uri)
