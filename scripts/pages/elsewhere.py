@@ -65,7 +65,7 @@ def _place(name: str) -> str:
 
 def _origin(place: str) -> str:
     """The file of the repository that a page is made of."""
-    origins = {there: name for name, there in _PLACES.items() if there != "index.md"}
+    origins = {there: name for name, there in _PLACES.items() if Path(name).suffix and there != "index.md"}
     if place in origins:
         return origins[place]
     if place.startswith("performance/"):
