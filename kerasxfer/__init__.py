@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kerasxfer.bottleneck.boundary import split_at_boundary as split_at_boundary
     from kerasxfer.bottleneck.cache import BottleneckCache as BottleneckCache
     from kerasxfer.data.image_folder import ImageFolder as ImageFolder
+    from kerasxfer.data.image_table import ImageTable as ImageTable
     from kerasxfer.export.pipeline import export_onnx as export_onnx
     from kerasxfer.models import image_classifier as image_classifier
     from kerasxfer.plots import plot_history as plot_history
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOME = {
     "BottleneckCache": "bottleneck.cache",
     "ImageFolder": "data.image_folder",
+    "ImageTable": "data.image_table",
     "Stage": "unfreezing.stages",
     "export_onnx": "export.pipeline",
     "image_classifier": "models",
@@ -37,6 +39,7 @@ _HOME = {
 __all__ = [
     "BottleneckCache",
     "ImageFolder",
+    "ImageTable",
     "Stage",
     "__version__",
     "callbacks",

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from kerasxfer_serving.errors import KerasxferError
 
-from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.types import Data, Tensor
 
 _ROWS = 256
@@ -55,7 +55,7 @@ def checked(data: Data) -> Data:
     Returns:
         `data`, or what gives the same batches.
     """
-    if isinstance(data, ImageFolder | _CheckedDataset):
+    if isinstance(data, ImageDataset | _CheckedDataset):
         return data
     if isinstance(data, keras.utils.PyDataset):
         return _CheckedDataset(data)

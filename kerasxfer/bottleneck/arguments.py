@@ -10,6 +10,7 @@ from kerasxfer_serving.errors import UsageError
 from kerasxfer.bottleneck.batch_source import BatchSource
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.sources import ArraySource, FolderSource, ImageSource
+from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.models import ImageClassifier
 from kerasxfer.pixel_range import checked
 from kerasxfer.types import Callbacks, Data
@@ -29,7 +30,7 @@ def as_source(
     """Wrap what `model.fit` takes.
 
     Args:
-        x: `ImageFolder`, array, `PyDataset`, `tf.data.Dataset`, torch `DataLoader`.
+        x: `ImageFolder`, `ImageTable`, array, `PyDataset`, `tf.data.Dataset`, torch `DataLoader`.
         y: Labels, with an array.
         sample_weight: Weights, with an array.
         model: The model that takes them; one of `image_classifier` takes pixels in 0–255 only. Defaults to `None`.
@@ -44,7 +45,7 @@ def as_source(
     """
     if isinstance(model, ImageClassifier):
         x = checked(x)
-    if all(hasattr(x, name) for name in ("paths", "order", "load", "targets")):
+    if isinstance(x, ImageDataset):
         return FolderSource(x)
     if hasattr(x, "shape") and hasattr(x, "__array__"):
         return ArraySource(x, y, sample_weight, batch_size=batch_size or 32, shuffle=shuffle, seed=seed)

@@ -70,7 +70,7 @@ class ImageSource(Protocol):
 
 
 class FolderSource:
-    """An `ImageFolder`; its own order, its own labels. The keys are hashes of the files."""
+    """An `ImageFolder` or `ImageTable`; its own order, its own labels. The keys are hashes of the files."""
 
     random_access = True
     counts_passes = True
@@ -118,7 +118,7 @@ class FolderSource:
         return np.asarray(self.folder.order(epoch)[index * self.batch_size : (index + 1) * self.batch_size])
 
     def targets(self, rows: RowIndices) -> tuple[Any, ...]:
-        return (self.folder.targets(rows),)
+        return tuple(self.folder.targets_and_weights(rows))
 
     def images(self, rows: RowIndices, copy: int | None = None) -> NDArray[Any]:
         # As in epoch `copy`: with as many copies as epochs, the epochs are exactly those of `model.fit`.

@@ -129,16 +129,3 @@ def find_labelled_images(
         paths += found
         labels += [label] * len(found)
     return paths, np.array(labels, "int32")
-
-
-def stratified_split(labels: NDArray[np.int32], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Which samples are for validation: the same share of every class, drawn by `seed`.
-
-    A class of two or more gives at least one image to each side; a single image trains.
-    """
-    chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        chosen[np.random.default_rng((seed, int(label))).permutation(members)[:count]] = True
-    return chosen

@@ -1,0 +1,149 @@
+"""Images and labels in a table as a dataset for `fit`, `evaluate` and `predict` on every backend."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kerasxfer_serving.images import ImagePolicy
+
+from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.data.image_rows import ImageRows
+from kerasxfer.data.tables.columns import TableColumns, TableOptions
+from kerasxfer.data.tables.rows import read_rows
+
+
+class ImageTable(ImageDataset):
+    """Images whose labels stand in a table: one row per image, in the table's order.
+
+    All that `ImageFolder` is, with its order by seed, its decoding ahead and its augmentation, for labels as most
+    people have them: a CSV beside a folder of images, the metadata of a Hugging Face `imagefolder`, exports of
+    Roboflow (multi-class CSV) and Label Studio (CSV), a column for each class, a frame.
+
+    Args:
+        table: Path of a CSV, TSV, JSON Lines or Parquet file; a frame of pandas, Polars or another library that
+            narwhals knows; or a dictionary of columns. Parquet files and frames need `kerasxfer[tables]`.
+        image_size: `(height, width)` in pixels that all images are brought to.
+        batch_size: Images in a batch; the last one of an epoch may have fewer. Defaults to `32`.
+        root: Folder that the paths are relative to. Defaults to `None`, the folder that the table is in, or for a
+            frame the current one.
+        image_column: Column of the images' paths; a name without its suffix is found too. Defaults to `None`: the
+            first that is called `image`, `path`, `file_name`, `filename`, `filepath`, `image_path`, …, `id`.
+        label_column: Column of the labels; or a list of columns, one for each class, that hold 0 and 1. Defaults to
+            `None`: a column called `label`, `class`, `category`, `target`, …, or else all others, where there are
+            two or more and they hold only 0 and 1.
+        separator: What stands between the labels of a cell with `label_mode="multi_hot"`. Defaults to `None`: the one
+            of `|`, `;` and `,` that the column holds. Lists need none.
+        label_mode: `"int"` (int32 `[n]`), `"binary"` (float32 `[n, 1]`, two classes only), `"categorical"` (float32
+            `[n, classes]`, one-hot), or, for images with any number of labels, `"multi_hot"` (float32 `[n, classes]`).
+            Defaults to `"int"`.
+        class_names: The classes in the order of their indices. They must have all labels of the table among them;
+            labels that are numbers may be their indices. Defaults to `None`: the labels, sorted, numbers as numbers.
+        weight_column: Column of the rows' weights: batches then have them as their third element, which `fit` takes
+            for sample weights. Defaults to `None`, rows that all count the same.
+        group_column: Column of the groups, such as a patient: no group is on both sides of the split. Needs
+            scikit-learn. Defaults to `None`, no groups.
+        group_pattern: A regular expression that finds the group in each image's path instead: its group called
+            `group`, its first one, or all that it matches. Defaults to `None`.
+        split_column: Column that says which rows are for `train`, `validation` and `test`; `subset` then takes those.
+            Defaults to `None`: one called `split`, if there is one.
+        shuffle: Whether each epoch has its own order. Defaults to `True`.
+        seed: An integer; fixes order, split and augmentation. Defaults to `None`: a random one, kept in `seed`.
+        validation_split: Share of each class that is set aside, `0 < validation_split < 1`. Needs `seed`. Rows that
+            the table has for test are in neither subset. Defaults to `None`.
+        subset: `"training"` or `"validation"`, of `validation_split` or of the table's column; or `"test"`, of that.
+            Defaults to `None`, all rows.
+        policy: A `kerasxfer_serving.ImagePolicy`. Defaults to `None`, the standard one.
+        augmentation: As in `ImageFolder`. Defaults to `None`.
+        on_error: As in `ImageFolder`; images that are not there are known from the start. Defaults to `"raise"`.
+        threads: Decoding threads. Defaults to `None`, one per CPU of this process.
+
+    Attributes:
+        paths: Paths of the images, one per row, relative to `root`.
+        labels: Class index of each row, int32; with `label_mode="multi_hot"` bool `[n, classes]`.
+        class_names: Names of the classes, by index.
+        weights: Weight of each row, float32, or `None`.
+        columns: The table's columns that are used; `columns.found` says which of them were found by their names.
+        subset_counts: Number of rows by subset, of the column that says so; empty without one.
+        division: How even the split came out; `None` without `validation_split`.
+        skipped: A `BadImage` (path, code, message) for each image left out.
+        failure: As in `ImageFolder`.
+        epoch: As in `ImageFolder`.
+
+    Raises:
+        UsageError: An argument is out of its range, or the table is none of images and labels.
+        UnreadableImagesError: Images cannot be read and `on_error="raise"`.
+
+    Example:
+
+    ```python
+    table = {"image": ["cats/0.jpg", "cats/1.jpg", "dogs/0.jpg"], "tags": ["cat|indoor", "cat", "dog|outdoor"]}
+    train = kerasxfer.ImageTable(table, (150, 150), root="pets", label_mode="multi_hot", shuffle=False)
+    print(train.class_names)  # ['cat', 'dog', 'indoor', 'outdoor']
+    images, targets = train[0]  # uint8 [3, 150, 150, 3], float32 [3, 4]
+    ```
+    """
+
+    columns: TableColumns
+    subset_counts: dict[str, int]
+
+    def __init__(
+        self,
+        table: str | os.PathLike[str] | Mapping[str, Any] | Any,
+        image_size: tuple[int, int],
+        batch_size: int = 32,
+        *,
+        root: str | os.PathLike[str] | None = None,
+        image_column: str | None = None,
+        label_column: str | Sequence[str] | None = None,
+        separator: str | None = None,
+        label_mode: str = "int",
+        class_names: Sequence[str] | None = None,
+        weight_column: str | None = None,
+        group_column: str | None = None,
+        group_pattern: str | None = None,
+        split_column: str | None = None,
+        shuffle: bool = True,
+        seed: int | None = None,
+        validation_split: float | None = None,
+        subset: str | None = None,
+        policy: ImagePolicy | None = None,
+        augmentation: Any = None,
+        on_error: str = "raise",
+        threads: int | None = None,
+    ) -> None:
+        options = TableOptions(
+            root=None if root is None else os.fspath(root),
+            image_column=image_column,
+            label_column=label_column if label_column is None or isinstance(label_column, str) else tuple(label_column),
+            separator=separator,
+            group_column=group_column,
+            group_pattern=group_pattern,
+            weight_column=weight_column,
+            split_column=split_column,
+        )
+
+        def find_rows() -> ImageRows:
+            rows, self.columns = read_rows(
+                table,
+                options,
+                multi_hot=label_mode == "multi_hot",
+                class_names=class_names,
+                may_miss=on_error == "skip",
+            )
+            self.subset_counts = rows.subset_counts
+            return rows
+
+        super().__init__(
+            find_rows,
+            image_size,
+            batch_size,
+            label_mode=label_mode,
+            shuffle=shuffle,
+            seed=seed,
+            validation_split=validation_split,
+            subset=subset,
+            policy=policy,
+            augmentation=augmentation,
+            on_error=on_error,
+            threads=threads,
+        )
