@@ -49,6 +49,9 @@ def export(
     triton: Annotated[
         Path | None, Option(help="Model repository of Triton to write to as well.", show_default=False)
     ] = None,
+    card: Annotated[
+        bool, Option("--card", help="Also write a model card, README.md beside the file, for the Hugging Face Hub.")
+    ] = False,
     preprocessing: Annotated[
         str | None,
         Option(
@@ -98,9 +101,12 @@ def export(
     if not out.name:
         raise UsageError(f"`--out` must name a file, as model.onnx. Received: '{out}'")
 
+    from kerasxfer.export.card import card_path, write_card
     from kerasxfer.export.pipeline import export_onnx
     from kerasxfer.export.triton import write_triton
 
+    if card:
+        card_path(out)  # a README.md in the way is told before the work is done
     exported = export_onnx(
         model,
         out,
@@ -121,6 +127,8 @@ def export(
     )
     if triton is not None:
         note(f"Triton model: {write_triton(exported.file, triton)}")
+    if card:
+        note(f"Model card: {write_card(exported, model)}")
     if format is ResultFormat.json:
         print_json(exported.to_dict())
     else:

@@ -53,7 +53,7 @@ def predict_validation(
     """
     if run.folder.state is RunState.begun or not run.class_names:
         return None
-    folder = _images(run, data)
+    folder = validation_images(run, data)
     if folder is None:
         return None
     model = load_model(run.folder.model)
@@ -71,8 +71,19 @@ def predict_validation(
     )
 
 
-def _images(run: Run, data: Path | None) -> ImageFolder | None:
-    """The folder to predict: `data`, or what the run was validated on."""
+def validation_images(run: Run, data: Path | None = None) -> ImageFolder | None:
+    """The images that a run was validated on, or those of another folder.
+
+    Args:
+        run: The run.
+        data: Folder of class folders to use instead. Defaults to `None`.
+
+    Returns:
+        The folder; `None` where the run had no validation images, or they are gone.
+
+    Raises:
+        KerasxferError: `data` does not hold the run's classes.
+    """
     config = run.record.config
     split: dict[str, Any] = {}
     if data is None and config.validation:
