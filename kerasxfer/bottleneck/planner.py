@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from kerasxfer_serving.files import format_bytes
+from kerasxfer_serving.notebook import html_table
 
 from kerasxfer.bottleneck.boundary import Boundary, find_boundary
 from kerasxfer.bottleneck.graph import Graph, GraphStep
@@ -102,7 +103,13 @@ class CachePlan:
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
         ]
-        return "\n".join([*lines, f"{self.pictures} images, {format_bytes(self.size)} in all.", *self.notes])
+        return "\n".join([*lines, *self._remarks()])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows, caption=" ".join(self._remarks()), most=len(self.stages))
+
+    def _remarks(self) -> list[str]:
+        return [f"{self.pictures} images, {format_bytes(self.size)} in all.", *self.notes]
 
 
 def plan_stages(

@@ -125,8 +125,13 @@ def _training(run: Run) -> Iterator[str]:
 def _without_places(run: Run) -> Run:
     """A run whose folders and files are called by their names: a card is for others."""
     config = run.record.config
-    named = {key: Path(value).name for key in ("data", "validation", "weights") if (value := getattr(config, key))}
-    record = dataclasses.replace(run.record, config=dataclasses.replace(config, **named), command=())
+    config = dataclasses.replace(
+        config,
+        data=Path(config.data).name,
+        validation=config.validation and Path(config.validation).name,
+        weights=config.weights and Path(config.weights).name,
+    )
+    record = dataclasses.replace(run.record, config=config, command=())
     return dataclasses.replace(run, record=record)
 
 

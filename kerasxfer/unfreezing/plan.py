@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 from kerasxfer_serving.files import format_bytes
+from kerasxfer_serving.notebook import html_table
 
 from kerasxfer import keras_internals as internals
 from kerasxfer.unfreezing.rates import check_rates, number_for
@@ -36,10 +37,16 @@ class SchedulePlan:
         widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
         padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
         lines = ["  ".join(line).rstrip() for line in padded]
-        if self.optimizer_bytes:
-            size = format_bytes(self.optimizer_bytes)
-            lines.append(f"The optimizer holds {size} for all of it from the first step on.")
-        return "\n".join(lines)
+        return "\n".join([*lines, *filter(None, [self._memory()])])
+
+    def _repr_html_(self) -> str:
+        rows = (dict(zip(_HEADINGS, _cells(row), strict=True)) for row in self.rows)
+        return html_table(rows, caption=self._memory(), most=len(self.rows))
+
+    def _memory(self) -> str:
+        """What the optimizer needs, in words; nothing where that is not known."""
+        size = format_bytes(self.optimizer_bytes)
+        return f"The optimizer holds {size} for all of it from the first step on." if self.optimizer_bytes else ""
 
 
 def plan(stages: Sequence[Stage], model: keras.Model) -> SchedulePlan:

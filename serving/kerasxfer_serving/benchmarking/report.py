@@ -9,6 +9,7 @@ from typing import Any
 from kerasxfer_serving.benchmarking.measuring import Measurement, Rules
 from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.files import write_atomically, writing
+from kerasxfer_serving.notebook import html_table
 
 FORMAT_VERSION = 1
 _BUSY = 0.1
@@ -73,6 +74,14 @@ class Report:
     def cores(self) -> int:
         """Cores that the benchmark could use."""
         return int(self.environment["cpu"]["available"])
+
+    def _repr_html_(self) -> str:
+        rows = ({"measurement": m.label, "images/s": m.rate, "spread": f"{m.spread:.1%}"} for m in self.measurements)
+        verdict = "VALID" if self.valid else f"INVALID: {'; '.join(self.reasons)}"
+        share = self.summary["share_of_ceiling"]
+        ceiling = f", {share:.0%} of the ceiling" if share else ""
+        caption = f"{self.model['name']} on {self.device['device']}{ceiling}. {verdict}"
+        return html_table(rows, caption=caption, most=len(self.measurements))
 
     def of(self, name: str) -> list[Measurement]:
         """Measurements by name, in the order of the batch sizes."""

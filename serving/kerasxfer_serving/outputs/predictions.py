@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import DecodedImage
+from kerasxfer_serving.notebook import html_table
 
 OK = "ok"
 NOT_FINITE = "not_finite"
+_SHOWN = 20
 
 
 @dataclass
@@ -97,6 +99,11 @@ class Predictions:
         """The most probable class of each input, `None` where there is no answer."""
         best = np.where(self.ok[:, None], self.probabilities, 0).argmax(axis=1)
         return [self.class_names[column] if ok else None for column, ok in zip(best, self.ok, strict=True)]
+
+    def _repr_html_(self) -> str:
+        first = self.select(range(min(len(self), _SHOWN)))
+        bad = len(self) - int(self.ok.sum())
+        return html_table(first.rows(), caption=f"{len(self):,} images, {bad:,} without an answer.")
 
     def rows(self, top_k: int = 1, *, all_probabilities: bool = False) -> Iterator[dict[str, Any]]:
         """The answers as table rows, with the columns of `columns`."""
