@@ -14,6 +14,7 @@ Parquet hold the same columns; [`POST /predict`](http.md) gives the same rows.
 | `path` | text | as given or found, unchanged |
 | `status` | text | `ok`, or what is wrong; see below |
 | `message` | text | the same for a person; or that of an animation the first frame was taken; mostly empty |
+| `labels` | list of texts | of a multi-label model: those that reach their thresholds; in CSV with `\\|` between them |
 | `label`, `probability` | text, number | the most probable class; empty where `status` is not `ok` |
 | `label_2`, `probability_2`, … | | the next ones, with `--top-k` |
 | `width`, `height` | integer | of the image as it is meant to be seen, before it is resized |

@@ -351,12 +351,19 @@ class Predictor:
         else:
             # Bad images keep their place as black ones: a batch then depends on its inputs only, run after run.
             outputs = self.run(batch.pixels, threads=threads)
-        return Predictions.of_batch(self.manifest.class_names, paths, images, outputs)
+        return Predictions.of_batch(
+            self.manifest.class_names, paths, images, outputs, thresholds=self.manifest.thresholds
+        )
 
     def _as_classes(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """One column per class; the one of a sigmoid unit is the second of two classes."""
         classes = len(self.manifest.class_names)
-        if probabilities.shape[1] == 1 and classes == 2 and self.manifest.output == "sigmoid":
+        if (
+            probabilities.shape[1] == 1
+            and classes == 2
+            and self.manifest.output == "sigmoid"
+            and not self.manifest.is_multi_label
+        ):
             return np.concatenate([1 - probabilities, probabilities], axis=1)
         if probabilities.shape[1] != classes:
             raise ModelError(

@@ -62,6 +62,20 @@ def write_model(
     return path
 
 
+def write_multi_label_model(path, manifest):
+    """A model that gives of each channel's mean c, in 0 to 1, sigmoid(8 (c - 0.5)), all three apart."""
+    write_model(path, activation="Sigmoid", manifest=False)
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(np.full(3, -4, np.float32), "shift"))
+    sigmoid = model.graph.node.pop()
+    sigmoid.input[0] = "shifted"
+    model.graph.node.extend([helper.make_node("Add", ["scores", "shift"], ["shifted"]), sigmoid])
+    if manifest is not None:
+        model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
+    onnx.save(model, path)
+    return path
+
+
 @pytest.fixture(autouse=True)
 def limit_of_pillow():
     """Pillow's own limit is the process's, and a large `max_pixels` raises it: every test begins with the usual."""
@@ -73,6 +87,11 @@ def limit_of_pillow():
 @pytest.fixture(name="write_model", scope="session")
 def write_model_fixture():
     return write_model
+
+
+@pytest.fixture(name="write_multi_label_model", scope="session")
+def write_multi_label_model_fixture():
+    return write_multi_label_model
 
 
 @pytest.fixture(scope="session")

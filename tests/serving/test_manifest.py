@@ -71,7 +71,7 @@ def test_a_class_name_that_is_no_text_is_refused(name):
         ({"policy": {"resize": "squash"}}, "`policy`"),
         ({"policy": {"later": 1}}, "`policy`"),
         ({"policy": []}, "`policy`"),
-        ({"format_version": 2, "later": 1}, "Update kerasxfer-serving"),
+        ({"format_version": 3, "later": 1}, "Update kerasxfer-serving"),
         ({"unknown": 1}, "unknown fields"),
     ],
 )

@@ -112,7 +112,8 @@ def benchmark(
             },
             sessions=sessions,
             measurements=measurements,
-            accuracy=images.accuracy(single.manifest.class_names),
+            # A folder's name is one label, and says nothing of the others.
+            accuracy=None if single.manifest.is_multi_label else images.accuracy(single.manifest.class_names),
             cores_of_others=contention.cores_of_others(),
             environment=environment(),
             created=created,

@@ -156,6 +156,7 @@ def open_writer(
     table = columns(
         engine.manifest.class_names,
         options.top_k,
+        multi_label=engine.manifest.is_multi_label,
         all_probabilities=options.all_probabilities,
         features=options.features,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from kerasxfer_serving.commands import choices
-from kerasxfer_serving.commands.options import read_size
+from kerasxfer_serving.commands.options import ROWS, read_size, read_thresholds
 from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import UsageError
 
@@ -63,6 +63,18 @@ ActivationOption: TypeAlias = Annotated[
     choices.ActivationName | None,
     typer.Option(help="What the output holds. Default: what the graph tells.", rich_help_panel=_PANEL),
 ]
+MultiLabelOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--multi-label", help="Any number of classes may fit an image.", rich_help_panel=_PANEL),
+]
+ThresholdOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        help="Probability from which a label is written, for all classes or as cat=0.3,dog=0.6. Default: the model's.",
+        rich_help_panel=ROWS,
+        show_default=False,
+    ),
+]
 OutputNameOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -115,6 +127,7 @@ class ModelOptions:
         draft: Whether large JPEGs are decoded faster.
         decode: What decodes JPEG files.
         max_pixels: Most pixels of one image.
+        threshold: From which probability labels of a multi-label model are written.
         preprocess: How images were prepared for a model from elsewhere; as for the rest, see the options.
     """
 
@@ -130,6 +143,8 @@ class ModelOptions:
     layout: choices.Layout | None = None
     labels: Path | None = None
     activation: choices.ActivationName | None = None
+    multi_label: bool = False
+    threshold: str | None = None
     output: str | None = None
     resize: choices.ResizeName | None = None
     crop_fraction: float | None = None
@@ -141,12 +156,13 @@ class ModelOptions:
         Raises:
             UsageError: Options describe a model that describes itself.
         """
+        manifest = self._described(model) if self._describes() else self._with_limits(model)
+        return manifest if self.threshold is None else self._with_thresholds(manifest, model)
+
+    def _described(self, model: Path) -> "Manifest":
         from kerasxfer_serving.model import foreign
         from kerasxfer_serving.model.model_file import load_model_file
 
-        if not self._describes():
-            self._refuse_descriptions()
-            return self._with_limits(model)
         manifest = foreign.describe(
             load_model_file(model, sha256=self.sha256),
             normalisation=self._normalisation(),
@@ -156,6 +172,7 @@ class ModelOptions:
             output=self.activation.value if self.activation else None,
             output_name=self.output,
             policy=self._policy(),
+            multi_label=self.multi_label,
         )
         note(_summary(manifest))
         return manifest
@@ -164,15 +181,16 @@ class ModelOptions:
         return any(value is not None for value in (self.preprocess, self.mean, self.std, self.scale))
 
     def _refuse_descriptions(self) -> None:
-        names = ("image_size", "layout", "labels", "activation", "output", "resize", "crop_fraction", "interpolation")
-        for name in names:
-            if getattr(self, name) is not None:
+        names = ("image_size", "layout", "labels", "activation", "multi_label", "output")
+        for name in (*names, "resize", "crop_fraction", "interpolation"):
+            if getattr(self, name) not in (None, False):
                 option = name.replace("_", "-")
                 raise UsageError(f"`--{option}` describes a model from elsewhere: add `--preprocess`.")
 
     def _with_limits(self, model: Path) -> "Manifest | None":
         from kerasxfer_serving.model.manifest import Manifest
 
+        self._refuse_descriptions()
         if not self.draft and self.max_pixels is None and self.decode is choices.Decode.pillow:
             return None
         manifest = Manifest.read(model)
@@ -181,6 +199,19 @@ class ModelOptions:
         except ValueError as error:
             raise UsageError(str(error)) from error
         return replace(manifest, policy=policy)
+
+    def _with_thresholds(self, manifest: "Manifest | None", model: Path) -> "Manifest":
+        from kerasxfer_serving.model.manifest import Manifest
+        from kerasxfer_serving.model.task import name_thresholds
+
+        manifest = manifest or Manifest.read(model)
+        if not manifest.is_multi_label:
+            raise UsageError(
+                "`--threshold` is for models with several labels to an image. The classes of this one exclude each "
+                "other: its answer is the most probable. A model from elsewhere is one with `--multi-label`."
+            )
+        given = read_thresholds(self.threshold or "")
+        return replace(manifest, thresholds=name_thresholds(given, manifest.thresholds, manifest.class_names))
 
     def _normalisation(self) -> "str | Normalisation":
         from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset
@@ -242,5 +273,5 @@ def _summary(manifest: "Manifest") -> str:
     return (
         f"Model from elsewhere: images {height} × {width} {manifest.layout} ({policy}), normalisation "
         f"{manifest.normalisation}; {len(manifest.class_names)} classes from `{manifest.output_name}`, which holds "
-        f"{manifest.output}."
+        f"{manifest.output}{', several labels to an image' if manifest.is_multi_label else ''}."
     )

@@ -59,6 +59,8 @@ def _about_model(manifest: "Manifest") -> dict[str, Any]:
         "decoding": _figures(manifest.policy.to_dict()),
         "normalisation": manifest.preprocessing or "the model's own",
         "output": manifest.output,
+        "task": manifest.task,
+        "thresholds": _figures(dict(zip(names[:10], manifest.thresholds, strict=False))),
         "precision": manifest.precision,
         "calibration": _figures(manifest.calibration),
         "backbone": manifest.backbone,

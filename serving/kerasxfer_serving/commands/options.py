@@ -103,3 +103,18 @@ def read_integers(option: str, text: str, *, least: int) -> tuple[int, ...]:
         example = f"{least},{least + 1}"
         raise UsageError(f"`{option}` takes integers of at least {least}, as in {example}. Received: {text!r}")
     return tuple(map(int, parts))
+
+
+def read_thresholds(text: str) -> float | dict[str, float]:
+    """Read `0.4`, or `cat=0.3,dog=0.6`.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.rpartition("=") for part in text.split(",")]
+        return {name.strip(): float(figure) for name, _, figure in pairs}
+    except ValueError:
+        raise UsageError(f"`--threshold` is a number, or one by class as cat=0.3,dog=0.6. Received: {text!r}") from None

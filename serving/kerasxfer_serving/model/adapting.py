@@ -63,7 +63,7 @@ def adapt(file: ModelFile, manifest: Manifest | None = None, *, features: bool =
     if hidden:
         outputs[1] = _expose_features(proto.graph, output.name)
     if logits:
-        outputs[0] = _append_activation(proto.graph, output)
+        outputs[0] = _append_activation(proto.graph, output, multi_label=manifest.is_multi_label)
     return Adapted(proto.SerializeToString(), manifest, tuple(outputs))
 
 
@@ -174,13 +174,15 @@ def _pixel_steps(manifest: Manifest, channels: int) -> tuple[dict[str, Any], lis
     return arrays, steps
 
 
-def _append_activation(graph: Any, output: TensorInfo) -> str:
-    """Make logits probabilities: a softmax; of a single one, a sigmoid and what it leaves for the first class."""
+def _append_activation(graph: Any, output: TensorInfo, *, multi_label: bool) -> str:
+    """Make logits probabilities: softmax or a sigmoid each; of a single one, what it leaves for the first class too."""
     from onnx import ValueInfoProto, helper
 
     name, flat = f"{output.name}_probabilities", f"{output.name}_flat"
     graph.node.append(helper.make_node("Flatten", [output.name], [flat], axis=1))
-    if is_single(output):
+    if multi_label:
+        graph.node.append(helper.make_node("Sigmoid", [flat], [name]))
+    elif is_single(output):
         first, second, negative = (f"{output.name}_{part}" for part in ("first", "second", "negative"))
         graph.node.extend(
             [

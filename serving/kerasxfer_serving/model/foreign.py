@@ -10,6 +10,7 @@ from kerasxfer_serving.model.class_names import ClassNames, normalise_class_name
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.model.model_file import ModelFile, TensorInfo
 from kerasxfer_serving.model.normalisation import Normalisation, find_preset
+from kerasxfer_serving.model.task import MULTI_LABEL, SINGLE_LABEL
 
 __all__ = ["adapt", "describe", "read_labels", "unique_names"]
 
@@ -24,6 +25,7 @@ def describe(
     output: str | None = None,
     output_name: str | None = None,
     policy: ImagePolicy | None = None,
+    multi_label: bool = False,
 ) -> Manifest:
     """A manifest for a model from elsewhere.
 
@@ -39,6 +41,8 @@ def describe(
         output: `"softmax"`, `"sigmoid"` or `"logits"`. Defaults to what the operator that decides the output says.
         output_name: Name of the graph's output with the figures of the classes. Defaults to the only one.
         policy: How images are decoded and resized. Defaults to `ImagePolicy()`.
+        multi_label: Whether any number of classes may fit an image, each from a probability of 0.5. Defaults to
+            `False`.
 
     Raises:
         ModelError: Something is neither said nor in the graph, or what is said is not so.
@@ -53,6 +57,7 @@ def describe(
         image_size=image_size or _image_size(file, layout),
         policy=policy or ImagePolicy(),
         output=output or _activation(file, figures),
+        task=MULTI_LABEL if multi_label else SINGLE_LABEL,
         layout=layout,
         normalisation=normalisation,
         input_name=file.inputs[0].name,

@@ -11,12 +11,14 @@ from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.inputs.text import decode_text
 from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset
 from kerasxfer_serving.model.onnx_file import read_onnx
+from kerasxfer_serving.model.task import MULTI_LABEL, SEPARATOR, SINGLE_LABEL, TASKS, complete_thresholds
 
 if TYPE_CHECKING:
     import onnx
 
 METADATA_KEY = "kerasxfer.manifest"
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
+_SINCE_VERSION_2 = ("task", "thresholds")
 OUTPUTS = ("softmax", "sigmoid", "logits")
 LAYOUTS = ("nhwc", "nchw")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -36,7 +38,11 @@ class Manifest:
         image_size: `(height, width)` that images are resized to.
         policy: `ImagePolicy`, how images are decoded and resized.
         output: `"softmax"`, or `"sigmoid"`. A sigmoid output with one column and two classes is the probability of
-            the second class. `"logits"`, of a model from elsewhere: softmax is still to be taken.
+            the second class. `"logits"`, of a model from elsewhere: softmax, or sigmoid where several labels may fit,
+            is still to be taken.
+        task: `"single_label"`, of classes that exclude each other, or `"multi_label"`: a sigmoid column for each class,
+            any number of which may fit. Defaults to `"single_label"`.
+        thresholds: Of a multi-label model, the probability from which each class fits. Defaults to 0.5 each.
         layout: `"nhwc"`, or `"nchw"` for a model from elsewhere that takes channels first.
         normalisation: What a model from elsewhere expects to have been done to its pixels: a `Normalisation`, or the
             name of one of `NORMALISATIONS`. Defaults to `"none"`: the graph takes pixels in 0–255 and does it itself.
@@ -53,7 +59,10 @@ class Manifest:
         golden: SHA-256 of known images after decoding and resizing, by case.
         parity: Figures of the comparison with the source model.
         calibration: How an int8 model was calibrated.
-        format_version: Version of this schema.
+
+    Attributes:
+        format_version: Version of the schema: 2 of a multi-label model, which an older reader would take for another,
+            else 1.
 
     Example:
 
@@ -67,6 +76,8 @@ class Manifest:
     image_size: tuple[int, int]
     policy: ImagePolicy = field(default_factory=ImagePolicy)
     output: str = "softmax"
+    task: str = SINGLE_LABEL
+    thresholds: tuple[float, ...] = ()
     layout: str = "nhwc"
     normalisation: str | Normalisation = "none"
     input_name: str = "images"
@@ -82,16 +93,18 @@ class Manifest:
     golden: Mapping[str, str] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    format_version: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", _class_names(self.class_names))
         object.__setattr__(self, "image_size", _image_size(self.image_size))
         _one_of("output", self.output, OUTPUTS)
+        _one_of("task", self.task, TASKS)
+        object.__setattr__(self, "thresholds", self._thresholds())
+        object.__setattr__(self, "format_version", 2 if self.is_multi_label else 1)
         _one_of("layout", self.layout, LAYOUTS)
         object.__setattr__(self, "normalisation", _normalisation(self.normalisation))
         _one_of("precision", self.precision, PRECISIONS)
-        _one_of("format_version", self.format_version, (FORMAT_VERSION,))
         for name in ("input_name", "output_name"):
             _is(name, getattr(self, name), str)
         for name in ("features_name", "backbone", "preprocessing", "source_sha256", "source_backend"):
@@ -99,6 +112,11 @@ class Manifest:
         _is("opset", self.opset, int | None)
         for name in ("versions", "golden", "parity", "calibration"):
             _is(name, getattr(self, name), Mapping)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether any number of classes may fit an image."""
+        return self.task == MULTI_LABEL
 
     def find_normalisation(self) -> Normalisation:
         """What the model expects to have been done to pixels, as figures."""
@@ -108,6 +126,8 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as one line of JSON with sorted keys: equal manifests give equal text."""
         data = {item.name: getattr(self, item.name) for item in fields(self)}
+        if self.format_version == 1:
+            data = {name: value for name, value in data.items() if name not in _SINCE_VERSION_2}
         data["policy"] = self.policy.to_dict()
         if isinstance(self.normalisation, Normalisation):
             data["normalisation"] = self.normalisation.to_dict()
@@ -133,9 +153,10 @@ class Manifest:
     @classmethod
     def _from_dict(cls, data: dict[str, Any]) -> "Manifest":
         # First the version: the fields of a newer manifest are unknown here for a reason worth telling.
-        _one_of("format_version", data.get("format_version", FORMAT_VERSION), (FORMAT_VERSION,))
-        data = _expand_preset(data)
-        known = {item.name for item in fields(cls)}
+        version = data.get("format_version", FORMAT_VERSIONS[-1])
+        _one_of("format_version", version, FORMAT_VERSIONS)
+        data = _expand_preset({name: value for name, value in data.items() if name != "format_version"})
+        known = {item.name for item in fields(cls) if item.init and (version > 1 or item.name not in _SINCE_VERSION_2)}
         if unknown := sorted(set(data) - known):
             raise ModelError(f"The manifest has unknown fields. Received: {unknown}. Known: {sorted(known)}")
         if missing := sorted({"class_names", "image_size"} - set(data)):
@@ -166,6 +187,19 @@ class Manifest:
                 f"Give class names and image size as arguments, or write them to `{path}.json` (see docs/manifest.md)."
             )
         return manifest
+
+    def _thresholds(self) -> tuple[float, ...]:
+        if not self.is_multi_label:
+            if self.thresholds:
+                raise ModelError(f"`thresholds` belong to the task {MULTI_LABEL!r}. Received: {self.thresholds!r:.200}")
+            return ()
+        if self.output == "softmax":
+            raise ModelError(f"The task {MULTI_LABEL!r} has a sigmoid for each class. Received: output='softmax'")
+        if parted := [name for name in self.class_names if SEPARATOR in name]:
+            raise ModelError(
+                f"A class of several to an image has no {SEPARATOR!r} in its name. Received: {parted!r:.200}"
+            )
+        return complete_thresholds(self.thresholds, self.class_names)
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as plain data for JSON."""

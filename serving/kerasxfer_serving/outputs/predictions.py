@@ -29,6 +29,7 @@ class Predictions:
             columns here too.
         sizes: `(width, height)` of the image before resizing, `None` where unknown.
         features: Float32 `[n, d]` where asked for, else `None`.
+        thresholds: Of a multi-label model, the probability from which each class fits; else empty.
         seconds: Time spent, by step.
     """
 
@@ -39,6 +40,7 @@ class Predictions:
     probabilities: NDArray[np.float32]
     sizes: list[tuple[int, int] | None]
     features: NDArray[np.float32] | None = None
+    thresholds: tuple[float, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -48,6 +50,7 @@ class Predictions:
         paths: list[str],
         images: Sequence[DecodedImage | ImageError],
         outputs: Sequence[NDArray[Any]],
+        thresholds: tuple[float, ...] = (),
     ) -> "Predictions":
         """Put together what was decoded and what the model said; an image without an answer gets NaN."""
         answered = np.isfinite(outputs[0]).all(axis=1)
@@ -56,7 +59,9 @@ class Predictions:
         bad = np.array([code != OK for code in status], bool)
         probabilities, *features = (np.where(bad[:, None], np.float32(np.nan), output) for output in outputs)
         messages, sizes = [message for _, message, _ in judged], [size for _, _, size in judged]
-        return cls(class_names, paths, status, messages, probabilities, sizes, features[0] if features else None)
+        return cls(
+            class_names, paths, status, messages, probabilities, sizes, features[0] if features else None, thresholds
+        )
 
     @classmethod
     def concatenate(cls, batches: Sequence["Predictions"]) -> "Predictions":
@@ -70,6 +75,7 @@ class Predictions:
             probabilities=np.concatenate([batch.probabilities for batch in batches]),
             sizes=[size for batch in batches for size in batch.sizes],
             features=_concatenate_features(batches),
+            thresholds=first.thresholds,
             seconds={step: sum(batch.seconds[step] for batch in batches) for step in first.seconds},
         )
 
@@ -105,12 +111,26 @@ class Predictions:
         bad = len(self) - int(self.ok.sum())
         return html_table(first.rows(), caption=f"{len(self):,} images, {bad:,} without an answer.")
 
+    @property
+    def label_sets(self) -> list[tuple[str, ...] | None]:
+        """The classes of each input that reach their thresholds, the most probable first; `None` without an answer."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")
+        fits = self.probabilities >= np.array(self.thresholds)
+        return [
+            tuple(self.class_names[column] for column in order[row] if fits[row, column]) if ok else None
+            for row, ok in enumerate(self.ok)
+        ]
+
     def rows(self, top_k: int = 1, *, all_probabilities: bool = False) -> Iterator[dict[str, Any]]:
         """The answers as table rows, with the columns of `columns`."""
         order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :top_k]
+        label_sets = self.label_sets if self.thresholds else []
         for index, code in enumerate(self.status):
             width, height = self.sizes[index] or (None, None)
             row: dict[str, Any] = {"path": self.paths[index], "status": code, "message": self.messages[index]}
+            if label_sets:
+                labels = label_sets[index]
+                row["labels"] = None if labels is None else list(labels)
             for rank in range(order.shape[1]):
                 column = order[index, rank]
                 row[_ranked("label", rank)] = self.class_names[column] if code == OK else None
@@ -124,22 +144,29 @@ class Predictions:
 
 
 def columns(
-    class_names: Sequence[str], top_k: int = 1, *, all_probabilities: bool = False, features: bool = False
+    class_names: Sequence[str],
+    top_k: int = 1,
+    *,
+    multi_label: bool = False,
+    all_probabilities: bool = False,
+    features: bool = False,
 ) -> dict[str, str]:
     """Names and types of the columns of `Predictions.rows`.
 
     Returns:
-        A dict of column name to `"string"`, `"float"`, `"integer"` or `"floats"`, in order. The best class has `label`
-        and `probability`, the next `label_2` and `probability_2`, and so on.
+        A dict of column name to `"string"`, `"float"`, `"integer"`, `"strings"` or `"floats"`, in order. The best class
+        has `label` and `probability`, the next `label_2` and `probability_2`, and so on. `labels` of a multi-label
+        model are the classes that reach their thresholds.
     """
     ranked = {
         _ranked(name, rank): kind
         for rank in range(min(top_k, len(class_names)))
         for name, kind in (("label", "string"), ("probability", "float"))
     }
-    table = (
-        {"path": "string", "status": "string", "message": "string"} | ranked | {"width": "integer", "height": "integer"}
-    )
+    table = {"path": "string", "status": "string", "message": "string"}
+    if multi_label:
+        table["labels"] = "strings"
+    table |= ranked | {"width": "integer", "height": "integer"}
     if all_probabilities:
         table["probabilities"] = "floats"
     if features:

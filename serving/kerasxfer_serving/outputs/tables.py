@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.model.task import SEPARATOR
 
 Row = Mapping[str, Any]
 _CSV_SPECIAL = re.compile('[",\r\n]')
@@ -37,16 +38,19 @@ class Table(Protocol):
 
 
 class CsvTable:
-    """CSV in UTF-8; a list is written as JSON within its cell. File names that are not UTF-8 keep their bytes."""
+    """CSV in UTF-8. File names that are not UTF-8 keep their bytes.
+
+    A list of numbers is written as JSON within its cell; one of labels has `|` between them.
+    """
 
     def __init__(self, file: IO[bytes], columns: Mapping[str, str]) -> None:
         self._file = file
-        self._columns = tuple(columns)
+        self._columns = dict(columns)
         self._write_line(self._columns)
 
     def write(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            self._write_line([row.get(name) for name in self._columns])
+            self._write_line(_joined(row.get(name), kind) for name, kind in self._columns.items())
 
     def close(self) -> None:
         pass
@@ -97,7 +101,8 @@ class ParquetTable:
 
     def __init__(self, file: IO[bytes], columns: Mapping[str, str]) -> None:
         pa, pq = _pyarrow()
-        kinds = {"string": pa.string(), "float": pa.float32(), "integer": pa.int32(), "floats": pa.list_(pa.float32())}
+        kinds = {"string": pa.string(), "float": pa.float32(), "integer": pa.int32()}
+        kinds |= {"strings": pa.list_(pa.string()), "floats": pa.list_(pa.float32())}
         self._schema = pa.schema([(name, kinds[kind]) for name, kind in columns.items()])
         self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
         self._rows: list[Row] = []
@@ -144,10 +149,20 @@ TABLES: dict[str, type[Table]] = {"csv": CsvTable, "jsonl": JsonlTable, "parquet
 
 def without_formulas(row: Row) -> Row:
     """A row whose text no spreadsheet takes for a formula: what begins like one begins with an apostrophe instead."""
-    return {
-        name: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_BEGINNINGS) else value
-        for name, value in row.items()
-    }
+    return {name: _without_formula(value) for name, value in row.items()}
+
+
+def _without_formula(value: Any) -> Any:
+    match value:
+        case str() if value.startswith(_FORMULA_BEGINNINGS):
+            return f"'{value}"
+        case [str() as first, *rest]:
+            return [_without_formula(first), *rest]
+    return value
+
+
+def _joined(value: Any, kind: str) -> Any:
+    return SEPARATOR.join(value) if kind == "strings" and value is not None else value
 
 
 def _csv_line(values: Iterable[Any]) -> bytes:

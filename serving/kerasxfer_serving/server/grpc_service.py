@@ -172,7 +172,7 @@ class GrpcService:
 
     async def _model_infer(self, request: Any, context: Any) -> Any:
         model = self._model(request.model_name, request.model_version)
-        wanted = _wanted(request)
+        wanted = _wanted(request, model)
         images = _images(request, model, self._server.options.max_images)
         limits = (context.time_remaining(), oip.timeout_of(_parameters(request.parameters)))
         timeout = min((seconds for seconds in limits if seconds), default=None)
@@ -206,13 +206,13 @@ def _images(request: Any, model: ServedModel, most: int) -> list[Source]:
     raise tensors.unknown_datatype(given.datatype)
 
 
-def _wanted(request: Any) -> Sequence[Wanted]:
+def _wanted(request: Any, model: ServedModel) -> Sequence[Wanted]:
     if not request.outputs:
-        return tensors.all_outputs(binary=True)
+        return tensors.all_outputs(model, binary=True)
     wanted = [
         Wanted(output.name, True, tensors.classes_of(_parameters(output.parameters))) for output in request.outputs
     ]
-    tensors.check_wanted(wanted)
+    tensors.check_wanted(wanted, model)
     return wanted
 
 

@@ -54,7 +54,7 @@ async def infer(request: Request) -> Response:
     header, binary = _split_body(request, body)
     asked = decode_json(header, _InferRequest)
     parameters = asked.parameters or {}
-    wanted = _wanted(asked, parameters)
+    wanted = _wanted(asked, parameters, model)
     images = _images(asked.inputs, model, binary, server.options.max_images)
     predictions = await server.predict(model, images, timeout=timeout_of(parameters), gone=gone(request))
     return _answer(model, asked.id, tensors.outputs(predictions, wanted))
@@ -144,6 +144,8 @@ def config(model: ServedModel) -> dict[str, Any]:
         "output": [_config_tensor(spec) for spec in tensors.output_specs(model)],
         "parameters": {
             "class_names": {"string_value": msgspec.json.encode(model.manifest.class_names).decode()},
+            "task": {"string_value": model.manifest.task},
+            "thresholds": {"string_value": msgspec.json.encode(model.manifest.thresholds).decode()},
             "sha256": {"string_value": model.predictor.sha256},
             "device": {"string_value": model.predictor.device},
             "preferred_batch_size": {"string_value": str(model.max_batch)},
@@ -172,12 +174,12 @@ def _split_body(request: Request, body: bytes) -> tuple[memoryview, memoryview]:
     return view[: int(text)], view[int(text) :]
 
 
-def _wanted(asked: _InferRequest, parameters: _Parameters) -> list[Wanted]:
+def _wanted(asked: _InferRequest, parameters: _Parameters, model: ServedModel) -> list[Wanted]:
     binary = parameters.get("binary_data_output") is True
     if not asked.outputs:
-        return tensors.all_outputs(binary=binary)
+        return tensors.all_outputs(model, binary=binary)
     wanted = [_wanted_output(output, binary) for output in asked.outputs]
-    tensors.check_wanted(wanted)
+    tensors.check_wanted(wanted, model)
     return wanted
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kerasxfer_serving import __version__
+from kerasxfer_serving.model.task import TASKS
 
 _REFUSALS = {
     400: "The request is not as it must be, or its image cannot be read.",
@@ -253,6 +254,11 @@ _ROW = _object(
     path=_TEXT,
     status={"type": "string", "description": "`ok`, or the code of what is wrong."},
     message=_TEXT,
+    labels={
+        "type": ["array", "null"],
+        "items": _TEXT,
+        "description": "Of a multi-label model: the classes that reach their thresholds, most probable first.",
+    },
     label={"type": ["string", "null"]},
     probability={"type": ["number", "null"]},
     width={"type": ["integer", "null"]},
@@ -270,6 +276,8 @@ SCHEMAS: dict[str, Any] = {
         model=_TEXT,
         version=_TEXT,
         class_names=_array(_TEXT),
+        task={"enum": list(TASKS)},
+        thresholds={**_array(_NUMBER), "description": "Of a multi-label model, one for each class."},
         predictions=_array(_ROW),
     ),
     "InferRequest": _object(
@@ -292,7 +300,7 @@ SCHEMAS: dict[str, Any] = {
                 },
             ),
         },
-        outputs=_array(_object("name", name={"enum": ["probabilities", "label"]}, parameters=_PARAMETERS)),
+        outputs=_array(_object("name", name={"enum": ["probabilities", "label", "labels"]}, parameters=_PARAMETERS)),
     ),
     "InferResponse": _object(
         "model_name model_version outputs",

@@ -75,8 +75,11 @@ def _answer(model: ServedModel, predictions: Predictions, top_k: int) -> Respons
         "model": model.name,
         "version": model.version,
         "class_names": predictions.class_names,
+        "task": model.manifest.task,
         "predictions": rows,
     }
+    if model.manifest.is_multi_label:
+        answer["thresholds"] = model.manifest.thresholds
     if predictions.status == [OK] * len(rows) or len(rows) > 1:
         return JsonResponse(answer)
     (row,) = rows  # the only image is the request: it fails with it

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer_serving.image_io.decoding import Source
+from kerasxfer_serving.model.task import SEPARATOR
 from kerasxfer_serving.outputs.predictions import OK, Predictions
 from kerasxfer_serving.server.encoded import image_bytes
 from kerasxfer_serving.server.errors import RequestError, TooLargeError, UnreadableImageError
@@ -64,10 +65,20 @@ class Tensor:
 
 _Make: TypeAlias = Callable[[Predictions], NDArray[np.float32] | list[bytes]]
 
-_OUTPUTS: Mapping[str, tuple[str, _Make]] = {
+
+def _labels(predictions: Predictions) -> list[bytes]:
+    return [SEPARATOR.join(labels or ()).encode() for labels in predictions.label_sets]
+
+
+_SINGLE: Mapping[str, tuple[str, _Make]] = {
     "probabilities": ("FP32", lambda predictions: predictions.probabilities),
     "label": ("BYTES", lambda predictions: [str(label).encode() for label in predictions.labels]),
 }
+_MULTI: Mapping[str, tuple[str, _Make]] = {**_SINGLE, "labels": ("BYTES", _labels)}
+
+
+def _outputs_of(model: ServedModel) -> Mapping[str, tuple[str, _Make]]:
+    return _MULTI if model.manifest.is_multi_label else _SINGLE
 
 
 def input_specs(model: ServedModel) -> list[TensorSpec]:
@@ -77,8 +88,8 @@ def input_specs(model: ServedModel) -> list[TensorSpec]:
 
 def output_specs(model: ServedModel) -> list[TensorSpec]:
     """What a model gives."""
-    shapes = {"probabilities": (-1, len(model.manifest.class_names)), "label": (-1,)}
-    return [TensorSpec(name, datatype, shapes[name]) for name, (datatype, _) in _OUTPUTS.items()]
+    shapes = {"FP32": (-1, len(model.manifest.class_names)), "BYTES": (-1,)}
+    return [TensorSpec(name, datatype, shapes[datatype]) for name, (datatype, _) in _outputs_of(model).items()]
 
 
 def outputs(predictions: Predictions, wanted: Sequence[Wanted]) -> list[tuple[Wanted, Tensor]]:
@@ -94,18 +105,19 @@ def outputs(predictions: Predictions, wanted: Sequence[Wanted]) -> list[tuple[Wa
     return [(item, _output(predictions, item)) for item in wanted]
 
 
-def check_wanted(wanted: Sequence[Wanted]) -> None:
+def check_wanted(wanted: Sequence[Wanted], model: ServedModel) -> None:
     """Refuse outputs that do not exist, before any work is done for them."""
+    known = _outputs_of(model)
     for item in wanted:
-        if item.name not in _OUTPUTS:
-            raise RequestError(f"There is no output {item.name!r:.100}. Outputs: {list(_OUTPUTS)}")
-        if item.classes and _OUTPUTS[item.name][0] != "FP32":
+        if item.name not in known:
+            raise RequestError(f"There is no output {item.name!r:.100}. Outputs: {list(known)}")
+        if item.classes and known[item.name][0] != "FP32":
             raise RequestError(f"`classification` is for outputs of numbers. Received: {item.name!r}")
 
 
-def all_outputs(*, binary: bool) -> list[Wanted]:
+def all_outputs(model: ServedModel, *, binary: bool) -> list[Wanted]:
     """Every output, for a client that names none."""
-    return [Wanted(name, binary) for name in _OUTPUTS]
+    return [Wanted(name, binary) for name in _outputs_of(model)]
 
 
 def check_input(names: Sequence[str], model: ServedModel) -> None:
@@ -189,7 +201,7 @@ def _check_count(count: int, shape: Sequence[int]) -> None:
 
 
 def _output(predictions: Predictions, wanted: Wanted) -> Tensor:
-    datatype, make = _OUTPUTS[wanted.name]
+    datatype, make = _MULTI[wanted.name]
     data = make(predictions)
     if isinstance(data, list):
         return Tensor(TensorSpec(wanted.name, datatype, (len(data),)), data)

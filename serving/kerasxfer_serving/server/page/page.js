@@ -51,11 +51,13 @@ function bar({ label, share }) {
   return item;
 }
 
+const said = (row) => (row.labels ? row.labels.join(", ") || "none of the labels" : row.label);
+
 function show(item, answer, milliseconds) {
   const row = answer.predictions?.[0];
   const good = row?.status === "ok";
   item.classList.toggle("bad", !good);
-  item.querySelector(".answer").textContent = good ? row.label : answer.error;
+  item.querySelector(".answer").textContent = good ? said(row) : answer.error;
   if (!good) return;
   const bars = item.querySelector(".bars");
   bars.hidden = false;
