@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -123,9 +124,7 @@ def log_loss(probabilities: NDArray[np.float64], labels: NDArray[Any]) -> float:
     return float(-np.where(labels, np.log(chances), np.log(others)).mean())
 
 
-def divided(
-    labels: NDArray[Any], folds: int, groups: NDArray[Any] | None = None, seed: int = 0
-) -> NDArray[np.intp]:
+def divided(labels: NDArray[Any], folds: int, groups: NDArray[Any] | None = None, seed: int = 0) -> NDArray[np.intp]:
     """Divide images into folds in which every class has its share, and no group is divided.
 
     Args:
@@ -175,7 +174,7 @@ class _Heads:
     """One logistic regression; one for each class where images have any number of labels."""
 
     def __init__(self, labels: NDArray[Any], classes: int) -> None:
-        linear_model = _scikit_learn()
+        linear_model = _library("sklearn.linear_model")
         count = 1 if labels.ndim == 1 else classes
         self._classes = classes
         self._heads = [linear_model.LogisticRegression(warm_start=True, max_iter=_ITERATIONS) for _ in range(count)]
@@ -188,7 +187,8 @@ class _Heads:
             if len(np.unique(column)) < 2:  # nothing to tell apart in this fold
                 self._constant[number] = float(column[0])
                 continue
-            with warnings.catch_warnings():
+            # In several threads such small products are up to fifty times slower on a machine that does other work.
+            with warnings.catch_warnings(), _library("threadpoolctl").threadpool_limits(1, "blas"):
                 warnings.simplefilter("ignore")  # an early stop is as good a head
                 head.set_params(C=strength).fit(rows, column)
 
@@ -206,9 +206,8 @@ class _Heads:
         return answers
 
 
-def _scikit_learn() -> ModuleType:
+def _library(name: str) -> ModuleType:
     try:
-        from sklearn import linear_model
+        return import_module(name)
     except ModuleNotFoundError as error:
         raise KerasxferError(f'Linear heads need `{error.name}`. Run: pip install "kerasxfer[report]"') from None
-    return linear_model  # type: ignore[no-any-return]
