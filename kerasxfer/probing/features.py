@@ -46,6 +46,6 @@ def standardised(features: NDArray[np.float32]) -> NDArray[np.float32]:
     mean = features.mean(axis=0, dtype=np.float64)
     deviation = features.std(axis=0, dtype=np.float64)
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
-    result = features - mean.astype(np.float32)
+    result: NDArray[np.float32] = features - mean.astype(np.float32)
     result *= scale.astype(np.float32)
     return result
