@@ -1,5 +1,6 @@
 """Files of the repository that are pages of the site though they lie outside of docs/, and links to them."""
 
+import json
 import os
 import posixpath
 import re
@@ -31,6 +32,7 @@ def pages(root: Path) -> dict[str, str]:
     }
     for path in sorted(root.glob("benchmarks/results/*.*")):  # pages, and the samples that they link to
         texts[f"performance/{path.name}"] = path.read_text(encoding="utf-8")
+    texts["tutorials/quickstart.md"] = _notebook(root / "examples/quickstart.ipynb")
     for path in sorted(root.glob("examples/[!_]*.py")):
         texts[f"tutorials/{path.stem}.md"] = _recipe(path)
     return texts
@@ -71,6 +73,16 @@ def _origin(place: str) -> str:
     if place.startswith("performance/"):
         return f"benchmarks/results/{posixpath.basename(place)}"
     return f"docs/{place}"
+
+
+def _notebook(path: Path) -> str:
+    """A notebook as a page: its text and its code."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    page = "\n\n".join(text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in parts)
+    where = f"This page is the notebook `examples/{path.name}`: open it in Jupyter or Colab to run it."
+    title, _, rest = page.partition("\n")
+    return f"{title}\n\n{where}\n{rest}\n"
 
 
 def _recipe(path: Path) -> str:

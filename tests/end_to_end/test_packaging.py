@@ -30,6 +30,7 @@ def test_both_distributions_carry_one_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert f"kerasxfer-serving=={version}" in project["project"]["dependencies"]
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert project["tool"]["hatch"]["version"]["path"] == "serving/kerasxfer_serving/__init__.py"
 
 
