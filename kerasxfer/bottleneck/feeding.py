@@ -16,6 +16,7 @@ from kerasxfer.data.passes import Passes
 
 # Keras takes the batch's size from the first input, and inputs are sorted by name. The rows are always there.
 ROWS = "0_rows"
+_BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,18 @@ class FeatureDataset(Feed):
     def array(self) -> NDArray[Any]:
         """Features of all rows in their fixed order, in memory."""
         return np.asarray(self._features)
+
+    def pooled(self) -> NDArray[np.float32]:
+        """Features of all rows in their fixed order, averaged over the places of a feature map, `[n, channels]`.
+
+        They are read block by block: feature maps that do not fit into memory are no obstacle.
+        """
+        rows, (*places, channels) = len(self._features), self._features.shape[1:]
+        out = np.empty((rows, channels), np.float32)
+        for start in range(0, rows, _BLOCK):
+            block = self._features.read(np.arange(start, min(start + _BLOCK, rows)))
+            out[start : start + _BLOCK] = block.mean(axis=tuple(range(1, 1 + len(places))), dtype=np.float32)
+        return out
 
 
 class FeatureFeed(Feed):

@@ -1,0 +1,213 @@
+"""Logistic heads on features: what is said of each image by a head that has not seen it."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from kerasxfer_serving.errors import KerasxferError, UsageError
+from numpy.typing import NDArray
+
+from kerasxfer.probing.features import standardised
+
+FOLDS = 5
+_STRENGTHS = tuple(float(10.0 ** (half / 2)) for half in range(-10, 5))
+_SEARCHED = 20_000
+"""Rows that the strength is chosen on, at most."""
+_ITERATIONS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """What heads said of the images that they were not fitted on.
+
+    Args:
+        probabilities: Of each class, float64 `[images, classes]`. Rows sum to 1, but where images have any number of
+            labels.
+        strength: Inverse strength of the regularisation, scikit-learn's `C`, with the least log loss out of fold.
+        fold: In which fold each image was held out, `[images]`.
+    """
+
+    probabilities: NDArray[np.float64]
+    strength: float
+    fold: NDArray[np.intp]
+
+
+def out_of_fold(
+    features: NDArray[np.float32],
+    labels: NDArray[Any],
+    classes: int,
+    *,
+    groups: NDArray[Any] | None = None,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> OutOfFold:
+    """Let logistic heads on standardised features answer to images that they have not seen.
+
+    The images are divided into folds with even classes; each is answered to by a head that was fitted on the others.
+    How strongly the heads are regularised is chosen by the log loss of these answers, which matters more than anything
+    else where labels are wrong.
+
+    Args:
+        features: Array `[images, channels]`.
+        labels: Class indices, int `[images]`; or bool `[images, classes]` where images have any number of labels.
+        classes: Number of classes.
+        groups: What must not be divided among folds, such as copies of an image, `[images]`. Defaults to `None`.
+        folds: Number of folds. Defaults to `5`.
+        seed: Seed of the division. Defaults to `0`.
+
+    Returns:
+        An `OutOfFold`.
+
+    Raises:
+        UsageError: There are fewer images (or groups) than folds, or fewer than two classes.
+        KerasxferError: scikit-learn is not installed.
+
+    Example:
+
+    >>> features = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+    >>> labels = (features[:, 0] > 0).astype(int)
+    >>> out_of_fold(features, labels, 2).probabilities.shape
+    (40, 2)
+    """
+    rows = standardised(features)
+    fold = divided(labels, folds, groups, seed)
+    many = len(rows) > _SEARCHED
+    searched = np.random.default_rng(seed).permutation(len(rows))[:_SEARCHED] if many else np.arange(len(rows))
+    best: tuple[float, float, NDArray[np.float64]] | None = None
+    for strength, answers in _paths(rows[searched], labels[searched], classes, fold[searched]):
+        loss = log_loss(answers, labels[searched])
+        if best is not None and loss >= best[0]:
+            break
+        best = loss, strength, answers
+    assert best is not None
+    _, strength, answers = best
+    if many:
+        _, answers = next(_paths(rows, labels, classes, fold, (strength,)))
+    return OutOfFold(answers, strength, fold)
+
+
+def held_out(
+    features: NDArray[np.float32],
+    labels: NDArray[Any],
+    other: NDArray[np.float32],
+    classes: int,
+    strength: float,
+) -> NDArray[np.float64]:
+    """Let a head that was fitted on all of one set answer to another one.
+
+    Args:
+        features: Array `[images, channels]` to fit on.
+        labels: Their labels, as in `out_of_fold`.
+        other: Features of the other images, `[others, channels]`.
+        classes: Number of classes.
+        strength: As `out_of_fold` has chosen it.
+
+    Returns:
+        Probabilities, float64 `[others, classes]`.
+    """
+    rows = standardised(np.concatenate([features, other]))
+    heads = _Heads(labels, classes)
+    heads.fit(rows[: len(features)].astype(np.float64), labels, strength)
+    return heads.answer(rows[len(features) :])
+
+
+def log_loss(probabilities: NDArray[np.float64], labels: NDArray[Any]) -> float:
+    """Mean negative logarithm of the probability of what is true of each image; of each label where it has several."""
+    chances = np.clip(probabilities, 1e-15, 1.0)
+    if labels.ndim == 1:
+        return float(-np.log(chances[np.arange(len(labels)), labels]).mean())
+    others = np.clip(1.0 - probabilities, 1e-15, 1.0)
+    return float(-np.where(labels, np.log(chances), np.log(others)).mean())
+
+
+def divided(labels: NDArray[Any], folds: int, groups: NDArray[Any] | None = None, seed: int = 0) -> NDArray[np.intp]:
+    """Divide images into folds in which every class has its share, and no group is divided.
+
+    Args:
+        labels: As in `out_of_fold`.
+        folds: Number of folds.
+        groups: As in `out_of_fold`. Defaults to `None`.
+        seed: Seed of the division. Defaults to `0`.
+
+    Returns:
+        Number of each image's fold, `[images]`.
+    """
+    _, first, member_of = np.unique(
+        np.arange(len(labels)) if groups is None else groups, return_index=True, return_inverse=True
+    )
+    if not 2 <= folds <= len(first):
+        things = "images" if groups is None else "groups of images"
+        raise UsageError(f"`folds` must be from 2 to the number of {things}, {len(first)}. Received: folds={folds}")
+    # A group goes where its first image does. Classes, or sets of labels, take turns with the folds.
+    kinds = np.unique(labels[first], axis=0, return_inverse=True)[1].reshape(-1)
+    order = np.random.default_rng(seed).permutation(len(first))
+    order = order[np.argsort(kinds[order], kind="stable")]
+    fold = np.empty(len(first), np.intp)
+    fold[order] = np.arange(len(first)) % folds
+    return fold[member_of.reshape(-1)]
+
+
+def _paths(
+    rows: NDArray[np.float32],
+    labels: NDArray[Any],
+    classes: int,
+    fold: NDArray[np.intp],
+    strengths: Sequence[float] = _STRENGTHS,
+) -> Iterator[tuple[float, NDArray[np.float64]]]:
+    """Answers out of fold at one strength after another, each begun at the heads of the one before."""
+    numbers = np.unique(fold)
+    heads = [_Heads(labels, classes) for _ in numbers]
+    for strength in strengths:
+        answers = np.empty((len(rows), classes))
+        for head, number in zip(heads, numbers, strict=True):
+            held = fold == number
+            head.fit(rows[~held].astype(np.float64), labels[~held], strength)
+            answers[held] = head.answer(rows[held])
+        yield strength, answers
+
+
+class _Heads:
+    """One logistic regression; one for each class where images have any number of labels."""
+
+    def __init__(self, labels: NDArray[Any], classes: int) -> None:
+        linear_model = _library("sklearn.linear_model")
+        count = 1 if labels.ndim == 1 else classes
+        self._classes = classes
+        self._heads = [linear_model.LogisticRegression(warm_start=True, max_iter=_ITERATIONS) for _ in range(count)]
+        self._single = labels.ndim == 1
+        self._constant: dict[int, float] = {}
+
+    def fit(self, rows: NDArray[np.float64], labels: NDArray[Any], strength: float) -> None:
+        columns = [labels] if self._single else list(labels.T)
+        for number, (head, column) in enumerate(zip(self._heads, columns, strict=True)):
+            if len(np.unique(column)) < 2:  # nothing to tell apart in this fold
+                self._constant[number] = float(column[0])
+                continue
+            # In several threads such small products are up to fifty times slower on a machine that does other work.
+            with warnings.catch_warnings(), _library("threadpoolctl").threadpool_limits(1, "blas"):
+                warnings.simplefilter("ignore")  # an early stop is as good a head
+                head.set_params(C=strength).fit(rows, column)
+
+    def answer(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        answers = np.zeros((len(rows), self._classes))
+        if self._single:
+            if 0 in self._constant:
+                answers[:, int(self._constant[0])] = 1.0
+            else:
+                answers[:, self._heads[0].classes_] = self._heads[0].predict_proba(rows)
+            return answers
+        for number, head in enumerate(self._heads):
+            constant = self._constant.get(number)
+            answers[:, number] = head.predict_proba(rows)[:, 1] if constant is None else constant
+        return answers
+
+
+def _library(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise KerasxferError(f'Linear heads need `{error.name}`. Run: pip install "kerasxfer[report]"') from None
