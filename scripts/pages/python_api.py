@@ -16,6 +16,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "check.check_file",
         "check.Checked",
         "triton.write_triton",
+        "card.write_card",
     ),
     "kerasxfer.report": ("build_report",),
     "kerasxfer.runs": ("config.TrainConfig", "training.train", "run_folder.RunFolder", "run_folder.RunRecord"),
