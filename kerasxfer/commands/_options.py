@@ -8,8 +8,13 @@ from kerasxfer_serving.commands.choices import InterpolationName, ResizeName
 from kerasxfer_serving.errors import UsageError
 from typer import Option
 
+from kerasxfer.data.tables.columns import TableOptions
+
 IMAGES = "Images"
 """Panel of `--help` with what is done to images before the model sees them."""
+
+TABLE = "Labels in a table"
+"""Panel of `--help` with what is said about a table of images and labels."""
 
 MODEL = "Model"
 """Panel of `--help` with what is known about a model besides its file."""
@@ -56,6 +61,90 @@ PreprocessInputOption: TypeAlias = Annotated[
 CacheOption: TypeAlias = Annotated[
     Path | None, Option(help="Folder for cached activations. Defaults to OUT/cache.", show_default=False)
 ]
+
+
+ImagesOption: TypeAlias = Annotated[
+    Path | None,
+    Option(
+        "--images",
+        help="Folder that a table's paths begin in. Defaults to the table's.",
+        rich_help_panel=TABLE,
+        show_default=False,
+    ),
+]
+ImageColumnOption: TypeAlias = Annotated[
+    str | None,
+    Option(
+        help="Column of a table's images. Defaults to image, path, file_name, …, id.",
+        rich_help_panel=TABLE,
+        show_default=False,
+    ),
+]
+LabelColumnOption: TypeAlias = Annotated[
+    list[str] | None,
+    Option(
+        help="Column of its labels, or one for each class. Defaults to label, class, category, target, …",
+        rich_help_panel=TABLE,
+        show_default=False,
+    ),
+]
+SeparatorOption: TypeAlias = Annotated[
+    str | None,
+    Option(
+        help="What stands between several labels. Defaults to the one of | ; , that is there.",
+        rich_help_panel=TABLE,
+        show_default=False,
+    ),
+]
+GroupColumnOption: TypeAlias = Annotated[
+    str | None,
+    Option(help="Column of groups that no split divides, as patient.", rich_help_panel=TABLE, show_default=False),
+]
+GroupPatternOption: TypeAlias = Annotated[
+    str | None,
+    Option(
+        help="Regular expression that finds the group in a path, as 'patient[0-9]+'; for folders too.",
+        rich_help_panel=TABLE,
+        show_default=False,
+    ),
+]
+WeightColumnOption: TypeAlias = Annotated[
+    str | None,
+    Option(help="Column of the rows' weights in the loss.", rich_help_panel=TABLE, show_default=False),
+]
+SplitColumnOption: TypeAlias = Annotated[
+    str | None,
+    Option(
+        help="Column of train, validation and test. Defaults to split, if there is one.",
+        rich_help_panel=TABLE,
+        show_default=False,
+    ),
+]
+
+
+def table_options(
+    images: Path | None,
+    image_column: str | None,
+    label_column: list[str] | None = None,
+    *,
+    separator: str | None = None,
+    group_column: str | None = None,
+    group_pattern: str | None = None,
+    weight_column: str | None = None,
+    split_column: str | None = None,
+) -> TableOptions:
+    """What the options say about tables."""
+    columns = tuple(label_column or ())
+    return TableOptions(
+        root=str(images) if images else None,
+        image_column=image_column,
+        label_column=columns if len(columns) > 1 else next(iter(columns), None),
+        separator=separator,
+        group_column=group_column,
+        group_pattern=group_pattern,
+        weight_column=weight_column,
+        split_column=split_column,
+    )
 
 
 def policy(resize: ResizeName, interpolation: InterpolationName, exif: Exif) -> dict[str, Any]:

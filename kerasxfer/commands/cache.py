@@ -21,26 +21,30 @@ from kerasxfer.commands._options import (
     BatchSizeOption,
     Exif,
     ExifOption,
+    ImageColumnOption,
+    ImagesOption,
     InterpolationOption,
     PreprocessInputOption,
     ResizeOption,
     policy,
+    table_options,
 )
 from kerasxfer.commands._quiet import quiet
+from kerasxfer.data.tables.columns import TableOptions
 
 if TYPE_CHECKING:
     import keras
 
     from kerasxfer.bottleneck.cache import BottleneckCache
     from kerasxfer.bottleneck.planner import CachePlan
-    from kerasxfer.data.image_folder import ImageFolder
+    from kerasxfer.data.image_dataset import ImageDataset
     from kerasxfer.unfreezing.stages import Stage
 
 app = typer.Typer(no_args_is_help=True, help="Activations cached at the freeze boundary: plan, fill, check, clear.")
 
 Directory = Annotated[Path, Argument(help="The cache's folder.", show_default=False)]
 Model = Annotated[Path, Argument(help="Model file, `.keras`.", show_default=False)]
-Data = Annotated[Path, Argument(help="Folder of class folders.", show_default=False)]
+Data = Annotated[Path, Argument(help="Class folders, or a table of images and labels.", show_default=False)]
 Schedule = Annotated[
     Path | None, Option(help="YAML file of stages. Defaults to what MODEL trains now.", show_default=False)
 ]
@@ -55,6 +59,8 @@ def plan(
     model: Model,
     data: Data,
     schedule: Schedule = None,
+    images: ImagesOption = None,
+    image_column: ImageColumnOption = None,
     resize: ResizeOption = ResizeName.stretch,
     interpolation: InterpolationOption = InterpolationName.bilinear,
     exif: ExifOption = Exif.apply,
@@ -66,8 +72,9 @@ def plan(
 ) -> None:
     """Show where each stage would be cached, how large that is and what it gains; compute nothing."""
     bottleneck, network = _cache(cache, dtype, budget, verbose=0), _loaded(model, preprocess_input)
-    images = _folder(data, network, batch_size, resize, interpolation, exif)
-    _print_plan(bottleneck.plan(network, images, _stages(schedule)), format)
+    table = table_options(images, image_column)
+    dataset = _dataset(data, table, network, batch_size, policy(resize, interpolation, exif))
+    _print_plan(bottleneck.plan(network, dataset, _stages(schedule)), format)
 
 
 @app.command()
@@ -86,6 +93,8 @@ def build(
     gpus_per_worker: Annotated[
         float, Option(min=0, help="Number of GPUs that each worker takes.", rich_help_panel=ON_RAY)
     ] = 0,
+    images: ImagesOption = None,
+    image_column: ImageColumnOption = None,
     resize: ResizeOption = ResizeName.stretch,
     interpolation: InterpolationOption = InterpolationName.bilinear,
     exif: ExifOption = Exif.apply,
@@ -101,18 +110,19 @@ def build(
     if engine is EngineName.ray and shard is not None:
         raise UsageError(f"`--shard` is for builds without Ray, which divides the work itself. Received: {shard!r}")
     bottleneck, network = _cache(cache, dtype, budget), _loaded(model, preprocess_input)
-    images = _folder(data.resolve(), network, batch_size, resize, interpolation, exif)
+    table = table_options(images and images.resolve(), image_column)
+    dataset = _dataset(data.resolve(), table, network, batch_size, policy(resize, interpolation, exif))
     if engine is EngineName.ray:
         done = bottleneck.build_on_ray(
             network,
-            images,
+            dataset,
             _stages(schedule),
             address=address,
             num_workers=num_workers,
             gpus_per_worker=gpus_per_worker,
         )
     else:
-        done = bottleneck.build(network, images, _stages(schedule), shard=part)
+        done = bottleneck.build(network, dataset, _stages(schedule), shard=part)
     _print_plan(done, format)
 
 
@@ -176,21 +186,20 @@ def _loaded(path: Path, preprocess_input: str | None) -> "keras.Model":
     return load_model(path, preprocess_input=preprocess_input)
 
 
-def _folder(
-    data: Path, model: "keras.Model", batch_size: int, resize: ResizeName, interpolation: InterpolationName, exif: Exif
-) -> "ImageFolder":
+def _dataset(
+    data: Path, table: TableOptions, model: "keras.Model", batch_size: int, policy: dict[str, Any]
+) -> "ImageDataset":
     from kerasxfer_serving.images import ImagePolicy
 
-    from kerasxfer.data.image_folder import ImageFolder
+    from kerasxfer.data.opening import without_labels
 
     shape = model.input_shape
     if not (isinstance(shape, tuple) and len(shape) == 4 and all(shape[1:3]) and shape[3] == 3):
         raise UsageError(f"`MODEL` must take RGB images of one size, (None, height, width, 3). Received: {shape}")
-    settings = ImagePolicy.from_dict(policy(resize, interpolation, exif))
-    folder = ImageFolder(data, shape[1:3], batch_size, shuffle=False, policy=settings)
-    if folder.left_out:
-        note(f"Not taken for images: {folder.left_out}")
-    return folder
+    dataset = without_labels(data, table)(shape[1:3], batch_size, shuffle=False, policy=ImagePolicy.from_dict(policy))
+    if dataset.left_out:
+        note(f"Not taken for images: {dataset.left_out}")
+    return dataset
 
 
 def _stages(schedule: Path | None) -> "list[Stage] | None":

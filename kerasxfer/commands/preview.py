@@ -7,11 +7,18 @@ from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from typer import Argument, Option
 
-from kerasxfer.commands._options import ImageSizeOption, ResizeOption, assignments
+from kerasxfer.commands._options import (
+    ImageColumnOption,
+    ImageSizeOption,
+    ImagesOption,
+    ResizeOption,
+    assignments,
+    table_options,
+)
 
 
 def preview(
-    data: Annotated[Path, Argument(help="Folder of images, or one image.", show_default=False)],
+    data: Annotated[Path, Argument(help="Folder or table of images, or one image.", show_default=False)],
     augment: Annotated[
         str, Option(help="What changes the images: `standard`, or rotation_range=40,zoom_range=0.2,…")
     ] = "standard",
@@ -19,6 +26,8 @@ def preview(
     copies: Annotated[int, Option(min=1, max=1000, help="Number of augmented copies of each image.")] = 6,
     image_size: ImageSizeOption = "150",
     resize: ResizeOption = ResizeName.stretch,
+    images_root: ImagesOption = None,
+    image_column: ImageColumnOption = None,
     seed: Annotated[int, Option(min=0, help="Seed that chooses the images and augments them.")] = 0,
     output: Annotated[Path, Option("--output", "-o", help="Image file to write.")] = Path("preview.png"),
 ) -> None:
@@ -33,21 +42,24 @@ def preview(
     from kerasxfer_serving.inputs.walk import LeftOut
     from PIL import Image
 
+    from kerasxfer.data.image_paths import image_paths
     from kerasxfer.data.preview import augmented_copies, preview_sheet, sample_images
+    from kerasxfer.data.tables.source import is_table
     from kerasxfer.runs.datasets import make_augmentation
 
     if output.suffix.lower() not in Image.registered_extensions():
         raise UsageError(f"`--output` must be an image file, as preview.png. Received: {output}")
     augmentation, left_out = make_augmentation(settings), LeftOut()
-    paths = sample_images(data, images, seed, left_out)
-    rows = augmented_copies(paths, augmentation, size, ImagePolicy(resize=resize.value), copies, seed)
+    root, names = data.parent, [data.name]
+    if data.is_dir() or is_table(data):
+        root, names = image_paths(data, table_options(images_root, image_column), left_out)
+    chosen = sample_images(names, images, seed)
+    rows = augmented_copies(root, chosen, augmentation, size, ImagePolicy(resize=resize.value), copies, seed)
     if left_out:
         note(f"Not taken for images: {left_out}")
     if not rows:
         raise KerasxferError(f"`{data}` has no image that can be read.")
-    captions = [str(path.relative_to(data)) if path != data else path.name for path, _ in rows]
-    captioned = list(zip(captions, (pixels for _, pixels in rows), strict=True))
-    sheet = preview_sheet(captioned, ("original", f"augmented: {augment}"))
+    sheet = preview_sheet(rows, ("original", f"augmented: {augment}"))
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(output) as file:

@@ -7,6 +7,7 @@ from kerasxfer_serving.commands.options import FormatOption
 from kerasxfer_serving.commands.output import note, print_json
 from typer import Argument, Option
 
+from kerasxfer.commands._options import ImageColumnOption, ImagesOption, LabelColumnOption, table_options
 from kerasxfer.commands._progress import track
 
 if TYPE_CHECKING:
@@ -19,15 +20,19 @@ def report(
     ],
     data: Annotated[
         Path | None,
-        Option(help="Folder of class folders to measure on. Defaults to the run's validation.", show_default=False),
+        Option(help="Class folders, or a table, to measure on. Defaults to the run's validation.", show_default=False),
     ] = None,
+    images: ImagesOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
     output: Annotated[Path, Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Show runs on one page: curves, accuracy, confusion, mistakes, settings."""
     from kerasxfer.report import build_report
 
-    results = build_report(runs, output, data=data, progress=functools.partial(track, what="Predicting"))
+    table = table_options(images, image_column, label_column)
+    results = build_report(runs, output, data=data, table=table, progress=functools.partial(track, what="Predicting"))
     figures = [_figures(result) for result in results]
     if format is ResultFormat.json:
         print_json({"report": str(output), "runs": figures})

@@ -21,10 +21,13 @@ _MODEL, _IMAGES, _TUNE = "Model", options.IMAGES, "Fine-tuning"
 
 
 def train(
-    data: Annotated[Path, Argument(metavar="DATA", help="Folder of class folders to train on.", show_default=False)],
+    data: Annotated[
+        Path, Argument(metavar="DATA", help="Class folders, or a table of images and labels.", show_default=False)
+    ],
     out: Annotated[Path | None, Option(help="Run folder to write.", show_default=False)] = None,
     validation: Annotated[
-        Path | None, Option(help="Folder of class folders to validate on.", rich_help_panel=_IMAGES, show_default=False)
+        Path | None,
+        Option(help="Class folders, or a table, to validate on.", rich_help_panel=_IMAGES, show_default=False),
     ] = None,
     validation_split: Annotated[
         float | None,
@@ -45,6 +48,14 @@ def train(
         ),
     ] = None,
     on_error: options.OnErrorOption = OnError.stop,
+    images: options.ImagesOption = None,
+    image_column: options.ImageColumnOption = None,
+    label_column: options.LabelColumnOption = None,
+    separator: options.SeparatorOption = None,
+    group_column: options.GroupColumnOption = None,
+    group_pattern: options.GroupPatternOption = None,
+    weight_column: options.WeightColumnOption = None,
+    split_column: options.SplitColumnOption = None,
     backbone: Annotated[
         str, Option(help="Name of a network in keras.applications, or DemoVGG.", rich_help_panel=_MODEL)
     ] = "VGG16",
@@ -114,7 +125,10 @@ def train(
     overwrite: Annotated[bool, Option("--overwrite", help="Discard the run in OUT; other files in it stay.")] = False,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Train a classifier on class folders; write a run folder."""
+    """Train a classifier on class folders, or on a table of images and labels; write a run folder.
+
+    Example: kerasxfer train labels.csv --images photos --validation-split 0.2 --group-column patient --out run
+    """
     from kerasxfer.runs.config import TrainConfig
 
     if out is None and not plan:
@@ -151,6 +165,16 @@ def train(
         cache=None if no_cache or augmentation else str(cache or (out or Path()) / "cache"),
         seed=seed,
         on_error=on_error.value,
+        table=options.table_options(
+            images,
+            image_column,
+            label_column,
+            separator=separator,
+            group_column=group_column,
+            group_pattern=group_pattern,
+            weight_column=weight_column,
+            split_column=split_column,
+        ),
     )
     if plan:
         _show_plan(config, format)

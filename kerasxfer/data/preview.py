@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy, load_image
-from kerasxfer_serving.inputs.walk import LeftOut, find_images
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,23 +17,20 @@ if TYPE_CHECKING:
 Pixels = NDArray[Any]
 
 
-def sample_images(root: Path, count: int, seed: int = 0, left_out: LeftOut | None = None) -> list[Path]:
-    """Pick image files at random from a folder and its subfolders, a folder as often as any other.
+def sample_images(names: Sequence[str], count: int, seed: int = 0) -> list[str]:
+    """Pick images at random, from each folder as many as from any other.
 
     Args:
-        root: The folder, or one image file.
+        names: Paths of all images.
         count: How many, at most.
         seed: Seed of the choice. Defaults to `0`.
-        left_out: Counts what is no image. Defaults to `None`.
 
     Returns:
         Paths, sorted.
     """
-    if root.is_file():
-        return [root]
-    folders: dict[Path, list[Path]] = {}
-    for name in sorted(find_images(root, left_out)):
-        folders.setdefault((root / name).parent, []).append(root / name)
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
     chance = random.Random(seed)
     queues = [chance.sample(paths, len(paths)) for paths in folders.values()]
     turns = [queue[turn] for turn in range(count) for queue in queues if turn < len(queue)]
@@ -42,19 +38,21 @@ def sample_images(root: Path, count: int, seed: int = 0, left_out: LeftOut | Non
 
 
 def augmented_copies(
-    paths: Sequence[Path],
+    root: Path,
+    names: Sequence[str],
     augmentation: "Augmentation",
     size: tuple[int, int],
     policy: ImagePolicy,
     copies: int,
     seed: int,
-) -> list[tuple[Path, list[Pixels]]]:
+) -> list[tuple[str, list[Pixels]]]:
     """Each image at the model's size, followed by copies that the augmentation made of it.
 
     Images that cannot be read are left out.
 
     Args:
-        paths: The image files.
+        root: Folder that `names` are relative to.
+        names: Paths of the images.
         augmentation: What makes the copies.
         size: `(height, width)` in pixels.
         policy: How a file becomes pixels.
@@ -62,17 +60,17 @@ def augmented_copies(
         seed: Seed of the augmentation.
 
     Returns:
-        Path and uint8 images `[height, width, 3]` of each file.
+        Name and uint8 images `[height, width, 3]` of each file.
     """
     rows = []
-    for number, path in enumerate(paths):
+    for number, name in enumerate(names):
         try:
-            image = load_image(path, size, **policy.to_dict())
+            image = load_image(root / name, size, **policy.to_dict())
         except ImageError:
             continue
         many = np.repeat(image[None], copies, axis=0)
         changed = augmentation.augment(many, seed, rows=number * copies + np.arange(copies))
-        rows.append((path, [image, *np.clip(np.rint(changed), 0, 255).astype(np.uint8)]))
+        rows.append((name, [image, *np.clip(np.rint(changed), 0, 255).astype(np.uint8)]))
     return rows
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.files import write_atomically, writing
 
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
+
 if TYPE_CHECKING:
     from kerasxfer.report.page import RunResult
 
@@ -20,6 +22,7 @@ def build_report(
     output: str | Path,
     *,
     data: str | Path | None = None,
+    table: TableOptions = NOTHING_SAID,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> "list[RunResult]":
     """Write the report of one or several runs.
@@ -27,7 +30,8 @@ def build_report(
     Args:
         runs: Run folders of `kerasxfer train`.
         output: The HTML file to write.
-        data: Folder of class folders to measure on. Defaults to `None`: what each run was validated on.
+        data: Folder of class folders, or table, to measure on. Defaults to `None`: what each run was validated on.
+        table: What is said about `data`, where it is a table. Defaults to nothing.
         progress: Wraps the loop over batches, to show it. Defaults to showing nothing.
 
     Returns:
@@ -47,7 +51,7 @@ def build_report(
 
     results = []
     for run in load_runs([Path(folder) for folder in runs]):
-        predictions = predict_validation(run, Path(data) if data else None, progress)
+        predictions = predict_validation(run, Path(data) if data else None, progress, table)
         if predictions is None:
             results.append(RunResult(run))
         else:

@@ -19,12 +19,14 @@ def facts(run: Run, parameters: int | None) -> Facts:
     record, config = run.record, run.record.config
     policy = ImagePolicy.from_dict(config.policy)
     height, width = config.image_size
+    validation = record.images.get("validation")
     groups: dict[str, list[tuple[str, Any]]] = {
         "Data": [
             ("Training", _with_count(config.data, record.images.get("training"))),
-            ("Validation", _with_count(_validation(config), record.images.get("validation"))),
+            ("Validation", _with_count(_validation(config, validation), validation)),
             ("Classes", _listed(run.class_names)),
             ("Size", f"{height} × {width} pixels, {policy.resize}, {policy.interpolation}"),
+            ("Table", _settings({name: value for name, value in vars(config.table).items() if value is not None})),
             ("Augmentation", _settings(config.augment) or "none"),
         ],
         "Model": [
@@ -120,9 +122,12 @@ def duration(seconds: float | None) -> str | None:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _validation(config: TrainConfig) -> str:
-    split = config.validation_split
-    return config.validation or (f"{split:.0%} of {config.data}" if split else "none")
+def _validation(config: TrainConfig, images: int | None) -> str:
+    if config.validation:
+        return config.validation
+    if config.validation_split:
+        return f"{config.validation_split:.0%} of {config.data}"
+    return f"rows of {config.data}" if images else "none"
 
 
 def _with_count(text: str, count: int | None) -> str:

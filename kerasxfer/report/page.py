@@ -18,6 +18,7 @@ from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
 from plotly.offline import get_plotlyjs
 
+from kerasxfer.data.image_paths import image_paths
 from kerasxfer.data.preview import augmented_copies, sample_images
 from kerasxfer.report import charts, facts, thumbnails
 from kerasxfer.report.metrics import Evaluation, Proportion, chance_of_difference
@@ -190,18 +191,16 @@ def _gallery(run: Run, predictions: LabelledPredictions, evaluation: Evaluation,
 def _augmented(run: Run) -> list[dict[str, Any]]:
     config = run.record.config
     data = Path(config.data)
-    if not config.augment or not data.is_dir():
+    if not config.augment or not data.exists():
         return []
     from kerasxfer.layers import Augmentation
 
-    paths = sample_images(data, AUGMENTED_IMAGES)
+    root, names = image_paths(data, config.table)
+    chosen = sample_images(names, AUGMENTED_IMAGES)
     policy = ImagePolicy.from_dict(config.policy)
     augmentation = Augmentation(**config.augment)
-    rows = augmented_copies(paths, augmentation, config.image_size, policy, AUGMENTED_COPIES, seed=0)
-    return [
-        {"path": str(path.relative_to(data)), "images": [thumbnails.data_uri(image) for image in images]}
-        for path, images in rows
-    ]
+    rows = augmented_copies(root, chosen, augmentation, config.image_size, policy, AUGMENTED_COPIES, seed=0)
+    return [{"path": name, "images": [thumbnails.data_uri(image) for image in images]} for name, images in rows]
 
 
 def _benchmark(report: Report) -> dict[str, Any]:

@@ -11,9 +11,12 @@ from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 
 import kerasxfer.layers  # noqa: F401  registers the layers that the model is loaded with
-from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.data.opening import opener
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
 from kerasxfer.keras_files import load_model
 from kerasxfer.report.runs import Run
+from kerasxfer.runs import datasets
 from kerasxfer.runs.run_folder import RunState
 
 
@@ -39,21 +42,25 @@ class LabelledPredictions:
 
 
 def predict_validation(
-    run: Run, data: Path | None = None, progress: Callable[[Iterable[int]], Iterable[int]] = iter
+    run: Run,
+    data: Path | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    table: TableOptions = NOTHING_SAID,
 ) -> LabelledPredictions | None:
     """Let the model of a run answer to its validation images.
 
     Args:
         run: The run.
-        data: Folder of class folders to use instead. Defaults to `None`.
+        data: Folder of class folders, or table, to use instead. Defaults to `None`.
         progress: Wraps the loop over batches, to show it. Defaults to showing nothing.
+        table: What is said about `data`, where it is a table. Defaults to nothing.
 
     Returns:
         `LabelledPredictions`; `None` where there is no model yet, the run had no validation images, or they are gone.
     """
     if run.folder.state is RunState.begun or not run.class_names:
         return None
-    folder = validation_images(run, data)
+    folder = validation_images(run, data, table)
     if folder is None:
         return None
     model = load_model(run.folder.model)
@@ -71,39 +78,32 @@ def predict_validation(
     )
 
 
-def validation_images(run: Run, data: Path | None = None) -> ImageFolder | None:
-    """The images that a run was validated on, or those of another folder.
+def validation_images(run: Run, data: Path | None = None, table: TableOptions = NOTHING_SAID) -> ImageDataset | None:
+    """The images that a run was validated on, or others.
 
     Args:
         run: The run.
-        data: Folder of class folders to use instead. Defaults to `None`.
+        data: Folder of class folders, or table, to use instead. Defaults to `None`.
+        table: What is said about `data`, where it is a table. Defaults to nothing.
 
     Returns:
-        The folder; `None` where the run had no validation images, or they are gone.
+        The images; `None` where the run had no validation images, or they are gone.
 
     Raises:
         KerasxferError: `data` does not hold the run's classes.
     """
     config = run.record.config
-    split: dict[str, Any] = {}
-    if data is None and config.validation:
-        data, required = Path(config.validation), False
-    elif data is None and config.validation_split:
-        data, required = Path(config.data), False
-        split = {"validation_split": config.validation_split, "subset": "validation", "seed": config.seed}
-    else:
-        required = data is not None
-    if data is None or (not required and not data.is_dir()):
+    if data is None and not Path(config.validation or config.data).exists():
         return None
     try:
-        return ImageFolder(
-            data,
-            config.image_size,
+        if data is None:
+            return datasets.validation_images(config, run.class_names, on_error="skip")
+        return opener(data, table)(
+            image_size=config.image_size,
             class_names=run.class_names,
             policy=ImagePolicy.from_dict(config.policy),
             shuffle=False,
             on_error="skip",
-            **split,
         )
     except ValueError as error:
-        raise KerasxferError(f"`--data` must hold the class folders of `{run.folder.path}`: {error}") from None
+        raise KerasxferError(f"`--data` must hold the classes of `{run.folder.path}`: {error}") from None

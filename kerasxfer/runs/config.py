@@ -6,14 +6,16 @@ from typing import Any
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.images import ImagePolicy
 
+from kerasxfer.data.tables.columns import TableOptions
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """What a run is made of.
 
     Args:
-        data: Folder of class folders to train on.
-        validation: Folder of class folders to validate on, or `None`.
+        data: Folder of class folders, or table of images and labels, to train on.
+        validation: Folder or table to validate on, or `None`.
         validation_split: Fraction of `data` held out for validation where `validation` is `None`.
         backbone: Name in `keras.applications`, or `"DemoVGG"`.
         backbone_output: Name of the layer whose output is used instead of the backbone's own.
@@ -34,6 +36,8 @@ class TrainConfig:
         cache: Folder of the `BottleneckCache`, or `None` to run every layer in every epoch.
         seed: Seed of the weights, the split, the order and the augmentation.
         on_error: `"raise"` or `"skip"`: what to do about images that cannot be read.
+        table: What is said about `data` and `validation` where they are tables; the pattern of groups counts for
+            folders too.
 
     Raises:
         UsageError: A value is out of its range.
@@ -61,6 +65,7 @@ class TrainConfig:
     cache: str | None = None
     seed: int = 0
     on_error: str = "raise"
+    table: TableOptions = dataclasses.field(default_factory=TableOptions)
 
     def __post_init__(self) -> None:
         if self.validation and self.validation_split:

@@ -25,6 +25,7 @@ from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.files import sync, sync_folder, write_atomically, writing
 from kerasxfer_serving.model.manifest import Manifest
 
+from kerasxfer.data.tables.columns import TableOptions
 from kerasxfer.runs.config import TrainConfig
 
 _LOCK = ".lock"
@@ -84,6 +85,7 @@ class RunRecord:
         if not isinstance(values, dict) or not values.keys() >= _MARKS:
             raise KerasxferError(_no_run(path, "the config.json of another tool"))
         config = {"data": ""} | {key: values[key] for key in _CONFIG_KEYS if key in values}
+        config["table"] = TableOptions.from_dict(config.get("table", {}))
         own = {field.name for field in dataclasses.fields(cls)} - {"config"}
         try:
             return cls(

@@ -14,7 +14,8 @@ from kerasxfer_serving.errors import KerasxferError, UsageError
 
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch, SmoothedMetricsLogger
-from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.data.image_table import ImageTable
 from kerasxfer.keras_files import load_model
 from kerasxfer.layers import ClassifierHead
 from kerasxfer.models import image_classifier
@@ -48,7 +49,7 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
     check_destination(folder, config, resume=resume, overwrite=overwrite)
     keras.utils.set_random_seed(config.seed)
     training, validation = datasets(config)
-    _tell_what_is_not_used(training, validation)
+    _tell_what_was_read(training, validation)
     model, stages = compiled_model(config, training.class_names), schedule(config)
     if stages:
         resolve(stages, model)  # what is wrong with a schedule shows before a run folder is made or discarded
@@ -78,8 +79,8 @@ def _fit(
     model: keras.Model,
     epochs: int,
     stages: list[Stage],
-    training: ImageFolder,
-    validation: ImageFolder | None,
+    training: ImageDataset,
+    validation: ImageDataset | None,
     folder: RunFolder,
 ) -> float:
     """Train from the run's checkpoint, or the beginning, to the end; return the seconds of all processes."""
@@ -116,16 +117,24 @@ def _fit(
     return checkpoint.seconds
 
 
-def _tell_what_is_not_used(*datasets: ImageFolder | None) -> None:
+def _tell_what_was_read(training: ImageDataset, *others: ImageDataset | None) -> None:
     told: set[str] = set()
-    for dataset in filter(None, datasets):
-        for what, names in (
-            ("Not taken for images", dataset.left_out),
-            ("Left out", ", ".join(map(str, dataset.skipped))),
-        ):
-            if names and str(names) not in told:
-                print(f"{what} in '{dataset.root}': {names}", file=sys.stderr)
-                told.add(str(names))
+    for dataset in filter(None, (training, *others)):
+        for line in _what_was_read(dataset):
+            if line not in told:
+                print(line, file=sys.stderr)
+                told.add(line)
+
+
+def _what_was_read(dataset: ImageDataset) -> Iterator[str]:
+    if isinstance(dataset, ImageTable) and dataset.columns.found:
+        yield f"Found in the table: {', '.join(dataset.columns.found)}"
+    if dataset.left_out:
+        yield f"Not taken for images in '{dataset.root}': {dataset.left_out}"
+    if dataset.skipped:
+        yield f"Left out in '{dataset.root}': {', '.join(map(str, dataset.skipped))}"
+    if dataset.division is not None:
+        yield f"For validation: {dataset.division}"
 
 
 def _begin(folder: RunFolder, record: RunRecord, *, resume: bool) -> RunState:
@@ -147,7 +156,7 @@ def _begin(folder: RunFolder, record: RunRecord, *, resume: bool) -> RunState:
 
 
 @contextmanager
-def _own_errors(*datasets: ImageFolder | None) -> Iterator[None]:
+def _own_errors(*datasets: ImageDataset | None) -> Iterator[None]:
     """Raise what a data set has raised: TensorFlow puts an error of its own in its place."""
     try:
         yield
@@ -225,7 +234,7 @@ def schedule(config: TrainConfig) -> list[Stage]:
     return [Stage(**stage) for stage in config.schedule]
 
 
-def _record(config: TrainConfig, training: ImageFolder, validation: ImageFolder | None) -> RunRecord:
+def _record(config: TrainConfig, training: ImageDataset, validation: ImageDataset | None) -> RunRecord:
     return RunRecord(
         config,
         class_names=tuple(training.class_names),

@@ -1,8 +1,9 @@
 """Which column of a table is which: as it is said, or by the usual names, which is told."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.inputs.lists import PATH_COLUMNS
@@ -42,9 +43,19 @@ class TableOptions:
     weight_column: str | None = None
     split_column: str | None = None
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TableOptions":
+        """The options from plain values of JSON; keys that a later version has added are passed over."""
+        known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        columns = known.get("label_column")
+        return cls(**known | {"label_column": tuple(columns) if isinstance(columns, list) else columns})
+
     def __post_init__(self) -> None:
         if self.group_column is not None and self.group_pattern is not None:
             raise UsageError("`group_column` and `group_pattern` exclude each other; give one.")
+
+
+NOTHING_SAID = TableOptions()
 
 
 @dataclass(frozen=True)

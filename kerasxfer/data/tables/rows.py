@@ -72,20 +72,36 @@ def read_rows(
     )
 
 
-def read_paths(table: Any, options: TableOptions) -> tuple[Path, list[str]]:
+def read_subsets(table: Any, options: TableOptions) -> frozenset[str]:
+    """The subsets that a column of a table divides its rows into; none without such a column.
+
+    Args:
+        table: As in `ImageTable`.
+        options: What is said about it.
+    """
+    source = open_table(table, IMAGE_COLUMNS)
+    column = find_columns(source, options, labels=False).split
+    if column is None:
+        return frozenset()
+    (cells,) = source.read([column])
+    return frozenset(_subsets(cells, _where(source, column)).tolist())
+
+
+def read_paths(table: Any, options: TableOptions, *, may_miss: bool = True) -> tuple[Path, list[str]]:
     """The images of a table whose labels do not matter.
 
     Args:
         table: As in `ImageTable`.
         options: What is said about it.
+        may_miss: As in `read_rows`. Defaults to `True`.
 
     Returns:
-        The folder, and paths relative to it, of the images that are there.
+        The folder, and the images' paths relative to it.
     """
     source = open_table(table, IMAGE_COLUMNS)
     columns = find_columns(source, options, labels=False)
     (cells,) = source.read([columns.image])
-    root, paths = _files(source, options, columns, cells, may_miss=True)
+    root, paths = _files(source, options, columns, cells, may_miss=may_miss)
     return root, paths
 
 

@@ -1,0 +1,56 @@
+"""A data set from a path: class folders, or a table of images and labels."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+
+from kerasxfer_serving.errors import UsageError
+
+from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.data.image_table import ImageTable
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
+from kerasxfer.data.tables.rows import read_paths, read_subsets
+from kerasxfer.data.tables.source import is_table
+
+
+def opener(path: str | os.PathLike[str], table: TableOptions = NOTHING_SAID) -> Callable[..., ImageDataset]:
+    """What opens the images at a path, wherever a folder or a table may be given.
+
+    Args:
+        path: Folder of class folders, or file of a table.
+        table: What is said about the table. Defaults to nothing.
+
+    Returns:
+        `ImageFolder` or `ImageTable` of that path, to be called with the other arguments.
+
+    Raises:
+        UsageError: Something is said about a table, and the path is none.
+    """
+    if is_table(path):
+        return functools.partial(ImageTable, path, **dataclasses.asdict(table))
+    if names := [name for name in vars(table) if name != "group_pattern" and getattr(table, name) is not None]:
+        raise UsageError(f"`{names[0]}` is for tables. Received: '{path}', which is none by its name.")
+    return functools.partial(ImageFolder, path, group_pattern=table.group_pattern)
+
+
+def without_labels(path: str | os.PathLike[str], table: TableOptions = NOTHING_SAID) -> Callable[..., ImageDataset]:
+    """As `opener`, for what does not look at labels: those of a table may be of any kind, or none."""
+    if not is_table(path):
+        return opener(path, table)
+    root, paths = read_paths(path, table, may_miss=False)
+    return functools.partial(ImageTable, {"image": paths, "label": ["unknown"] * len(paths)}, root=root)
+
+
+def subsets(path: str | os.PathLike[str], table: TableOptions = NOTHING_SAID) -> frozenset[str]:
+    """Which of `"training"`, `"validation"` and `"test"` the table at a path has rows for.
+
+    Args:
+        path: Folder of class folders, or file of a table.
+        table: What is said about the table. Defaults to nothing.
+
+    Returns:
+        The subsets; none where no column says so.
+    """
+    return read_subsets(path, table) if is_table(path) else frozenset()
