@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,17 +8,25 @@ from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
 from typer import Argument, Option
 
+from kerasxfer.commands import _options as options
 from kerasxfer.commands._progress import track
+from kerasxfer.data.tables.columns import refuse_table_options
+from kerasxfer.data.tables.source import is_table
 
 if TYPE_CHECKING:
+    import numpy as np
     from kerasxfer_serving.inputs.walk import LeftOut
+    from numpy.typing import NDArray
 
     from kerasxfer.data.image_files import BadImage
-    from kerasxfer.data.splits import Classes
+    from kerasxfer.data.image_rows import ImageRows
 
 
 def split(
-    source: Annotated[Path, Argument(metavar="SRC", help="Class folders, or one flat folder.", show_default=False)],
+    source: Annotated[
+        Path,
+        Argument(metavar="SRC", help="Class folders, one flat folder, or a table of images.", show_default=False),
+    ],
     destination: Annotated[Path, Argument(metavar="DST", help="Folder to write.", show_default=False)],
     train: Annotated[
         str | None,
@@ -35,66 +44,116 @@ def split(
     ] = None,
     seed: Annotated[int, Option(help="Seed of the draw.", min=0)] = 0,
     link: Annotated[bool, Option("--link/--copy", help="Make symbolic links or copies.")] = False,
+    tables: Annotated[
+        bool,
+        Option("--tables", help="Write DST/train.csv, … that name the images where they are, as for a table."),
+    ] = False,
+    images: options.ImagesOption = None,
+    image_column: options.ImageColumnOption = None,
+    label_column: options.LabelColumnOption = None,
+    separator: options.SeparatorOption = None,
+    group_column: options.GroupColumnOption = None,
+    group_pattern: options.GroupPatternOption = None,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Divide images into DST/train, DST/validation and DST/test, each with class folders.
+    """Divide images into train, validation and test: folders of class folders, or tables.
 
-    Images are drawn from each class by the seed. Those that cannot be read are left out and listed. DST must not
-    exist yet, or be empty; it appears complete or not at all.
+    Images are drawn from each class by the seed, groups as a whole. Those that cannot be read are left out and listed.
+    A table becomes DST/train.csv, DST/validation.csv and DST/test.csv, and no image is copied. DST must not exist yet,
+    or be empty; it appears complete or not at all.
 
-    Example: kerasxfer split PetImages pets --train 1000 --validation 400 --test 500
+    Examples: kerasxfer split PetImages pets --train 1000 --validation 400 --test 500
+
+    kerasxfer split labels.csv divided --images photos --train 0.8 --test 0.2 --group-column patient
     """
     from kerasxfer_serving.inputs.walk import LeftOut
 
-    from kerasxfer.data.splits import draw, find_classes, parse_amount, place, refuse_destination
+    from kerasxfer.data import split_tables, splits
 
     given = {"train": train, "validation": validation, "test": test}
-    amounts = {name: parse_amount(f"--{name}", text) for name, text in given.items() if text is not None}
+    amounts = {name: splits.parse_amount(f"--{name}", text) for name, text in given.items() if text is not None}
     if not amounts:
         raise UsageError("Say how many images go where: --train, --validation, --test.")
-    refuse_destination(source, destination)
+    splits.refuse_destination(source, destination)
+    said = options.table_options(
+        images,
+        image_column,
+        label_column,
+        separator=separator,
+        group_column=group_column,
+        group_pattern=group_pattern,
+    )
     not_taken = LeftOut()
-    classes = find_classes(source, pattern, not_taken)
-    unreadable = _take_out_unreadable(source, classes)
-    subsets = draw(classes, amounts, seed)
-    place(subsets, destination, link)
-    _report(subsets, classes, unreadable, not_taken, format)
+    if is_table(source):
+        _refuse("--pattern", pattern, "the label of a table is in a column")
+        _refuse("--link", link, "a table names the images where they are")
+        rows, columns = split_tables.read_for_split(source, said)
+        subsets, unreadable = _draw(rows, amounts, seed)
+        split_tables.write_tables(rows, columns, subsets, destination)
+    else:
+        refuse_table_options(source, said)
+        _refuse("--link", link and tables, "`--tables` names the images where they are")
+        rows, targets = splits.rows_of(splits.find_classes(source, pattern, not_taken), source, group_pattern)
+        subsets, unreadable = _draw(rows, amounts, seed)
+        if tables:
+            split_tables.write_tables(rows, split_tables.columns_of(rows), subsets, destination)
+        else:
+            splits.place(rows, targets, subsets, destination, link)
+    _report(rows, subsets, unreadable, not_taken, format)
 
 
-def _take_out_unreadable(source: Path, classes: "Classes") -> "list[BadImage]":
+def _refuse(option: str, value: object, reason: str) -> None:
+    if value:
+        raise UsageError(f"`{option}` has no place here: {reason}. Leave it out.")
+
+
+def _draw(
+    rows: "ImageRows", amounts: dict[str, int | float], seed: int
+) -> "tuple[dict[str, NDArray[np.intp]], dict[int, BadImage]]":
+    """The rows of each subset, drawn from those that can be read; and the others."""
+    import numpy as np
+
     from kerasxfer.data.decoding_ahead import check_images
+    from kerasxfer.data.splits import draw
 
-    places = [(name, path) for name, images in classes.items() for path in images]
-    paths = [classes[name][path].relative_to(source).as_posix() for name, path in places]
-    unreadable = []
-    for (name, path), bad in zip(places, track(check_images(source, paths), "Checking", len(paths)), strict=True):
-        if bad is not None:
-            unreadable.append(bad)
-            del classes[name][path]
-    return unreadable
+    checks = track(check_images(rows.root, rows.paths), "Checking", len(rows.paths))
+    unreadable = {row: bad for row, bad in enumerate(checks) if bad is not None}
+    readable = np.array([row not in unreadable for row in range(len(rows.paths))])
+    drawn = draw(rows.take(readable), amounts, seed)
+    return {subset: np.flatnonzero(readable)[chosen] for subset, chosen in drawn.items()}, unreadable
 
 
 def _report(
-    subsets: "dict[str, Classes]",
-    classes: "Classes",
-    unreadable: "list[BadImage]",
+    rows: "ImageRows",
+    subsets: "dict[str, NDArray[np.intp]]",
+    unreadable: "dict[int, BadImage]",
     not_taken: "LeftOut",
     format: ResultFormat,
 ) -> None:
-    counts = {
-        name: {subset: len(drawn[name]) for subset, drawn in subsets.items()} | {"not used": len(images)}
-        for name, images in classes.items()
+    import numpy as np
+
+    from kerasxfer.data.division import Division
+
+    everything = np.arange(len(rows.paths))
+    readable = ~np.isin(everything, list(unreadable))
+    parts = {subset: np.isin(everything, chosen) for subset, chosen in subsets.items()}
+    not_used = readable & ~np.any([*parts.values()], axis=0)
+    counts = {name: rows.take(chosen).class_counts for name, chosen in {**parts, "not used": not_used}.items()}
+    classes = {
+        name: {part: int(count[at]) for part, count in counts.items()} for at, name in enumerate(rows.class_names)
     }
-    for row in counts.values():
-        row["not used"] -= sum(row[subset] for subset in subsets)
+    divisions = {part: Division.of(rows.take(readable), chosen[readable]) for part, chosen in parts.items()}
     if format is ResultFormat.json:
-        left_out = [vars(bad) for bad in unreadable]
-        print_json({"classes": counts, "left_out": left_out, "not_taken": not_taken.to_dict()})
+        left_out = [vars(bad) for bad in unreadable.values()]
+        parts_shown = {part: asdict(division) for part, division in divisions.items()}
+        print_json({"classes": classes, "parts": parts_shown, "left_out": left_out, "not_taken": not_taken.to_dict()})
         return
-    print_table([{"class": name, **row} for name, row in counts.items()])
+    print_table([{"class": name, **row} for name, row in classes.items()])
+    for part, division in divisions.items():
+        note(f"{part}: {division}")
     if not_taken:
         note(f"Not taken for images: {not_taken}")
     if unreadable:
         note(f"Left out, because they cannot be read ({len(unreadable)}):")
-    for bad in unreadable:
+    for bad in unreadable.values():
         note(f"  {bad}")

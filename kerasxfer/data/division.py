@@ -33,7 +33,7 @@ class Division:
     @classmethod
     def of(cls, rows: ImageRows, chosen: NDArray[np.bool_]) -> "Division":
         """Compare the rows that `chosen` marks with all."""
-        counts, all_counts = _counts(rows.labels[chosen], rows), _counts(rows.labels, rows)
+        counts, all_counts = rows.take(chosen).class_counts, rows.class_counts
         groups = rows.groups
         return cls(
             (int(chosen.sum()), len(chosen)),
@@ -169,12 +169,6 @@ def groups_by_pattern(paths: Sequence[str], pattern: str) -> NDArray[np.intp]:
             f"{len(strangers):,} of {len(paths):,}, as '{strangers[0]}'."
         )
     return numbered([match[part] for match in found if match], in_order=True)[1]
-
-
-def _counts(labels: NDArray[Any], rows: ImageRows) -> NDArray[np.intp]:
-    if labels.ndim > 1:
-        return np.asarray(labels.sum(0), np.intp)
-    return np.bincount(labels, minlength=len(rows.class_names))
 
 
 def _most_folds(strata: NDArray[np.intp], groups: NDArray[np.intp]) -> int:

@@ -44,6 +44,13 @@ class ImageRows:
         names, counts = np.unique(self.subsets, return_counts=True)
         return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
+    @property
+    def class_counts(self) -> NDArray[np.intp]:
+        """Number of images of each class, by index."""
+        if self.labels.ndim > 1:
+            return np.asarray(self.labels.sum(0), np.intp)
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
     def take(self, mask: NDArray[np.bool_]) -> "ImageRows":
         """The rows that `mask` marks, in their order."""
         return replace(

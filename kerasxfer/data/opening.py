@@ -5,12 +5,10 @@ import functools
 import os
 from collections.abc import Callable
 
-from kerasxfer_serving.errors import UsageError
-
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.data.image_table import ImageTable
-from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions, refuse_table_options
 from kerasxfer.data.tables.rows import read_paths, read_subsets
 from kerasxfer.data.tables.source import is_table
 
@@ -30,8 +28,7 @@ def opener(path: str | os.PathLike[str], table: TableOptions = NOTHING_SAID) -> 
     """
     if is_table(path):
         return functools.partial(ImageTable, path, **dataclasses.asdict(table))
-    if names := [name for name in vars(table) if name != "group_pattern" and getattr(table, name) is not None]:
-        raise UsageError(f"`{names[0]}` is for tables. Received: '{path}', which is none by its name.")
+    refuse_table_options(path, table)
     return functools.partial(ImageFolder, path, group_pattern=table.group_pattern)
 
 

@@ -1,4 +1,4 @@
-"""Divides a folder of images into train, validation and test folders."""
+"""Divides images into train, validation and test: which are which, and their folders."""
 
 import os
 import re
@@ -6,15 +6,19 @@ import shutil
 import tempfile
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.inputs.text import printable
 from kerasxfer_serving.inputs.walk import LeftOut, find_images, is_image_name, reason_left_out
+from numpy.typing import NDArray
 
+from kerasxfer.data.division import classes_of, divide_groups, groups_by_pattern
 from kerasxfer.data.image_files import class_folders, class_name
+from kerasxfer.data.image_rows import ImageRows
 
 # `cat.0.jpg`, `cat_12.png`, `cat (3).jpg`: the name up to the number that ends it.
 _PREFIX = re.compile(r"(.+?)[\s._()-]*\d+[\s)]*\.\w+")
@@ -72,53 +76,99 @@ def parse_amount(option: str, text: str) -> int | float:
     return amount
 
 
-def draw(classes: Classes, amounts: Mapping[str, int | float], seed: int) -> dict[str, Classes]:
-    """Draw the subsets from every class.
-
-    What a class gives depends on its own name and images only, not on the other classes.
+def rows_of(classes: Classes, source: Path, group_pattern: str | None = None) -> tuple[ImageRows, list[str]]:
+    """Images by class as rows.
 
     Args:
-        classes: Readable images by class.
+        classes: As of `find_classes`.
+        source: The folder that they were found in.
+        group_pattern: Finds each image's group in its path. Defaults to `None`, no groups.
+
+    Returns:
+        The rows, whose paths are relative to `source`, and the path that each is to get below a subset's folder.
+    """
+    images = [(label, name, path) for label, name in enumerate(classes) for path in sorted(classes[name])]
+    paths = [classes[name][path].relative_to(source).as_posix() for _, name, path in images]
+    groups = groups_by_pattern(paths, group_pattern) if group_pattern else None
+    labels = np.array([label for label, *_ in images], "int32")
+    return ImageRows(source, paths, labels, list(classes), groups=groups), [
+        f"{name}/{path}" for _, name, path in images
+    ]
+
+
+def draw(rows: ImageRows, amounts: Mapping[str, int | float], seed: int) -> dict[str, NDArray[np.intp]]:
+    """Draw the subsets, from every class alike and without dividing a group.
+
+    What a class without groups gives depends on its own name and images only, not on the other classes.
+
+    Args:
+        rows: Readable images.
         amounts: By subset: images of each class, or a share of them.
         seed: Seed of the draw.
 
     Returns:
-        By subset: images by class.
+        By subset: row numbers, sorted.
 
     Raises:
         KerasxferError: A class has too few images.
     """
-    subsets: dict[str, Classes] = {subset: {} for subset in amounts}
-    for name, images in classes.items():
-        paths = sorted(images)
-        order = np.random.default_rng((seed, zlib.crc32(name.encode()))).permutation(len(paths))
+    if rows.groups is not None:
+        return _draw_groups(rows, amounts, seed)
+    strata = classes_of(rows.labels)
+    chosen: dict[str, list[NDArray[np.intp]]] = {subset: [] for subset in amounts}
+    for stratum in np.unique(strata):
+        name = rows.class_names[stratum] if stratum >= 0 else ""
+        members = np.array(sorted(np.flatnonzero(strata == stratum), key=lambda row: rows.paths[row]))
+        order = np.random.default_rng((seed, zlib.crc32(name.encode()))).permutation(len(members))
         start = 0
-        for subset, size in _sizes(name, len(paths), amounts).items():
-            chosen = sorted(paths[index] for index in order[start : start + size])
-            subsets[subset][name] = {path: images[path] for path in chosen}
+        for subset, size in _sizes(name, len(members), amounts).items():
+            chosen[subset].append(members[order[start : start + size]])
             start += size
-    return subsets
+    return {subset: np.sort(np.concatenate(parts)) for subset, parts in chosen.items()}
 
 
-def place(subsets: Mapping[str, Classes], destination: Path, link: bool) -> None:
+def _draw_groups(rows: ImageRows, amounts: Mapping[str, int | float], seed: int) -> dict[str, NDArray[np.intp]]:
+    shares = [amount for amount in amounts.values() if isinstance(amount, float)]
+    if len(shares) < len(amounts) or sum(shares) > 1 + 1e-9:
+        raise UsageError("With groups, say shares of the images, 1.0 together or less, as `--train 0.8`.")
+    parts = divide_groups(rows, shares, seed)
+    return {subset: np.flatnonzero(parts == number) for number, subset in enumerate(amounts)}
+
+
+def place(
+    rows: ImageRows,
+    targets: Sequence[str],
+    subsets: Mapping[str, NDArray[np.intp]],
+    destination: Path,
+    link: bool,
+) -> None:
     """Write `destination/subset/class/image`, all of it or nothing.
 
     Args:
-        subsets: Images by class, by subset.
+        rows: The images.
+        targets: Path of each below its subset's folder.
+        subsets: Row numbers by subset.
         destination: A folder that does not exist, or is empty.
         link: Make symbolic links in place of copies.
     """
+    put: Callable[[Path, Path], object] = _link if link else shutil.copy2
+    with new_folder(destination) as unfinished:
+        for subset, chosen in subsets.items():
+            for name in rows.class_names:
+                (unfinished / subset / name).mkdir(parents=True)
+            for row in chosen:
+                target = unfinished / subset / targets[row]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                put(rows.root / rows.paths[row], target)
+
+
+@contextmanager
+def new_folder(destination: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `destination` when all of it is written, or else disappears."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
-    put: Callable[[Path, Path], object] = _link if link else shutil.copy2
     try:
-        for subset, classes in subsets.items():
-            for name, images in classes.items():
-                (unfinished / subset / name).mkdir(parents=True)
-                for path, source in images.items():
-                    target = unfinished / subset / name / path
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    put(source, target)
+        yield unfinished
         unfinished.chmod(0o777 & ~_umask())
         unfinished.replace(destination)
     except BaseException:

@@ -1,6 +1,7 @@
 """Which column of a table is which: as it is said, or by the usual names, which is told."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -56,6 +57,18 @@ class TableOptions:
 
 
 NOTHING_SAID = TableOptions()
+
+
+def refuse_table_options(path: str | os.PathLike[str], options: TableOptions) -> None:
+    """Refuse what is said about a table where there is none; the pattern of groups is for folders too.
+
+    Raises:
+        UsageError: Something is said.
+    """
+    said = [name for name, value in vars(options).items() if value is not None and name != "group_pattern"]
+    if said:
+        option = "images" if said[0] == "root" else said[0].replace("_", "-")
+        raise UsageError(f"`--{option}` is for tables of images and labels. Received: '{path}', which is none.")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
+import csv
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from kerasxfer_serving.commands.choices import ResultFormat
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.images import IMAGE_SUFFIXES, ImageError, load_image
 from PIL import Image
 
 from kerasxfer.commands.split import split
 from kerasxfer.data.decoding_ahead import check_images
-from kerasxfer.data.splits import draw, find_classes, parse_amount
+from kerasxfer.data.splits import draw, find_classes, parse_amount, rows_of
 
 
 def write_image(path, value=0):
@@ -86,15 +88,17 @@ def test_class_folders_keep_what_lies_within(folders, tmp_path):
 
 
 def test_the_seed_fixes_the_draw_and_other_classes_do_not_matter(flat):
-    classes = {name: dict(images) for name, images in find_classes(flat).items()}
+    def drawn(seed, *names):
+        rows, _ = rows_of({name: images for name, images in find_classes(flat).items() if name in names}, flat)
+        return {part: {rows.paths[row] for row in chosen} for part, chosen in draw(rows, amounts, seed).items()}
+
     amounts = {"train": 4, "test": 0.5}
+    first = drawn(1, "cat", "dog")
 
-    first = draw(classes, amounts, seed=1)
-
-    assert draw(classes, amounts, seed=1) == first
-    assert draw(classes, amounts, seed=2) != first
-    assert draw({"dog": classes["dog"]}, amounts, seed=1)["train"]["dog"] == first["train"]["dog"]
-    assert not set(first["train"]["dog"]) & set(first["test"]["dog"])
+    assert drawn(1, "cat", "dog") == first
+    assert drawn(2, "cat", "dog") != first
+    assert drawn(1, "dog")["train"] == {path for path in first["train"] if path.startswith("dog")}
+    assert not first["train"] & first["test"]
 
 
 @pytest.mark.parametrize(
@@ -106,11 +110,9 @@ def test_the_seed_fixes_the_draw_and_other_classes_do_not_matter(flat):
     ],
 )
 def test_shares_that_add_up_use_every_image(tmp_path, amounts, sizes):
-    images = {f"{number}.png": tmp_path / f"{number}.png" for number in range(11)}
+    rows, _ = rows_of({"cat": {f"{number}.png": tmp_path / f"{number}.png" for number in range(11)}}, tmp_path)
 
-    subsets = draw({"cat": images}, amounts, seed=0)
-
-    assert [len(classes["cat"]) for classes in subsets.values()] == sizes
+    assert [len(chosen) for chosen in draw(rows, amounts, seed=0).values()] == sizes
 
 
 def test_too_few_images_name_the_class_and_write_nothing(flat, tmp_path):
@@ -239,3 +241,86 @@ def test_the_quick_check_finds_what_a_full_decode_does(zoo):
         except ImageError as error:
             code = error.code
         assert (bad and bad.code) == code, path
+
+
+@pytest.fixture
+def table(tmp_path):
+    """`photos/` and `labels.csv`: ten patients of two images, every third ill, and an image that is not there."""
+    lines = ["patient,image,label,age"]
+    for patient in range(10):
+        for number in range(2):
+            write_image(tmp_path / "photos" / f"{patient}-{number}.png", patient)
+            lines.append(f"p{patient},{patient}-{number},{'well' if patient % 3 else 'ill'},{30 + patient}")
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join([*lines, "p9,gone,well,39"]) + "\n")
+    return path
+
+
+def rows_in(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_becomes_tables_beside_the_same_images(table, tmp_path, capsys):
+    split(table, tmp_path / "out", train="0.5", test="0.5", images=tmp_path / "photos", format=ResultFormat.json)
+
+    parts = {name: rows_in(tmp_path / "out" / f"{name}.csv") for name in ("train", "test")}
+    assert tree(tmp_path / "out") == ["test.csv", "train.csv"]
+    assert list(parts["train"][0]) == ["patient", "image", "label", "age"]
+    assert len(parts["train"]) == len(parts["test"]) == 10
+    assert all((tmp_path / "out" / row["image"]).is_file() for part in parts.values() for row in part)
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["classes"] == {
+        "ill": {"train": 4, "test": 4, "not used": 0},
+        "well": {"train": 6, "test": 6, "not used": 0},
+    }
+    assert [(bad["path"], bad["code"]) for bad in printed["left_out"]] == [("gone", "not_found")]
+
+
+def test_groups_stay_together_and_the_command_says_how_even_the_parts_are(table, tmp_path, capsys):
+    options = {"images": tmp_path / "photos", "group_column": "patient", "format": "text"}
+    split(table, tmp_path / "out", train="0.6", validation="0.2", test="0.2", **options)
+
+    parts = {path.stem: {row["patient"] for row in rows_in(path)} for path in (tmp_path / "out").iterdir()}
+    assert {name: len(patients) for name, patients in parts.items()} == {"train": 6, "validation": 2, "test": 2}
+    assert sum(map(len, parts.values())) == len(set.union(*parts.values()))
+    assert "train: 12 of 20 images (60.0%), 6 of 10 groups; of each class" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="say shares of the images"):
+        split(table, tmp_path / "again", train="5", **options)
+
+
+def test_groups_by_a_pattern_in_folders(folders, tmp_path):
+    split(folders, tmp_path / "out", train="0.5", test="0.5", group_pattern=r"^[^/]+/")
+
+    assert {path.split("/")[0] for path in tree(tmp_path / "out")} == {"train", "test"}
+    assert len({path.split("/")[0] for path in tree(tmp_path / "out" / "train")}) == 1
+
+
+def test_folders_become_tables_without_a_copy(flat, tmp_path):
+    split(flat, tmp_path / "out", train="0.8", test="0.2", tables=True)
+
+    rows = rows_in(tmp_path / "out" / "test.csv")
+    assert sorted(row["label"] for row in rows) == ["cat", "cat", "dog", "dog"]
+    assert all(load_image(tmp_path / "out" / row["image"]).shape == (4, 4, 3) for row in rows)
+
+
+def test_images_of_several_labels_are_balanced_by_the_rarest(tmp_path):
+    for number in range(20):
+        write_image(tmp_path / f"{number}.png")
+    lines = [f"{number}.png,{'a|rare' if number < 4 else 'a'}" for number in range(20)]
+    (tmp_path / "tags.csv").write_text("\n".join(["image,tags", *lines]))
+
+    split(tmp_path / "tags.csv", tmp_path / "out", train="0.5", test="0.5")
+
+    assert sum("rare" in row["tags"] for row in rows_in(tmp_path / "out" / "test.csv")) == 2
+
+
+def test_options_that_contradict_a_table(table, flat, tmp_path):
+    for options, message in (({"pattern": "(a)"}, "`--pattern`"), ({"link": True}, "`--link`")):
+        with pytest.raises(UsageError, match=message):
+            split(table, tmp_path / "out", train="0.5", images=tmp_path / "photos", **options)
+    with pytest.raises(UsageError, match="`--label-column` is for tables"):
+        split(flat, tmp_path / "out", train="0.5", label_column=["x"])
+    (tmp_path / "divided.csv").write_text("image,label,split\n0-0,a,train\n")
+    with pytest.raises(UsageError, match="is divided by its column 'split'"):
+        split(tmp_path / "divided.csv", tmp_path / "out", train="0.5", images=tmp_path / "photos")

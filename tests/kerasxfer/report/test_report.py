@@ -102,7 +102,7 @@ def test_other_data_are_taken_where_given(run, run_folders, tmp_path):
 
 def test_other_classes_are_refused(run, run_folders, tmp_path):
     data = run_folders.draw_class_folders(tmp_path / "other", ["blue", "white"], per_class=3)
-    with pytest.raises(KerasxferError, match="`--data` must hold the class folders of"):
+    with pytest.raises(KerasxferError, match="`--data` must hold the classes of"):
         page_of(run, data=data, tmp_path=tmp_path)
 
 

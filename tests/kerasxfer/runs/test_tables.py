@@ -159,7 +159,7 @@ def test_options_of_tables_are_refused_for_folders(clinic):
     )
 
     assert result.exit_code != 0
-    assert "`image_column` is for tables" in str(result.exception)
+    assert "`--image-column` is for tables" in str(result.exception)
 
 
 def test_preview_takes_a_table(clinic):

@@ -1,0 +1,89 @@
+"""Writes train, validation and test as tables that name the images where they are."""
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from kerasxfer_serving.errors import UsageError
+from numpy.typing import NDArray
+
+from kerasxfer.data.image_rows import ImageRows
+from kerasxfer.data.splits import new_folder
+from kerasxfer.data.tables.columns import IMAGE_COLUMNS, TableOptions
+from kerasxfer.data.tables.rows import read_rows
+from kerasxfer.data.tables.source import Cell, open_table
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A table's columns: what is written of each row.
+
+    Args:
+        header: Names of the columns.
+        cells: A list for each.
+        image: Number of the column of paths.
+    """
+
+    header: list[str]
+    cells: list[list[Cell]]
+    image: int
+
+
+def read_for_split(path: Path, options: TableOptions) -> tuple[ImageRows, Columns]:
+    """Read a table that is to be divided; its labels matter for the balance alone.
+
+    Args:
+        path: The table.
+        options: What is said about it.
+
+    Returns:
+        The rows, and all columns of the table.
+
+    Raises:
+        UsageError: The table is divided already.
+    """
+    rows, columns = read_rows(path, replace(options, separator=options.separator or "|"), multi_hot=True, may_miss=True)
+    if columns.split is not None:
+        raise UsageError(
+            f"'{path}' is divided by its column '{columns.split}', which `kerasxfer train` honours. To divide it anew, "
+            "take the column out."
+        )
+    source = open_table(path, IMAGE_COLUMNS)
+    return rows, Columns(source.columns, source.read(source.columns), source.columns.index(columns.image))
+
+
+def columns_of(rows: ImageRows) -> Columns:
+    """The columns `image` and `label` for images that come from class folders."""
+    return Columns(["image", "label"], [rows.paths, [rows.class_names[label] for label in rows.labels]], 0)
+
+
+def write_tables(rows: ImageRows, columns: Columns, subsets: Mapping[str, NDArray[np.intp]], destination: Path) -> None:
+    """Write `destination/subset.csv` for each subset, all of them or nothing; paths are relative to that folder.
+
+    Args:
+        rows: The images.
+        columns: What is written of each row.
+        subsets: Row numbers by subset.
+        destination: A folder that does not exist, or is empty.
+    """
+    way = os.path.relpath(rows.root, destination).replace(os.sep, "/")
+    paths = [path if os.path.isabs(path) else f"{way}/{path}" for path in rows.paths]  # noqa: PTH117  (per row)
+    cells: list[Sequence[Cell]] = [*columns.cells]
+    cells[columns.image] = paths
+    with new_folder(destination) as unfinished:
+        for subset, chosen in subsets.items():
+            path = unfinished / f"{subset}.csv"
+            with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(columns.header)
+                writer.writerows([_written(column[row]) for column in cells] for row in chosen)
+
+
+def _written(cell: Cell) -> Cell:
+    if isinstance(cell, list | dict):
+        return json.dumps(cell, ensure_ascii=False)
+    return "" if cell is None else cell
