@@ -9,7 +9,14 @@ from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import format_bytes
 from typer import Argument, Option
 
-from kerasxfer.commands._options import MODEL, PreprocessInputOption
+from kerasxfer.commands._options import (
+    MODEL,
+    ImageColumnOption,
+    ImagesOption,
+    LabelColumnOption,
+    PreprocessInputOption,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from kerasxfer.export.report import Exported
@@ -84,14 +91,25 @@ def export(
     ] = False,
     check: Annotated[
         Path | None,
-        Option(help="Labelled images, all of which are compared.", rich_help_panel=_PROOF, show_default=False),
+        Option(
+            help="Folder or table of labelled images, all of which are compared.",
+            rich_help_panel=_PROOF,
+            show_default=False,
+        ),
     ] = None,
     samples: Annotated[
-        Path | None, Option(help="Images, some of which are compared.", rich_help_panel=_PROOF, show_default=False)
+        Path | None,
+        Option(
+            help="Folder or table of images, some of which are compared.", rich_help_panel=_PROOF, show_default=False
+        ),
     ] = None,
     calibration: Annotated[
-        Path | None, Option(help="Images to calibrate int8 with.", rich_help_panel=_PROOF, show_default=False)
+        Path | None,
+        Option(help="Folder or table of images to calibrate int8 with.", rich_help_panel=_PROOF, show_default=False),
     ] = None,
+    images: ImagesOption = None,
+    image_column: ImageColumnOption = None,
+    label_column: LabelColumnOption = None,
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Write a Keras model as one ONNX file that gives the model's own answers, or fail."""
@@ -121,6 +139,7 @@ def export(
         samples=samples,
         calibration=calibration,
         check=check,
+        table=table_options(images, image_column, label_column),
         modules=import_ or (),
         preprocess_input=preprocess_input,
         safe_mode=not unsafe,

@@ -1,18 +1,20 @@
 """A model file against the Keras model it came from, on labelled images: `kerasxfer check`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.model.model_file import load_model_file
 from kerasxfer_serving.runtime.session import Session
 from numpy.typing import NDArray
 
-from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.data.opening import opener
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.file_answers import BATCH, answers, open_file
 from kerasxfer.export.outputs import Output, read_output
@@ -52,6 +54,7 @@ def check_file(
     against: keras.Model | str | Path,
     data: str | Path,
     *,
+    table: TableOptions = NOTHING_SAID,
     device: str = "cpu",
     modules: Iterable[str] = (),
     preprocess_input: str | None = None,
@@ -62,7 +65,8 @@ def check_file(
     Args:
         path: The exported file.
         against: The Keras model, as in `export_onnx`.
-        data: Folder of class folders.
+        data: Folder of class folders, or table of images and labels.
+        table: What is said about `data`, where it is a table. Defaults to nothing.
         device: `"cpu"`, `"cuda"`, `"tensorrt"` or `"auto"`. Defaults to `"cpu"`.
         modules: As in `export_onnx`.
         preprocess_input: As in `export_onnx`.
@@ -78,7 +82,7 @@ def check_file(
     manifest = file.manifest
     if manifest is None:
         raise ExportError(f"`{path}` has no manifest: only files that kerasxfer exported can be checked.")
-    images = labelled_images(data, manifest.image_size, manifest.policy, manifest.class_names)
+    images = labelled_images(data, manifest, table)
     session = open_file(file.data, device, output=manifest.output_name)
     tf32 = _Tf32(file.data, session, manifest.output_name) if session.device == "cuda" else None
     with workspace() as folder:
@@ -120,30 +124,32 @@ class _Tf32:
         return exact
 
 
-def labelled_images(
-    folder: str | Path, image_size: tuple[int, int], policy: ImagePolicy, class_names: Sequence[str]
-) -> ImageFolder:
-    """The labelled images of a folder in a fixed order, without the unreadable ones.
+def labelled_images(path: str | Path, manifest: Manifest, table: TableOptions = NOTHING_SAID) -> ImageDataset:
+    """The labelled images at a path in a fixed order, without the unreadable ones.
 
     Args:
-        folder: A folder of class folders.
-        image_size: `(height, width)`.
-        policy: How to decode and resize.
-        class_names: The model's classes, which the folders must be.
+        path: A folder of class folders, or a table.
+        manifest: What the model says of its input and its classes, which the folders or labels must be.
+        table: What is said about the table. Defaults to nothing.
 
     Raises:
-        ExportError: The folders are not the classes, or hold no image that can be read.
+        ExportError: The labels are not the classes, or there is no image that can be read.
     """
     try:
-        return ImageFolder(
-            folder, image_size, BATCH, class_names=class_names, shuffle=False, policy=policy, on_error="skip"
+        return opener(path, table)(
+            image_size=manifest.image_size,
+            batch_size=BATCH,
+            class_names=manifest.class_names,
+            shuffle=False,
+            policy=manifest.policy,
+            on_error="skip",
         )
     except ValueError as error:
-        raise ExportError(f"`{folder}` cannot be checked on: {error}") from error
+        raise ExportError(f"`{path}` cannot be checked on: {error}") from error
 
 
 def compare_on(
-    folder: ImageFolder,
+    folder: ImageDataset,
     model: keras.Model,
     file: Answer,
     *,

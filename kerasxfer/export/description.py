@@ -2,17 +2,22 @@
 
 import importlib.metadata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 from kerasxfer_serving import __version__
+from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.image_io.golden import golden_hashes
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.model.class_names import ClassNames, normalise_class_names
 from kerasxfer_serving.model.manifest import Manifest
 
 from kerasxfer.data.image_files import class_folders
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
+from kerasxfer.data.tables.rows import read_rows
+from kerasxfer.data.tables.source import is_table
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.graph import FEATURES, INPUT, OUTPUT
 from kerasxfer.export.served import preprocessing_mode
@@ -64,6 +69,7 @@ def make_manifest(
     columns: int,
     class_names: ClassNames | None,
     labelled: Iterable[str | Path | None],
+    table: TableOptions = NOTHING_SAID,
     opset: int,
     features: bool,
 ) -> Manifest:
@@ -75,8 +81,9 @@ def make_manifest(
         output: `"softmax"` or `"sigmoid"`: what the file gives.
         columns: Number of the output's columns.
         class_names: In any form that names come in, or `None` for those of the model, the run, the first of `labelled`
-            with as many class folders, or numbered ones.
-        labelled: Folders that may hold class folders.
+            with as many classes, or numbered ones.
+        labelled: Folders that may hold class folders, or tables.
+        table: What is said about the tables. Defaults to nothing.
         opset: ONNX operator set.
         features: Whether there is a second output.
 
@@ -85,7 +92,7 @@ def make_manifest(
     """
     classes = max(columns, 2)
     given = source.class_names if class_names is None else normalise_class_names(class_names)
-    names = given or _folder_names(labelled, classes) or [UNNAMED.format(number) for number in range(classes)]
+    names = given or _names_of_images(labelled, classes, table) or [UNNAMED.format(number) for number in range(classes)]
     if len(names) != classes:
         raise ExportError(f"`class_names` must have {classes} names, one for each class. Received: {names!r:.200}")
     return Manifest(
@@ -106,10 +113,18 @@ def make_manifest(
     )
 
 
-def _folder_names(folders: Iterable[str | Path | None], classes: int) -> Sequence[str] | None:
-    """The names of the class folders in the first folder that has one for each class."""
-    for folder in folders:
-        if folder and Path(folder).is_dir() and len(found := list(class_folders(Path(folder)))) == classes:
+def _names_of_images(places: Iterable[str | Path | None], classes: int, table: TableOptions) -> Sequence[str] | None:
+    """The names of the classes in the first folder or table that has as many."""
+    for place in places:
+        if not place:
+            continue
+        found: list[str] = []
+        if is_table(place):
+            with suppress(UsageError):  # one without labels
+                found = read_rows(place, table, may_miss=True)[0].class_names
+        elif Path(place).is_dir():
+            found = list(class_folders(Path(place)))
+        if len(found) == classes:
             return found
     return None
 

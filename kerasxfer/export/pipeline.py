@@ -13,7 +13,8 @@ from kerasxfer_serving.model.class_names import ClassNames
 from kerasxfer_serving.model.manifest import PRECISIONS, Manifest
 from kerasxfer_serving.model.model_file import ModelFile, load_model_file
 
-from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
 from kerasxfer.export.check import labelled_images
 from kerasxfer.export.description import UNNAMED, image_input, make_manifest
 from kerasxfer.export.errors import ExportArgumentError, ExportError
@@ -49,6 +50,7 @@ def export_onnx(
     samples: str | Path | None = None,
     calibration: str | Path | None = None,
     check: str | Path | None = None,
+    table: TableOptions = NOTHING_SAID,
     modules: Iterable[str] = (),
     preprocess_input: str | None = None,
     safe_mode: bool = True,
@@ -78,10 +80,11 @@ def export_onnx(
             `"logits"`, scores of the kind that the compiled loss tells. Defaults to `None`: read off the model's last
             activation, else off its loss, else off its values, with a note.
         features: Whether to give the pooled features as a second output. Defaults to `False`.
-        samples: Folder of images to compare on. Defaults to `check`, `calibration` or drawn images.
-        calibration: Folder of images for int8, with or without class folders.
-        check: Folder of labelled images, all of which are compared. Defaults to `None`, for int8 to `calibration`
-            where it holds the classes.
+        samples: Folder or table of images to compare on. Defaults to `check`, `calibration` or drawn images.
+        calibration: Folder of images for int8, with or without class folders, or table.
+        check: Folder or table of labelled images, all of which are compared. Defaults to `None`, for int8 to
+            `calibration` where it holds the classes.
+        table: What is said about `samples`, `calibration` and `check` where they are tables. Defaults to nothing.
         modules: Names or `.py` files of modules with custom layers that Keras must know to read the file.
         preprocess_input: The application whose `preprocess_input` a `Lambda` layer of the file calls (`"vgg16"`): the
             file names the function only. Defaults to `None`.
@@ -116,7 +119,7 @@ def export_onnx(
             )
             entry = image_input(source, image_size, policy, preprocessing)
         with steps(f"Ask the model, on {keras.backend.backend()}"):
-            proof = Proof.ask(source, entry, samples or check or calibration, output)
+            proof = Proof.ask(source, entry, samples or check or calibration, output, table)
             manifest = make_manifest(
                 source,
                 entry,
@@ -124,10 +127,12 @@ def export_onnx(
                 columns=proof.columns,
                 class_names=class_names,
                 labelled=(check, calibration),
+                table=table,
                 opset=opset,
                 features=features,
             )
-            labelled, calibrating = _labelled(check, calibration, manifest), _calibrating(calibration, manifest)
+            labelled = _labelled(check, calibration, manifest, table)
+            calibrating = _calibrating(calibration, manifest, table)
         with steps("Convert, on tensorflow"):
             proto = tidy(convert(source, folder, entry, proof.output, opset), features=features)
         with steps("Compare"):
@@ -162,20 +167,22 @@ def export_onnx(
     return Exported(written, parity, checked, steps.seconds, tuple(steps.notes))
 
 
-def _labelled(check: str | Path | None, calibration: str | Path | None, manifest: Manifest) -> ImageFolder | None:
+def _labelled(
+    check: str | Path | None, calibration: str | Path | None, manifest: Manifest, table: TableOptions
+) -> ImageDataset | None:
     """The labelled images to check on: `check`, which must hold the classes, or `calibration` where it does."""
     if check is not None:
-        return labelled_images(check, manifest.image_size, manifest.policy, manifest.class_names)
+        return labelled_images(check, manifest, table)
     if calibration is not None:
         with suppress(ExportError):
-            return labelled_images(calibration, manifest.image_size, manifest.policy, manifest.class_names)
+            return labelled_images(calibration, manifest, table)
     return None
 
 
-def _calibrating(calibration: str | Path | None, manifest: Manifest) -> Samples | None:
+def _calibrating(calibration: str | Path | None, manifest: Manifest, table: TableOptions) -> Samples | None:
     if calibration is None:
         return None
-    return choose_samples(calibration, _CALIBRATION_IMAGES, manifest.image_size, manifest.policy)
+    return choose_samples(calibration, _CALIBRATION_IMAGES, manifest.image_size, manifest.policy, table=table)
 
 
 def _notes(source: Source, manifest: Manifest) -> Iterator[str]:

@@ -13,7 +13,8 @@ from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.runtime.session import Session
 from numpy.typing import NDArray
 
-from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
 from kerasxfer.export.check import compare_on
 from kerasxfer.export.description import ImageInput
 from kerasxfer.export.errors import ExportError
@@ -47,16 +48,24 @@ class Proof:
     preprocessing: str | None
 
     @classmethod
-    def ask(cls, source: Source, entry: ImageInput, folder: str | Path | None, said: str | None) -> "Proof":
-        """Let the model of `source` answer to images of `folder`, or to drawn ones.
+    def ask(
+        cls,
+        source: Source,
+        entry: ImageInput,
+        images: str | Path | None,
+        said: str | None,
+        table: TableOptions = NOTHING_SAID,
+    ) -> "Proof":
+        """Let the model of `source` answer to some of `images`, or to drawn ones.
 
         Args:
             source: The opened model.
             entry: How images become its input.
-            folder: A folder of images, or `None`.
+            images: A folder or table of images, or `None`.
             said: What the user says that the model's outputs are, or `None`.
+            table: What is said about a table. Defaults to nothing.
         """
-        samples = choose_samples(folder, _IMAGES, entry.image_size, entry.policy)
+        samples = choose_samples(images, _IMAGES, entry.image_size, entry.policy, table=table)
         model = reference_model(source)
         outputs = own_answers(model, samples.images, entry.preprocessing)
         output = read_output(source.model, source.loss, outputs, said)
@@ -78,7 +87,7 @@ class Proof:
         parity = compare_answers(self.probabilities[rows], received, names, manifest.class_names)
         return _passed(parity, manifest, GATES[manifest.precision])
 
-    def check(self, proto: onnx.ModelProto, manifest: Manifest, labelled: ImageFolder) -> Parity:
+    def check(self, proto: onnx.ModelProto, manifest: Manifest, labelled: ImageDataset) -> Parity:
         """The parity on all labelled images, with both accuracies; an error as in `compare`."""
         session = open_converted(proto)
         parity = compare_on(

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.inputs.walk import find_images
 from numpy.typing import NDArray
 from PIL import Image
 
+from kerasxfer.data.image_paths import image_paths
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
+from kerasxfer.data.tables.source import is_table
 from kerasxfer.export.errors import ExportError
 
 
@@ -24,16 +26,22 @@ class Samples:
 
 
 def choose_samples(
-    folder: str | Path | None, count: int, image_size: tuple[int, int], policy: ImagePolicy, seed: int = 0
+    images: str | Path | None,
+    count: int,
+    image_size: tuple[int, int],
+    policy: ImagePolicy,
+    seed: int = 0,
+    table: TableOptions = NOTHING_SAID,
 ) -> Samples:
-    """A seeded choice of the images under a folder, or drawn ones.
+    """A seeded choice of the images in a folder or table, or drawn ones.
 
     Args:
-        folder: A folder of images, with or without class folders, or `None` for drawn images.
+        images: A folder of images, with or without class folders, a table, or `None` for drawn images.
         count: How many at most. Unreadable images are passed over.
         image_size: `(height, width)`.
         policy: How to decode and resize.
         seed: Which ones. Defaults to `0`.
+        table: What is said about the table. Defaults to nothing.
 
     Returns:
         `Samples`.
@@ -41,28 +49,28 @@ def choose_samples(
     Raises:
         ExportError: There is no readable image.
     """
-    sources = _drawn(count, seed) if folder is None else _found(Path(folder), seed)
+    sources = _drawn(count, seed) if images is None else _found(Path(images), table, seed)
     names: list[str] = []
-    images: list[NDArray[np.uint8]] = []
+    decoded: list[NDArray[np.uint8]] = []
     for name, source in sources:
-        if len(images) == count:
+        if len(decoded) == count:
             break
         try:
-            images.append(policy.load(source, image_size))
+            decoded.append(policy.load(source, image_size))
         except ImageError:
             continue
         names.append(name)
-    if not images:
-        raise ExportError(f"A folder of images is needed. Received: `{folder}`, without a readable image.")
-    return Samples(tuple(names), np.stack(images))
+    if not decoded:
+        raise ExportError(f"A folder of images is needed. Received: `{images}`, without a readable image.")
+    return Samples(tuple(names), np.stack(decoded))
 
 
-def _found(folder: Path, seed: int) -> Iterator[tuple[str, Path]]:
-    if not folder.is_dir():
-        raise ExportError(f"There is no folder `{folder}`.")
-    paths = sorted(find_images(folder))
+def _found(place: Path, table: TableOptions, seed: int) -> Iterator[tuple[str, Path]]:
+    if not place.is_dir() and not is_table(place):
+        raise ExportError(f"There is no folder `{place}`.")
+    root, paths = image_paths(place, table)
     for position in np.random.default_rng(seed).permutation(len(paths)):
-        yield paths[position], folder / paths[position]
+        yield paths[position], root / paths[position]
 
 
 def _drawn(count: int, seed: int) -> Iterator[tuple[str, bytes]]:

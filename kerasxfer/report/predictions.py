@@ -14,6 +14,7 @@ import kerasxfer.layers  # noqa: F401  registers the layers that the model is lo
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.opening import opener
 from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
+from kerasxfer.data.tables.source import is_table
 from kerasxfer.keras_files import load_model
 from kerasxfer.report.runs import Run
 from kerasxfer.runs import datasets
@@ -84,7 +85,7 @@ def validation_images(run: Run, data: Path | None = None, table: TableOptions = 
     Args:
         run: The run.
         data: Folder of class folders, or table, to use instead. Defaults to `None`.
-        table: What is said about `data`, where it is a table. Defaults to nothing.
+        table: What is said about `data`, where it is a table. Defaults to what was said about the run's.
 
     Returns:
         The images; `None` where the run had no validation images, or they are gone.
@@ -98,7 +99,8 @@ def validation_images(run: Run, data: Path | None = None, table: TableOptions = 
     try:
         if data is None:
             return datasets.validation_images(config, run.class_names, on_error="skip")
-        return opener(data, table)(
+        options = table.or_else(config.table) if is_table(data) else table
+        return opener(data, options)(
             image_size=config.image_size,
             class_names=run.class_names,
             policy=ImagePolicy.from_dict(config.policy),

@@ -1,6 +1,7 @@
 """The images of a run."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,9 @@ def open_part(
         on_error: `"raise"` or `"skip"`. Defaults to `None`, the run's.
     """
     own = path == config.data
-    table = config.table if own or is_table(path) else NOTHING_SAID
+    table = config.table
+    if not own:  # it is not divided, and class folders have no columns
+        table = replace(table, group_column=None, group_pattern=None) if is_table(path) else NOTHING_SAID
     split = config.validation_split if own and part != "test" else None
     return opener(path, table)(
         image_size=config.image_size,

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from kerasxfer_serving.errors import UsageError
@@ -50,6 +50,11 @@ class TableOptions:
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         columns = known.get("label_column")
         return cls(**known | {"label_column": tuple(columns) if isinstance(columns, list) else columns})
+
+    def or_else(self, others: "TableOptions") -> "TableOptions":
+        """These options, and where nothing is said about images and labels, what others say."""
+        places = ("root", "image_column", "label_column", "separator")
+        return replace(self, **{name: getattr(others, name) for name in places if getattr(self, name) is None})
 
     def __post_init__(self) -> None:
         if self.group_column is not None and self.group_pattern is not None:

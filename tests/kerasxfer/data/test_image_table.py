@@ -1,20 +1,17 @@
 """Tables as people have them, each read from its file to the batches."""
 
-import json
 import pickle
 
 import narwhals
 import numpy as np
 import pytest
 from kerasxfer_serving.errors import UsageError
+from label_files import COUNT, KINDS, LABEL_FILES, csv
 from PIL import Image
 
 from kerasxfer import ImageTable
 from kerasxfer.data.image_files import UnreadableImagesError
 from kerasxfer.layers import Augmentation
-
-COUNT = 6
-KINDS = ["cat", "dog"] * 3
 
 
 @pytest.fixture
@@ -36,10 +33,6 @@ def numbers(images):
     return [int(image[0, 0, 0]) for image in images]
 
 
-def csv(header, rows):
-    return "\n".join([header, *rows]) + "\n"
-
-
 def opened(table, **options):
     return ImageTable(table, (4, 6), 4, shuffle=False, **options)
 
@@ -57,42 +50,11 @@ def test_rows_come_in_the_table_s_order_with_their_labels(photos):
     assert labels.tolist() == [1, 0, 1, 1]
 
 
-KAGGLE = csv("image_id,label", [f"{i},{KINDS[i]}" for i in range(COUNT)])
-SEMICOLONS = csv("Path;Class", [f"photos/{i}.png;{KINDS[i]}" for i in range(COUNT)])
-TABS = csv("filepath\tcategory", [f"photos/{i}.png\t{KINDS[i]}" for i in range(COUNT)])
-WINDOWS = csv("file,target", [f"photos\\{i}.png, {KINDS[i]}" for i in range(COUNT)])
-HUGGING_FACE = "".join(
-    json.dumps({"file_name": f"photos/{i}.png", "label": KINDS[i], "text": "a, b"}) + "\n" for i in range(COUNT)
-)
-ROBOFLOW = csv("filename, cat, dog", [f"{i}.png, {int(i % 2 == 0)}, {i % 2}" for i in range(COUNT)])
-ISIC = csv("image,cat,dog", [f"{i},{1.0 - i % 2},{float(i % 2)}" for i in range(COUNT)])
-LABEL_STUDIO = csv(
-    "image,id,choice,annotator,annotation_id,created_at,updated_at,lead_time",
-    [f"/data/local-files/?d=photos/{i}.png,{i + 7},{KINDS[i]},1,{i},2026-01-01,2026-01-01,2.5" for i in range(COUNT)],
-)
-LABEL_STUDIO_UPLOADED = LABEL_STUDIO.replace("/data/local-files/?d=photos/", "/data/upload/1/")
+@pytest.mark.parametrize("name", LABEL_FILES)
+def test_what_others_write_is_read_as_it_comes(photos, name):
+    table, root = LABEL_FILES[name].write(photos)
 
-
-@pytest.mark.parametrize(
-    ("name", "text", "encoding", "root"),
-    [
-        pytest.param("train.csv", KAGGLE, "utf-8", "photos", id="kaggle-ids"),
-        pytest.param("labels.csv", SEMICOLONS, "utf-8-sig", None, id="semicolons"),
-        pytest.param("labels.csv", SEMICOLONS, "utf-16", None, id="utf-16"),
-        pytest.param("labels.csv", "sep=;\n" + SEMICOLONS, "utf-8", None, id="excel"),
-        pytest.param("labels.tsv", TABS, "utf-8", None, id="tabs"),
-        pytest.param("labels.csv", WINDOWS, "utf-8", None, id="backslashes"),
-        pytest.param("metadata.jsonl", HUGGING_FACE, "utf-8", None, id="hugging-face"),
-        pytest.param("photos/_classes.csv", ROBOFLOW, "utf-8", None, id="roboflow"),
-        pytest.param("truth.csv", ISIC, "utf-8", "photos", id="one-hot"),
-        pytest.param("project-1.csv", LABEL_STUDIO, "utf-8", None, id="label-studio-local"),
-        pytest.param("project-1.csv", LABEL_STUDIO_UPLOADED, "utf-8", "photos", id="label-studio-uploaded"),
-    ],
-)
-def test_what_others_write_is_read_as_it_comes(photos, name, text, encoding, root):
-    table = write(photos / name, text, encoding)
-
-    data = opened(table, root=root and photos / root)
+    data = opened(table, root=root)
 
     assert data.class_names == ["cat", "dog"]
     assert [number for index in range(len(data)) for number in numbers(data[index][0])] == list(range(COUNT))

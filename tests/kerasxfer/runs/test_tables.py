@@ -3,8 +3,10 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import pytest
+from kerasxfer_serving.errors import UsageError
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -91,8 +93,8 @@ def test_a_report_on_another_table(trained, clinic):
     write(clinic / "more.csv", [{"file": f"p1_{number}.png", "ground_truth": "ill"} for number in range(EACH)])
 
     result = invoke(
-        *("report", run, "--data", clinic / "more.csv", "--images", clinic / "photos", "--label-column"),
-        *("ground_truth", "--output", run.parent / "more.html", "--format", "json"),
+        *("report", run, "--data", clinic / "more.csv", "--label-column", "ground_truth"),
+        *("--output", run.parent / "more.html", "--format", "json"),
     )
 
     assert json.loads(result.stdout)["runs"][0]["pictures"] == EACH
@@ -110,6 +112,19 @@ def test_a_column_of_subsets_makes_the_validation_images_and_keeps_the_test_imag
     assert len(validation.paths) == PATIENTS * EACH // 4
     assert not set(training.paths) & set(validation.paths)
     assert not validation.shuffle
+
+
+def test_a_table_of_its_own_for_validation_needs_no_groups(clinic):
+    write(clinic / "more.csv", [{"file": f"p1_{number}.png", "label": "ill"} for number in range(EACH)])
+    config = config_of(clinic, "labels.csv", {"group_column": "patient"}, validation=str(clinic / "more.csv"))
+
+    training, validation = datasets(config)
+
+    assert validation.class_names == training.class_names == ["ill", "well"]
+    assert validation.labels.tolist() == [0] * EACH
+    write(clinic / "other.csv", [{"file": "p1_0.png", "label": "dead"}])
+    with pytest.raises(UsageError, match="`class_names` must name every label"):
+        datasets(replace(config, validation=str(clinic / "other.csv")))
 
 
 def test_groups_of_a_pattern_are_kept_together_in_class_folders_too(clinic):
