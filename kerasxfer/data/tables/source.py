@@ -170,7 +170,8 @@ def _from_frame(name: str, folder: Path, frame: Any) -> TableSource:
 
 def _from_columns(name: str, columns: Mapping[str, Iterable[Cell]]) -> TableSource:
     cells = {key: column.tolist() if hasattr(column, "tolist") else list(column) for key, column in columns.items()}
-    if len(lengths := {key: len(column) for key, column in cells.items()}) and len(set(lengths.values())) > 1:
+    lengths = {key: len(column) for key, column in cells.items()}
+    if len(set(lengths.values())) > 1:
         raise UsageError(f"The columns of a table must be of one length. Received: {lengths}")
     return TableSource(
         name,
