@@ -5,8 +5,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter, methodcaller
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.inputs.text import open_text, printable, read_table
@@ -16,6 +17,8 @@ SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
 
 Cell = Any
 """What a cell holds: text from CSV, plain values from other formats, `None` where there is nothing."""
+
+Record = TypeVar("Record")
 
 _HEAD = 1000
 
@@ -76,23 +79,22 @@ def _from_text(path: Path, usual: Sequence[str]) -> TableSource:
     separator = "\t" if path.suffix.lower() == ".tsv" else None
     with path.open("rb") as file:
         header = [name.strip() for name in read_table(file, usual, separator).header]
+    width = len(header)
 
-    def rows(names: Sequence[str]) -> Iterator[list[Cell]]:
-        places = [header.index(name) for name in names]
+    def rows() -> Iterator[list[str]]:
         with path.open("rb") as file:
             for number, row in enumerate(read_table(file, usual, separator).rows, 2):
-                if len(row) < len(header):
-                    if not row:
-                        continue
-                    row += [""] * (len(header) - len(row))
-                elif len(row) > len(header) and any(row[len(header) :]):
+                if len(row) == width:
+                    yield row
+                elif len(row) > width and any(row[width:]):
                     raise UsageError(
-                        f"Row {number:,} of '{path}' has {len(row)} cells, and the header {len(header)}: put quotes "
-                        "around a cell that holds the separator."
+                        f"Row {number:,} of '{path}' has {len(row)} cells, and the header {width}: put quotes around a "
+                        "cell that holds the separator."
                     )
-                yield [row[place] for place in places]
+                elif row:
+                    yield [*row[:width], *[""] * (width - len(row))]
 
-    return _from_rows(path, header, rows)
+    return _from_records(path, header, rows, lambda name: itemgetter(header.index(name)))
 
 
 def _from_json_lines(path: Path) -> TableSource:
@@ -110,19 +112,29 @@ def _from_json_lines(path: Path) -> TableSource:
                 yield record
 
     names = dict.fromkeys(name for record in islice(records(), _HEAD) for name in record)
-    return _from_rows(path, list(names), lambda wanted: ([record.get(name) for name in wanted] for record in records()))
+    return _from_records(path, list(names), records, lambda name: methodcaller("get", name))
 
 
-def _from_rows(path: Path, header: list[str], rows: Callable[[Sequence[str]], Iterable[list[Cell]]]) -> TableSource:
+def _from_records(
+    path: Path,
+    header: list[str],
+    records: Callable[[], Iterator[Record]],
+    cell: Callable[[str], Callable[[Record], Cell]],
+) -> TableSource:
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise UsageError(f"The columns of '{path}' must have names of their own. Received: '{printable(twice)}' twice")
 
-    def columns(names: Sequence[str], most: int | None = None) -> list[list[Cell]]:
-        found = list(zip(*islice(rows(names), most), strict=True))
-        return [list(column) for column in found] or [[] for _ in names]
+    def read(names: Sequence[str], most: int | None = None) -> list[list[Cell]]:
+        columns: list[list[Cell]] = [[] for _ in names]
+        remaining = islice(records(), most)
+        # Some at a time: a million rows at once would keep the garbage collector busy.
+        while some := list(islice(remaining, _HEAD)):
+            for name, column in zip(names, columns, strict=True):
+                column.extend(map(cell(name), some))
+        return columns
 
-    return TableSource(f"'{path}'", path.parent, header, columns, lambda names: columns(names, _HEAD))
+    return TableSource(f"'{path}'", path.parent, header, read, lambda names: read(names, _HEAD))
 
 
 def _from_parquet(path: Path) -> TableSource:
