@@ -1,5 +1,7 @@
 import contextlib
 import sys
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +19,14 @@ if TYPE_CHECKING:
 
 _EPOCHS = 30
 _INTERRUPTED = 130  # what a shell makes of Ctrl-C
-_MODEL, _IMAGES, _TUNE = "Model", options.IMAGES, "Fine-tuning"
+_MODEL, _IMAGES, _TUNE, _KEEP = "Model", options.IMAGES, "Fine-tuning", "Best epoch"
+
+
+class Keep(StrEnum):
+    """Which epoch's weights a run ends with."""
+
+    best = "best"
+    last = "last"
 
 
 def train(
@@ -33,6 +42,14 @@ def train(
         float | None,
         Option(
             help="Fraction of DATA to validate on instead, such as 0.2.", rich_help_panel=_IMAGES, show_default=False
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        Option(
+            help="Folder of class folders to evaluate the finished model on, once.",
+            rich_help_panel=_IMAGES,
+            show_default=False,
         ),
     ] = None,
     image_size: options.ImageSizeOption = "150",
@@ -101,6 +118,23 @@ def train(
         ),
     ] = None,
     batch_size: options.BatchSizeOption = 32,
+    keep: Annotated[
+        Keep,
+        Option(help="Keep the weights of the best epoch, by --monitor, or the last.", rich_help_panel=_KEEP),
+    ] = Keep.best,
+    monitor: Annotated[
+        str,
+        Option(help="What tells the best epoch: a column of history.csv, as val_accuracy.", rich_help_panel=_KEEP),
+    ] = "val_loss",
+    patience: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="End a stage, or the training of the head, after so many epochs without improvement.",
+            rich_help_panel=_KEEP,
+            show_default=False,
+        ),
+    ] = None,
     unfreeze: Annotated[
         str | None,
         Option(help="Block to train after the head, as block5.", rich_help_panel=_TUNE, show_default=False),
@@ -145,6 +179,7 @@ def train(
         data=str(data),
         validation=str(validation) if validation else None,
         validation_split=validation_split,
+        test=str(test) if test else None,
         backbone=backbone,
         backbone_output=backbone_output,
         backbone_args=options.assignments("--backbone-args", backbone_args),
@@ -161,6 +196,9 @@ def train(
         batch_size=batch_size,
         augment=augmentation,
         schedule=stages,
+        keep=keep.value,
+        monitor=monitor,
+        patience=patience,
         # Fresh random images in every epoch cannot come from a cache.
         cache=None if no_cache or augmentation else str(cache or (out or Path()) / "cache"),
         seed=seed,
@@ -223,11 +261,18 @@ def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, f
         note(f"Interrupted: go on with `--resume`. What is done is in `{out}`.")
         raise Exit(_INTERRUPTED) from None
     result = {"run": str(out), **record.result, "seconds": round(record.seconds or 0, 1)}
+    if record.kept_epoch:
+        result["kept_epoch"] = record.kept_epoch
     if format is ResultFormat.json:
-        print_json(result)
+        print_json({**result, "test": record.test} if record.test else result)
     else:
-        print(
-            ", ".join(
-                f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in result.items()
-            )
-        )
+        print(_listed(result))
+        if record.test:
+            print(f"test: {_listed(record.test)}")
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in values.items()
+    )

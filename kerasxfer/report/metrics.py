@@ -9,22 +9,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
+from kerasxfer.proportion import Proportion
+
 Array = NDArray[Any]
 CALIBRATION_BINS = 10
-
-
-class Proportion(NamedTuple):
-    """A share of counted things, with its 95 % Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, part: int, total: int) -> "Proportion":
-        """From counts; `total` is at least 1."""
-        interval = binomtest(int(part), int(total)).proportion_ci(method="wilson")
-        return cls(part / total, float(interval.low), float(interval.high))
 
 
 class ClassFigures(NamedTuple):

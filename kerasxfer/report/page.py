@@ -20,8 +20,9 @@ from plotly.offline import get_plotlyjs
 
 from kerasxfer.data.image_paths import image_paths
 from kerasxfer.data.preview import augmented_copies, sample_images
+from kerasxfer.proportion import Proportion
 from kerasxfer.report import charts, facts, thumbnails
-from kerasxfer.report.metrics import Evaluation, Proportion, chance_of_difference
+from kerasxfer.report.metrics import Evaluation, chance_of_difference
 from kerasxfer.report.predictions import LabelledPredictions
 from kerasxfer.report.runs import Run
 from kerasxfer.runs.run_folder import RunState

@@ -17,6 +17,7 @@ class TrainConfig:
         data: Folder of class folders, or table of images and labels, to train on.
         validation: Folder or table to validate on, or `None`.
         validation_split: Fraction of `data` held out for validation where `validation` is `None`.
+        test: Folder of class folders that the finished model is evaluated on, once; or `None`.
         backbone: Name in `keras.applications`, or `"DemoVGG"`.
         backbone_output: Name of the layer whose output is used instead of the backbone's own.
         backbone_args: Further arguments of the application, e.g. `{"alpha": 0.75}`.
@@ -33,6 +34,10 @@ class TrainConfig:
         batch_size: Images in a batch.
         augment: Arguments of `kerasxfer.layers.Augmentation`; empty for none.
         schedule: Stages of `kerasxfer.callbacks.ProgressiveUnfreezing` as plain dictionaries; empty for the head only.
+        keep: `"best"` for the weights of the best epoch, by `monitor`, or `"last"` for those of the last one.
+        monitor: Key of the epoch's logs that tells the best epoch, and whether patience runs out.
+        patience: Epochs without improvement after which a stage ends, or the training of the head; `None` for all
+            `epochs`.
         cache: Folder of the `BottleneckCache`, or `None` to run every layer in every epoch.
         seed: Seed of the weights, the split, the order and the augmentation.
         on_error: `"raise"` or `"skip"`: what to do about images that cannot be read.
@@ -46,6 +51,7 @@ class TrainConfig:
     data: str
     validation: str | None = None
     validation_split: float | None = None
+    test: str | None = None
     backbone: str = "VGG16"
     backbone_output: str | None = None
     backbone_args: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -62,6 +68,9 @@ class TrainConfig:
     batch_size: int = 32
     augment: dict[str, Any] = dataclasses.field(default_factory=dict)
     schedule: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    keep: str = "best"
+    monitor: str = "val_loss"
+    patience: int | None = None
     cache: str | None = None
     seed: int = 0
     on_error: str = "raise"
@@ -70,11 +79,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.validation and self.validation_split:
             raise UsageError("`--validation` and `--validation-split` exclude each other; give one.")
-        for name, choices in (("activation", ("softmax", "sigmoid")), ("on_error", ("raise", "skip"))):
+        choices_of = {"activation": ("softmax", "sigmoid"), "keep": ("best", "last"), "on_error": ("raise", "skip")}
+        for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"`{name}` must be one of {choices}. Received: {name}={getattr(self, name)!r}")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
-            if not least <= getattr(self, name) < 2**32:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
+            if getattr(self, name) is not None and not least <= getattr(self, name) < 2**32:
                 raise UsageError(f"`{name}` must be from {least} to 2³² - 1. Received: {name}={getattr(self, name)}")
         if self.validation_split is not None and not 0 < self.validation_split < 1:
             raise UsageError(

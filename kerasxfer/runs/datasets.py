@@ -60,6 +60,27 @@ def validation_images(
     return None
 
 
+def test_images(config: TrainConfig, class_names: Sequence[str]) -> ImageDataset | None:
+    """Open the images that the finished model of a run is evaluated on, in their own order.
+
+    Args:
+        config: A `TrainConfig`.
+        class_names: The classes of the training images.
+
+    Returns:
+        The images, of `config.test` or the rows that the table of `config.data` has for test; `None` where the run has
+        none.
+
+    Raises:
+        KerasxferError: They have other classes.
+    """
+    if config.test is not None:
+        return of_classes(config, config.test, "test", class_names)
+    if "test" in subsets(config.data, config.table):
+        return open_part(config, config.data, "test", class_names=class_names, shuffle=False)
+    return None
+
+
 def of_classes(
     config: TrainConfig, path: str, part: str, class_names: Sequence[str], *, on_error: str | None = None
 ) -> ImageDataset:

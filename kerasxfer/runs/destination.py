@@ -32,11 +32,12 @@ def check_destination(folder: RunFolder, config: TrainConfig, *, resume: bool, o
 
 def _refuse_overlap(run: Path, config: TrainConfig) -> None:
     out = run.resolve()
-    for option, value in (("DATA", config.data), ("--validation", config.validation), ("--weights", config.weights)):
+    images = {"DATA": config.data, "--validation": config.validation, "--test": config.test}
+    for option, value in {**images, "--weights": config.weights}.items():
         path = Path(value or "").resolve()
         if value and path.exists() and path.is_relative_to(out):
             raise UsageError(f"`--out` must not hold what a run is made from. Received: {option} '{value}' in '{run}'")
-    for value in filter(None, (config.data, config.validation)):
+    for value in filter(None, images.values()):
         if out.is_relative_to(Path(value).resolve()):
             raise UsageError(f"`--out` must lie outside of the images. Received: '{run}', which is in '{value}'")
 

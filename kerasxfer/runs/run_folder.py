@@ -50,13 +50,16 @@ class RunRecord:
     Args:
         config: What was asked for.
         class_names: The classes, in the order of the model's outputs.
-        images: Number of images under `"training"` and `"validation"`.
+        images: Number of images under `"training"`, `"validation"` and, where there are any, `"test"`.
         weights_sha256: SHA-256 of the weights file, where one was given.
         backend: Keras's backend.
         versions: Versions of the packages, by name.
         command: The command line.
         seconds: How long the training took; `None` while the run is not finished.
+        kept_epoch: The epoch that the model's weights are of, from 1; `None` where no best one was looked for.
         result: Metrics on the validation images; empty where there were none, or while the run is not finished.
+        test: Metrics on the test images, with `accuracy_low` and `accuracy_high`, the 95 % Wilson interval; empty
+            likewise.
     """
 
     config: TrainConfig
@@ -67,7 +70,9 @@ class RunRecord:
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     command: tuple[str, ...] = ()
     seconds: float | None = None
+    kept_epoch: int | None = None
     result: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    test: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,11 @@ from kerasxfer.data.image_table import ImageTable
 from kerasxfer.keras_files import load_model
 from kerasxfer.layers import ClassifierHead
 from kerasxfer.models import image_classifier
+from kerasxfer.proportion import Proportion
+from kerasxfer.runs.best import BestEpoch
 from kerasxfer.runs.checkpoint import Checkpoint, read_progress, restore
 from kerasxfer.runs.config import TrainConfig
-from kerasxfer.runs.datasets import datasets
+from kerasxfer.runs.datasets import datasets, test_images
 from kerasxfer.runs.destination import check_destination
 from kerasxfer.runs.run_folder import RunFolder, RunRecord, RunState, replacing
 from kerasxfer.unfreezing import resolve
@@ -39,8 +41,8 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
         overwrite: Discard the run that `run` holds. Files that no run has written stay.
 
     Returns:
-        What `config.json` says: the configuration, what it ran on, and as `result` the metrics on the validation
-        images.
+        What `config.json` says: the configuration, what it ran on, which epoch was kept, and as `result` and `test`
+        the metrics on the validation and the test images.
 
     Raises:
         KerasxferError: `run` holds other files, a run with another configuration, or images of this one.
@@ -49,26 +51,31 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
     check_destination(folder, config, resume=resume, overwrite=overwrite)
     keras.utils.set_random_seed(config.seed)
     training, validation = datasets(config)
-    _tell_what_was_read(training, validation)
-    model, stages = compiled_model(config, training.class_names), schedule(config)
+    test = test_images(config, training.class_names)
+    _tell_what_was_read(training, validation, test)
+    monitor = _monitor(config, validation)
+    model, stages = compiled_model(config, training.class_names), schedule(config, monitor)
     if stages:
         resolve(stages, model)  # what is wrong with a schedule shows before a run folder is made or discarded
-    record = _record(config, training, validation)
+    best = BestEpoch(monitor, config.keep == "best", None if stages else config.patience) if monitor else None
+    record = _record(config, training, validation, test)
     with folder.locked():
         check_destination(folder, config, resume=resume, overwrite=overwrite)  # another process may have come first
         state = _begin(folder, record, resume=resume)
-        with _nothing_left_of_a_false_start(folder), _own_errors(training, validation):
+        with _nothing_left_of_a_false_start(folder), _own_errors(training, validation, test):
             # What fits and evaluates: `keras.Model` itself, or the cache in its place.
             runner: Any = BottleneckCache(config.cache) if config.cache else keras.Model
             if state is RunState.trained:
                 model.set_weights(load_model(folder.model).get_weights())
-                seconds = read_progress(folder).seconds
             else:
-                seconds = _fit(runner, model, config.epochs, stages, training, validation, folder)
+                _fit(runner, model, config.epochs, stages, training, validation, folder, best)
                 with replacing(folder.model) as path:
                     model.save(path)
             result = runner.evaluate(model, validation, return_dict=True) if validation else {}
-        record = replace(record, seconds=seconds, result=result)
+            tested = _with_interval(runner.evaluate(model, test, return_dict=True), len(test.paths)) if test else {}
+        progress = read_progress(folder)
+        kept = progress.best_epoch + 1 if config.keep == "best" and progress.best_epoch is not None else None
+        record = replace(record, seconds=progress.seconds, kept_epoch=kept, result=result, test=tested)
         record.write(folder.record)
         folder.checkpoint.unlink(missing_ok=True)
     return record
@@ -82,27 +89,30 @@ def _fit(
     training: ImageDataset,
     validation: ImageDataset | None,
     folder: RunFolder,
-) -> float:
-    """Train from the run's checkpoint, or the beginning, to the end; return the seconds of all processes."""
+    best: BestEpoch | None,
+) -> None:
+    """Train from the run's checkpoint, or the beginning, to the end; leave the weights that are to be kept."""
     progress = read_progress(folder)
     unfreezing = [ProgressiveUnfreezing(stages)] if stages else []
     if progress.done:
         engines = [each.attach(model) for each in unfreezing]
-        restore(folder, model)
+        restore(folder, model, best)
         for engine in engines:
             engine.start(progress.epoch)
             engine.restore_best()
-        return progress.seconds
+        if best:
+            best.restore(model)
+        return
     logger = SmoothedMetricsLogger(csv=folder.history, plot=folder.curves)
-    checkpoint = Checkpoint(folder, progress)
     callbacks = [
         keras.callbacks.ProgbarLogger(),  # first, so that it shows the metrics without their smoothed doubles
         SetEpoch(training),
         logger,
         *unfreezing,
+        *([best] if best else []),
         # The history of an epoch is complete before its checkpoint is: nobody writes it a second time.
         keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logger.collect_late_logs()),
-        checkpoint,
+        Checkpoint(folder, progress, best),
     ]
     # `shuffle=False`: the folder has its own order per epoch; Keras would shuffle the batches once more, unseeded.
     runner.fit(
@@ -114,7 +124,29 @@ def _fit(
         callbacks=callbacks,
         shuffle=False,
     )
-    return checkpoint.seconds
+    if best:
+        best.restore(model)
+
+
+def _monitor(config: TrainConfig, validation: ImageDataset | None) -> str | None:
+    """What tells the best epoch; `None` where the last one is kept."""
+    measured = validation is not None or not config.monitor.startswith(("val_", "smoothed_val_"))
+    if config.patience and not measured:
+        raise UsageError(
+            f"`--patience` watches {config.monitor}, and there are no validation images. Give `--validation` or "
+            "`--validation-split`, or `--monitor loss`."
+        )
+    if config.keep == "best" and not measured:
+        print("No validation images tell the best epoch: the weights of the last one are kept.", file=sys.stderr)
+    return config.monitor if measured and (config.keep == "best" or config.patience) else None
+
+
+def _with_interval(result: Mapping[str, float], images: int) -> dict[str, float]:
+    """Metrics with the interval of the accuracy, where there is one."""
+    if "accuracy" not in result:
+        return dict(result)
+    share = Proportion.of(round(result["accuracy"] * images), images)
+    return {**result, "accuracy_low": share.low, "accuracy_high": share.high}
 
 
 def _tell_what_was_read(training: ImageDataset, *others: ImageDataset | None) -> None:
@@ -189,8 +221,8 @@ def plan_training(config: TrainConfig) -> dict[str, Any]:
     Returns:
         Plans by title, each with `rows` and a table as `str()`: the stages, and where the cache would cut each.
     """
-    training, _ = datasets(config)
-    model, stages = compiled_model(config, training.class_names), schedule(config)
+    training, validation = datasets(config)
+    model, stages = compiled_model(config, training.class_names), schedule(config, _monitor(config, validation))
     plans: dict[str, Any] = {"Stages": plan_stages(stages, model)} if stages else {}
     if config.cache:
         plans["Cache"] = BottleneckCache(config.cache, verbose=0).plan(model, training, stages or None)
@@ -229,16 +261,28 @@ def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     return known[config.optimizer.lower()](learning_rate=config.learning_rate)
 
 
-def schedule(config: TrainConfig) -> list[Stage]:
-    """Return the stages of a run; empty where only the head is trained."""
-    return [Stage(**stage) for stage in config.schedule]
+def schedule(config: TrainConfig, monitor: str | None = None) -> list[Stage]:
+    """Return the stages of a run; empty where only the head is trained.
+
+    Args:
+        config: A `TrainConfig`.
+        monitor: What each stage ends by with the weights of its best epoch, unless it says otherwise itself. Defaults
+            to `None`: each ends with those of its last one.
+    """
+    defaults: dict[str, Any] = {"patience": config.patience}
+    if monitor:
+        defaults |= {"monitor": monitor, "restore_best": config.keep == "best"}
+    return [Stage(**defaults | stage) for stage in config.schedule]
 
 
-def _record(config: TrainConfig, training: ImageDataset, validation: ImageDataset | None) -> RunRecord:
+def _record(
+    config: TrainConfig, training: ImageDataset, validation: ImageDataset | None, test: ImageDataset | None
+) -> RunRecord:
+    images = {"training": len(training.paths), "validation": len(validation.paths) if validation else 0}
     return RunRecord(
         config,
         class_names=tuple(training.class_names),
-        images={"training": len(training.paths), "validation": len(validation.paths) if validation else 0},
+        images=images | ({"test": len(test.paths)} if test else {}),
         weights_sha256=_sha256(config.weights) if config.weights and Path(config.weights).is_file() else None,
         backend=keras.backend.backend(),
         versions={"kerasxfer": __version__, "keras": keras.__version__, "python": sys.version.split()[0]},

@@ -46,6 +46,20 @@ def ended_by_a_plateau(data):
     return config_of(data, schedule=[stage], epochs=5)
 
 
+def kept_from_an_earlier_stage(data):
+    """The second stage makes it worse, and patience ends it: what is kept is an epoch of the first one."""
+    spoiling = {"unfreeze": "block5", "epochs": 3, "learning_rate": 100.0, "patience": 1}
+    return config_of(data, schedule=[{"epochs": 1}, spoiling], epochs=4)
+
+
+def stopped_by_patience(data):
+    """Only the first epoch trains well; the third one is not run."""
+    return config_of(data, optimizer="sgd", learning_rate=1e4, epochs=4, patience=1)
+
+
+CONFIGURATIONS = [without_a_schedule, ended_by_a_plateau, kept_from_an_earlier_stage, stopped_by_patience]
+
+
 class Snapshots:
     """Copies of a run folder, each as a kill before one of its changes would leave it; one of those that are alike."""
 
@@ -66,7 +80,7 @@ class Snapshots:
             shutil.copytree(self.run, self.folders[-1], ignore=shutil.ignore_patterns(".lock"))
 
 
-@pytest.fixture(scope="module", params=[without_a_schedule, ended_by_a_plateau], ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda make: make.__name__)
 def interrupted(request, data, tmp_path_factory):
     """A whole run, its configuration, and what a kill before every change in its folder leaves."""
     root = tmp_path_factory.mktemp("interrupted")
@@ -100,6 +114,7 @@ def assert_same_end(run, whole):
     for weights, expected in zip(final_weights(run), final_weights(whole), strict=True):
         np.testing.assert_array_equal(weights, expected)
     assert RunFolder(run).read().result == pytest.approx(RunFolder(whole).read().result)
+    assert RunFolder(run).read().kept_epoch == RunFolder(whole).read().kept_epoch is not None
     assert {path.name for path in run.iterdir()} == {path.name for path in whole.iterdir()}
 
 
