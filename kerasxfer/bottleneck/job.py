@@ -61,6 +61,11 @@ class CacheJob:
     def copies(self, source: ImageSource) -> int:
         """Copies to cache of a training set; refuses augmentation without copies, and copies without augmentation."""
         copies = self.settings.copies
+        if source.in_batches_only:
+            raise CacheError(
+                f"The data set {source.in_batches_only}, so no store of features holds what it trains on. Leave that "
+                "out, or train with `model.fit`."
+            )
         if copies and not (source.random or self.augmented):
             raise CacheError(
                 "`copies` needs random augmentation: `ImageFolder(augmentation=…)` or random layers at the front of "

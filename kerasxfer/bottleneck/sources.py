@@ -47,6 +47,10 @@ class ImageSource(Protocol):
     def random(self) -> bool:
         """Whether the data set augments its images at random."""
 
+    @property
+    def in_batches_only(self) -> str | None:
+        """What an epoch does that no store of single images can repeat; `None` where it does nothing of the kind."""
+
     def __len__(self) -> int:
         """Number of batches in an epoch."""
 
@@ -111,6 +115,14 @@ class FolderSource:
     def random(self) -> bool:
         return self.folder.augmentation is not None
 
+    @property
+    def in_batches_only(self) -> str | None:
+        if self.folder.batch_augmentation is not None:
+            return "changes whole batches at random (`batch_augmentation`: erasing, MixUp, CutMix)"
+        if self.random and self.folder.sampling is not None:
+            return "augments the repetitions of an image each in its own way (`sampling='balanced'`)"
+        return None
+
     def __len__(self) -> int:
         return len(self.folder)
 
@@ -146,6 +158,7 @@ class RowSource:
 
     counts_passes = False
     random = False
+    in_batches_only = None
 
     def __init__(self, targets: tuple[Any, ...], batches: list[RowIndices], shuffle: bool, seed: int) -> None:
         self._targets = targets

@@ -153,7 +153,9 @@ def policy(resize: ResizeName, interpolation: InterpolationName, exif: Exif) -> 
 
 
 def assignments(option: str, text: str | None) -> dict[str, Any]:
-    """Read `rotation_range=40,horizontal_flip=true`; `standard` stands for the tutorials' augmentation.
+    """Read `rotation_range=40,horizontal_flip=true`.
+
+    Of `--augment`, `standard` stands for the tutorials' augmentation, and `rand` for `rand=true`.
 
     Args:
         option: The option, for the message.
@@ -169,6 +171,8 @@ def assignments(option: str, text: str | None) -> dict[str, Any]:
             from kerasxfer.layers.augmentation import STANDARD_AUGMENTATION
 
             values |= STANDARD_AUGMENTATION
+        elif name == "rand" and not equals and option == "--augment":
+            values[name] = True
         elif equals and name.isidentifier():
             values[name] = _value(option, item, value)
         else:

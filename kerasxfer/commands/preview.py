@@ -20,7 +20,7 @@ from kerasxfer.commands._options import (
 def preview(
     data: Annotated[Path, Argument(help="Folder or table of images, or one image.", show_default=False)],
     augment: Annotated[
-        str, Option(help="What changes the images: `standard`, or rotation_range=40,zoom_range=0.2,…")
+        str, Option(help="What changes the images, as in `kerasxfer train`: standard, rand, mixup=0.2, …")
     ] = "standard",
     images: Annotated[int, Option("--pictures", min=1, max=1000, help="Number of images, a row each.")] = 4,
     copies: Annotated[int, Option(min=1, max=1000, help="Number of augmented copies of each image.")] = 6,
@@ -45,16 +45,16 @@ def preview(
     from kerasxfer.data.image_paths import image_paths
     from kerasxfer.data.preview import augmented_copies, preview_sheet, sample_images
     from kerasxfer.data.tables.source import is_table
-    from kerasxfer.runs.datasets import make_augmentation
+    from kerasxfer.runs.datasets import make_augmentation, make_batch_augmentation
 
     if output.suffix.lower() not in Image.registered_extensions():
         raise UsageError(f"`--output` must be an image file, as preview.png. Received: {output}")
-    augmentation, left_out = make_augmentation(settings), LeftOut()
+    augmentation, in_batches, left_out = make_augmentation(settings), make_batch_augmentation(settings), LeftOut()
     root, names = data.parent, [data.name]
     if data.is_dir() or is_table(data):
         root, names = image_paths(data, table_options(images_root, image_column), left_out)
-    chosen = sample_images(names, images, seed)
-    rows = augmented_copies(root, chosen, augmentation, size, ImagePolicy(resize=resize.value), copies, seed)
+    chosen, policy = sample_images(names, images, seed), ImagePolicy(resize=resize.value)
+    rows = augmented_copies(root, chosen, augmentation, size, policy, copies, seed, in_batches)
     if left_out:
         note(f"Not taken for images: {left_out}")
     if not rows:

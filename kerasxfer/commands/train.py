@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _EPOCHS = 30
 _INTERRUPTED = 130  # what a shell makes of Ctrl-C
 _MODEL, _IMAGES, _TUNE, _KEEP = "Model", options.IMAGES, "Fine-tuning", "Best epoch"
+_REGULAR, _CLASSES = "Augmentation and regularisation", "Uneven classes"
 
 
 class Keep(StrEnum):
@@ -27,6 +28,20 @@ class Keep(StrEnum):
 
     best = "best"
     last = "last"
+
+
+class Balance(StrEnum):
+    """How classes of unlike size are made equal."""
+
+    balanced = "balanced"
+
+
+class Dtype(StrEnum):
+    """Keras's dtype policies for training."""
+
+    float32 = "float32"
+    mixed_bfloat16 = "mixed_bfloat16"
+    mixed_float16 = "mixed_float16"
 
 
 def train(
@@ -59,10 +74,34 @@ def train(
     augment: Annotated[
         str | None,
         Option(
-            help="Change the images at random in every epoch: `standard`, or rotation_range=40,zoom_range=0.2,…",
-            rich_help_panel=_IMAGES,
+            help="Change the images at random: `standard`, `rand` or rotation_range=40,zoom_range=0.2,…; with any of "
+            "mixup=0.2, cutmix=1.0 and erasing=0.25.",
+            rich_help_panel=_REGULAR,
             show_default=False,
         ),
+    ] = None,
+    label_smoothing: Annotated[
+        float, Option(min=0, max=1, help="Share of each target spread over all classes.", rich_help_panel=_REGULAR)
+    ] = 0.0,
+    ema: Annotated[
+        float | None,
+        Option(
+            help="Validate and keep a moving average of the weights, of this momentum, as 0.99.",
+            rich_help_panel=_REGULAR,
+            show_default=False,
+        ),
+    ] = None,
+    class_weight: Annotated[
+        Balance | None,
+        Option(
+            help="Let all classes count the same in the loss, however many images they have.",
+            rich_help_panel=_CLASSES,
+            show_default=False,
+        ),
+    ] = None,
+    sampling: Annotated[
+        Balance | None,
+        Option(help="Draw as many images of each class in an epoch.", rich_help_panel=_CLASSES, show_default=False),
     ] = None,
     on_error: options.OnErrorOption = OnError.stop,
     images: options.ImagesOption = None,
@@ -105,6 +144,9 @@ def train(
     sigmoid: Annotated[
         bool, Option("--sigmoid", help="One sigmoid unit for two classes.", rich_help_panel=_MODEL)
     ] = False,
+    dtype: Annotated[
+        Dtype, Option(help="Precision that layers compute in; weights are float32.", rich_help_panel=_MODEL)
+    ] = Dtype.float32,
     optimizer: Annotated[str, Option(help="Name of an optimizer in keras.optimizers.")] = "adam",
     learning_rate: Annotated[
         float, Option(help="Learning rate of the head; the stages of a schedule may have their own.")
@@ -195,12 +237,16 @@ def train(
         epochs=_total_epochs(stages, None if unfreeze else epochs),
         batch_size=batch_size,
         augment=augmentation,
+        class_weight=class_weight and class_weight.value,
+        sampling=sampling and sampling.value,
+        label_smoothing=label_smoothing,
+        ema=ema,
+        dtype=dtype.value,
         schedule=stages,
         keep=keep.value,
         monitor=monitor,
         patience=patience,
-        # Fresh random images in every epoch cannot come from a cache.
-        cache=None if no_cache or augmentation else str(cache or (out or Path()) / "cache"),
+        cache=str(cache) if cache else None if no_cache or augmentation else str((out or Path()) / "cache"),
         seed=seed,
         on_error=on_error.value,
         table=options.table_options(
@@ -264,11 +310,11 @@ def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, f
     if record.kept_epoch:
         result["kept_epoch"] = record.kept_epoch
     if format is ResultFormat.json:
-        print_json({**result, "test": record.test} if record.test else result)
+        print_json({**result, "test": record.test_result} if record.test_result else result)
     else:
         print(_listed(result))
-        if record.test:
-            print(f"test: {_listed(record.test)}")
+        if record.test_result:
+            print(f"test: {_listed(record.test_result)}")
 
 
 def _listed(values: Mapping[str, object]) -> str:

@@ -11,11 +11,13 @@ from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.runtime.threads import available_cores
 from numpy.typing import NDArray
 
+from kerasxfer.augmentation.batches import BatchAugmentation
 from kerasxfer.data.decoding_ahead import BatchDecoder, PendingBatch, check_images
 from kerasxfer.data.division import Division, divide
 from kerasxfer.data.image_files import BadImage, UnreadableImagesError
 from kerasxfer.data.image_rows import ImageRows
 from kerasxfer.data.passes import Passes
+from kerasxfer.data.sampling import EpochOrder, balanced_order
 
 LABEL_MODES = ("int", "binary", "categorical", "multi_hot")
 SUBSETS = ("training", "validation", "test")
@@ -34,7 +36,9 @@ class ImageDataset(keras.utils.PyDataset):
         validation_split: Share of each class that is set aside, or `None`.
         subset: The part to take, or `None` for all.
         policy: How a file becomes pixels; `None` for the standard one.
-        augmentation: A `kerasxfer.layers.Augmentation`, or `None`.
+        sampling: `"balanced"` for as many rows of each class in an epoch, or `None`.
+        augmentation: What changes the images one by one, or `None`.
+        batch_augmentation: A `kerasxfer.augmentation.BatchAugmentation`, or `None`.
         on_error: `"raise"` or `"skip"`.
         threads: Decoding threads; `None` for one per CPU of this process.
     """
@@ -51,7 +55,9 @@ class ImageDataset(keras.utils.PyDataset):
         validation_split: float | None,
         subset: str | None,
         policy: ImagePolicy | None,
+        sampling: str | None,
         augmentation: Any,
+        batch_augmentation: BatchAugmentation | None,
         on_error: str,
         threads: int | None,
     ) -> None:
@@ -60,13 +66,16 @@ class ImageDataset(keras.utils.PyDataset):
         super().__init__(workers=1)
         _validate(image_size, batch_size, label_mode, on_error)
         _validate_split(validation_split, subset, seed)
+        _validate_sampling(sampling, shuffle, label_mode)
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.batch_size = batch_size
         self.label_mode = label_mode
         self.shuffle = shuffle
         self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.policy = policy or ImagePolicy()
+        self.sampling = sampling
         self.augmentation = augmentation
+        self.batch_augmentation = batch_augmentation
         self.threads = threads or available_cores()
         rows = find_rows()
         self.root = rows.root
@@ -74,6 +83,7 @@ class ImageDataset(keras.utils.PyDataset):
         self.left_out = rows.left_out
         self.division: Division | None = None
         self._refuse_unusable(rows)
+        self._refuse_to_mix(rows)
         self._take(self._subset(rows, validation_split, subset))
         self.skipped: list[BadImage] = []
         self.failure: UnreadableImagesError | None = None
@@ -81,7 +91,7 @@ class ImageDataset(keras.utils.PyDataset):
         self._epoch = 0
         self._passes = Passes()
         self._last_index = -1
-        self._known_order: tuple[int, NDArray[np.intp]] | None = None
+        self._known_order: EpochOrder | None = None
         self._ahead: tuple[int, int, PendingBatch] | None = None
         if on_error == "skip":
             self._skip_unreadable()
@@ -99,14 +109,13 @@ class ImageDataset(keras.utils.PyDataset):
         self._epoch = epoch
 
     def order(self, epoch: int) -> NDArray[np.intp]:
-        """Row numbers in the order of an epoch: a permutation that depends on `(seed, epoch)` alone."""
+        """Row numbers in the order of an epoch, which depends on `(seed, epoch)` alone.
+
+        A permutation; with `sampling="balanced"` every class has as many of them, give or take one.
+        """
         if not self.shuffle:
             return np.arange(len(self.paths))
-        known = self._known_order
-        if known is None or known[0] != epoch:
-            known = (epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self.paths)))
-            self._known_order = known
-        return known[1]
+        return self._order(epoch).rows
 
     def batch_rows(self, index: int) -> NDArray[np.intp]:
         """Row numbers of a batch in the current epoch."""
@@ -172,13 +181,16 @@ class ImageDataset(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
         epoch, rows = self._epoch, self.batch_rows(index)
-        batch = self._take_ahead(epoch, index) or self._submit(rows, epoch)
+        batch = self._take_ahead(epoch, index) or self._submit_batch(epoch, index)
         in_sequence = index in (0, self._last_index + 1)
         if in_sequence and index + 1 < len(self):
-            self._ahead = (epoch, index + 1, self._submit(self.batch_rows(index + 1), epoch))
+            self._ahead = (epoch, index + 1, self._submit_batch(epoch, index + 1))
         self._last_index = index
         self._passes.serve()
-        return (self._result(batch), *self.targets_and_weights(rows))
+        images, (targets, *weights) = self._result(batch), self.targets_and_weights(rows)
+        if self.batch_augmentation is not None:
+            images, targets = self.batch_augmentation.augment(images, targets, (self.seed, epoch, index))
+        return (images, targets, *weights)
 
     def on_epoch_end(self) -> None:
         if self._passes.end_epoch(len(self)):
@@ -187,12 +199,35 @@ class ImageDataset(keras.utils.PyDataset):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ahead": None}
 
-    def _submit(self, rows: Sequence[int] | NDArray[np.intp], epoch: int | None) -> PendingBatch:
+    def _order(self, epoch: int) -> EpochOrder:
+        if self._known_order is None or self._known_order.epoch != epoch:
+            if self.sampling is None:
+                rows = np.random.default_rng((self.seed, epoch)).permutation(len(self.paths))
+            else:
+                rows = balanced_order(self.labels, self.seed, epoch)
+            self._known_order = EpochOrder(epoch, rows)
+        return self._known_order
+
+    def _submit_batch(self, epoch: int, index: int) -> PendingBatch:
+        turns = None
+        if self.sampling is not None and self.augmentation is not None:
+            turns = self._order(epoch).repetitions[index * self.batch_size : (index + 1) * self.batch_size]
+        return self._submit(self.batch_rows(index), epoch, turns)
+
+    def _submit(
+        self, rows: Sequence[int] | NDArray[np.intp], epoch: int | None, turns: NDArray[np.intp] | None = None
+    ) -> PendingBatch:
+        """Begin to decode rows; `turns` says how often each has come before in the epoch, which augments it anew."""
         paths = [self.paths[row] for row in rows]
         if self.augmentation is None or epoch is None:
             return self._decoder.submit(paths)
-        augment, seed = self.augmentation.augment, (self.seed, epoch)
-        return self._decoder.submit(paths, lambda at, pixels: augment(pixels[np.newaxis], seed, rows[at : at + 1])[0])
+
+        def augment(at: int, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            turn = () if turns is None or not turns[at] else (int(turns[at]),)
+            seed = (self.seed, epoch, *turn)
+            return self.augmentation.augment(pixels[np.newaxis], seed, rows[at : at + 1])[0]  # type: ignore[no-any-return]
+
+        return self._decoder.submit(paths, augment)
 
     def _take_ahead(self, epoch: int, index: int) -> PendingBatch | None:
         ahead, self._ahead = self._ahead, None
@@ -247,6 +282,20 @@ class ImageDataset(keras.utils.PyDataset):
                 f"Received: classes {self.class_names}"
             )
 
+    def _refuse_to_mix(self, rows: ImageRows) -> None:
+        if self.batch_augmentation is None or not self.batch_augmentation.mixes:
+            return
+        if self.label_mode == "int":
+            raise UsageError(
+                "MixUp and CutMix mix targets, so these must be numbers that can be: use `label_mode='categorical'`. "
+                "Received: label_mode='int'"
+            )
+        if rows.weights is not None:
+            raise UsageError(
+                "MixUp and CutMix make one image of two, whose weights may differ: leave out `weight_column`, or "
+                "them. Received: both"
+            )
+
     def _skip_unreadable(self) -> None:
         self.skipped = self.check()
         bad = {image.path for image in self.skipped}
@@ -264,6 +313,15 @@ def _validate(image_size: tuple[int, int], batch_size: int, label_mode: str, on_
         raise UsageError(f"`label_mode` must be one of {LABEL_MODES}. Received: label_mode={label_mode!r}")
     if on_error not in ("raise", "skip"):
         raise UsageError(f"`on_error` must be 'raise' or 'skip'. Received: on_error={on_error!r}")
+
+
+def _validate_sampling(sampling: str | None, shuffle: bool, label_mode: str) -> None:
+    if sampling not in (None, "balanced"):
+        raise UsageError(f"`sampling` must be None or 'balanced'. Received: sampling={sampling!r}")
+    if sampling is not None and not shuffle:
+        raise UsageError("`sampling='balanced'` draws the rows of each epoch, which needs `shuffle=True`.")
+    if sampling is not None and label_mode == "multi_hot":
+        raise UsageError("`sampling='balanced'` is for images of one class each. Received: label_mode='multi_hot'")
 
 
 def _go_together(validation_split: float | None, subset: str | None) -> UsageError:

@@ -11,6 +11,7 @@ from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.inputs.walk import LeftOut
 
+from kerasxfer.augmentation.batches import BatchAugmentation
 from kerasxfer.data.division import groups_by_pattern
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_files import choose_classes, find_labelled_images
@@ -50,8 +51,14 @@ class ImageFolder(ImageDataset):
             on both sides of the split. Needs scikit-learn. Defaults to `None`, no groups.
         policy: A `kerasxfer_serving.ImagePolicy`: interpolation, aspect ratio, EXIF. Defaults to `None`,
             the standard one.
-        augmentation: A `kerasxfer.layers.Augmentation` that changes the images as they are decoded, with randomness
-            that depends on seed, epoch and row alone; images are then float32. Defaults to `None`.
+        sampling: `"balanced"` for epochs, as long as ever, in which every class has as many images, give or take one:
+            those of a small class repeat, each with an augmentation of its own, and those of a large class take turns
+            over the epochs. Defaults to `None`: each image once.
+        augmentation: A `kerasxfer.layers.Augmentation` or `kerasxfer.augmentation.RandAugment`, which changes the
+            images as they are decoded, with randomness that depends on seed, epoch and row alone; images are then
+            float32. Defaults to `None`.
+        batch_augmentation: A `kerasxfer.augmentation.BatchAugmentation`: erasing, MixUp, CutMix. Its randomness
+            depends on seed, epoch and batch; images are then float32. Defaults to `None`.
         on_error: What to do about images that cannot be read. `"raise"` costs nothing until an image fails, and
             then checks all the others, so that one error names every bad image. `"skip"` decodes
             everything once at the start, leaves the bad ones out and lists them in `skipped`. The split is made
@@ -102,7 +109,9 @@ class ImageFolder(ImageDataset):
         subset: str | None = None,
         group_pattern: str | None = None,
         policy: ImagePolicy | None = None,
+        sampling: str | None = None,
         augmentation: Any = None,
+        batch_augmentation: BatchAugmentation | None = None,
         on_error: str = "raise",
         threads: int | None = None,
     ) -> None:
@@ -121,7 +130,9 @@ class ImageFolder(ImageDataset):
             validation_split=validation_split,
             subset=subset,
             policy=policy,
+            sampling=sampling,
             augmentation=augmentation,
+            batch_augmentation=batch_augmentation,
             on_error=on_error,
             threads=threads,
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from kerasxfer_serving.images import ImagePolicy
 
+from kerasxfer.augmentation.batches import BatchAugmentation
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_rows import ImageRows
 from kerasxfer.data.tables.columns import TableColumns, TableOptions
@@ -53,7 +54,9 @@ class ImageTable(ImageDataset):
         subset: `"training"` or `"validation"`, of `validation_split` or of the table's column; or `"test"`, of that.
             Defaults to `None`, all rows.
         policy: A `kerasxfer_serving.ImagePolicy`. Defaults to `None`, the standard one.
+        sampling: As in `ImageFolder`. Defaults to `None`.
         augmentation: As in `ImageFolder`. Defaults to `None`.
+        batch_augmentation: As in `ImageFolder`; not with `weight_column`. Defaults to `None`.
         on_error: As in `ImageFolder`; images that are not there are known from the start. Defaults to `"raise"`.
         threads: Decoding threads. Defaults to `None`, one per CPU of this process.
 
@@ -107,7 +110,9 @@ class ImageTable(ImageDataset):
         validation_split: float | None = None,
         subset: str | None = None,
         policy: ImagePolicy | None = None,
+        sampling: str | None = None,
         augmentation: Any = None,
+        batch_augmentation: BatchAugmentation | None = None,
         on_error: str = "raise",
         threads: int | None = None,
     ) -> None:
@@ -143,7 +148,9 @@ class ImageTable(ImageDataset):
             validation_split=validation_split,
             subset=subset,
             policy=policy,
+            sampling=sampling,
             augmentation=augmentation,
+            batch_augmentation=batch_augmentation,
             on_error=on_error,
             threads=threads,
         )

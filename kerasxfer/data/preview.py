@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
+    from kerasxfer.augmentation import BatchAugmentation, RandAugment
     from kerasxfer.layers import Augmentation
 
 Pixels = NDArray[Any]
@@ -40,11 +41,12 @@ def sample_images(names: Sequence[str], count: int, seed: int = 0) -> list[str]:
 def augmented_copies(
     root: Path,
     names: Sequence[str],
-    augmentation: "Augmentation",
+    augmentation: "Augmentation | RandAugment | None",
     size: tuple[int, int],
     policy: ImagePolicy,
     copies: int,
     seed: int,
+    batch_augmentation: "BatchAugmentation | None" = None,
 ) -> list[tuple[str, list[Pixels]]]:
     """Each image at the model's size, followed by copies that the augmentation made of it.
 
@@ -53,25 +55,40 @@ def augmented_copies(
     Args:
         root: Folder that `names` are relative to.
         names: Paths of the images.
-        augmentation: What makes the copies.
+        augmentation: What changes each copy by itself, or `None`.
         size: `(height, width)` in pixels.
         policy: How a file becomes pixels.
         copies: Number of copies of each image.
         seed: Seed of the augmentation.
+        batch_augmentation: What changes them together: the first copies of all images are a batch, the second ones
+            are another. Defaults to `None`.
 
     Returns:
         Name and uint8 images `[height, width, 3]` of each file.
     """
-    rows = []
+    read, originals, changed = [], [], []
     for number, name in enumerate(names):
         try:
             image = load_image(root / name, size, **policy.to_dict())
         except ImageError:
             continue
-        many = np.repeat(image[None], copies, axis=0)
-        changed = augmentation.augment(many, seed, rows=number * copies + np.arange(copies))
-        rows.append((name, [image, *np.clip(np.rint(changed), 0, 255).astype(np.uint8)]))
-    return rows
+        many: Pixels = np.repeat(image[None], copies, axis=0)
+        if augmentation is not None:
+            many = augmentation.augment(many, seed, rows=number * copies + np.arange(copies))
+        read.append(name)
+        originals.append(image)
+        changed.append(many)
+    if batch_augmentation is not None and read:
+        targets = np.eye(len(read), dtype="float32")
+        batches = [
+            batch_augmentation.augment(np.stack(batch), targets, (seed, number))[0]
+            for number, batch in enumerate(zip(*changed, strict=True))
+        ]
+        changed = list(np.stack(batches, axis=1))
+    return [
+        (name, [image, *np.clip(np.rint(many), 0, 255).astype(np.uint8)])
+        for name, image, many in zip(read, originals, changed, strict=True)
+    ]
 
 
 def preview_sheet(

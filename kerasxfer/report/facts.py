@@ -19,15 +19,18 @@ def facts(run: Run, parameters: int | None) -> Facts:
     record, config = run.record, run.record.config
     policy = ImagePolicy.from_dict(config.policy)
     height, width = config.image_size
-    validation = record.images.get("validation")
+    validation, tested = record.images.get("validation"), record.images.get("test")
     groups: dict[str, list[tuple[str, Any]]] = {
         "Data": [
             ("Training", _with_count(config.data, record.images.get("training"))),
             ("Validation", _with_count(_validation(config, validation), validation)),
             ("Classes", _listed(run.class_names)),
             ("Size", f"{height} × {width} pixels, {policy.resize}, {policy.interpolation}"),
+            ("Test", _with_count(config.test or f"rows of {config.data}", tested) if tested else None),
             ("Table", _settings({name: value for name, value in vars(config.table).items() if value is not None})),
             ("Augmentation", _settings(config.augment) or "none"),
+            ("Classes in the loss", config.class_weight),
+            ("Classes in an epoch", config.sampling),
         ],
         "Model": [
             ("Backbone", " ".join(filter(None, (config.backbone, _settings(config.backbone_args))))),
@@ -37,6 +40,7 @@ def facts(run: Run, parameters: int | None) -> Facts:
             ("Weights SHA-256", (record.weights_sha256 or "")[:16]),
             ("Head", config.head),
             ("Dropout", config.dropout),
+            ("Precision", None if config.dtype == "float32" else config.dtype),
             ("Output", config.activation),
             ("Parameters", f"{parameters:,}" if parameters else None),
         ],
@@ -44,7 +48,11 @@ def facts(run: Run, parameters: int | None) -> Facts:
             ("Optimizer", config.optimizer),
             ("Learning rate", number(config.learning_rate)),
             ("Batch size", config.batch_size),
+            ("Label smoothing", config.label_smoothing or None),
+            ("Average of weights", config.ema),
             ("Epochs", f"{len(run.history['epoch'])} of {config.epochs}"),
+            ("Patience", config.patience),
+            ("Kept", f"epoch {record.kept_epoch}, the best by {config.monitor}" if record.kept_epoch else None),
             ("Schedule", " → ".join(_stage_text(stage) for stage in config.schedule) or "head only"),
             ("Seed", config.seed),
             ("Time", duration(record.seconds)),

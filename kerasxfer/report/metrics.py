@@ -1,5 +1,6 @@
 """Figures of a classifier on labelled images, each with how far it can be trusted."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,6 +42,9 @@ class Evaluation:
 
     Args:
         accuracy: Share of images whose top class is right.
+        balanced_accuracy: Mean recall of the classes that have images, with the interval that Wilson's intervals of
+            the recalls give a mean ([Zou and Donner 2008](https://doi.org/10.1002/sim.3095)).
+        uneven: Whether the largest class has one and a half times the images of the smallest, or more.
         log_loss: Mean negative logarithm of the true class's probability.
         macro_f1: Mean over classes of F1, the harmonic mean of precision and recall.
         calibration_error: Expected difference between confidence and accuracy, over bins.
@@ -54,6 +58,8 @@ class Evaluation:
     """
 
     accuracy: Proportion
+    balanced_accuracy: Proportion
+    uneven: bool
     log_loss: float
     macro_f1: float
     calibration_error: float
@@ -86,15 +92,19 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
     bins = _calibration(confidence, right)
     second, first = np.sort(probabilities, axis=1)[:, -2:].T
     wrong = np.flatnonzero(~right)
+    recalls = [Proportion.of(round(r * n), int(n)) for r, n in zip(recall, images, strict=True) if n]
+    present = images[images > 0]
     sums = probabilities.sum(axis=1, keepdims=True)  # float32 is off by its last digit
     return Evaluation(
-        accuracy=Proportion.of(right.sum(), len(labels)),
+        accuracy=Proportion.of(int(right.sum()), len(labels)),
+        balanced_accuracy=_mean(recalls),
+        uneven=bool(present.max() >= 1.5 * present.min()),
         log_loss=float(log_loss(labels, probabilities / sums, labels=numbers)),
         macro_f1=float(f1[images > 0].mean()),
         calibration_error=sum(b.images * abs(b.accuracy.value - b.confidence) for b in bins) / len(labels),
         confusion=confusion_matrix(labels, predicted, labels=numbers),
         classes=[
-            ClassFigures(name, float(p), Proportion.of(round(r * n), n) if n else None, float(f), int(n))
+            ClassFigures(name, float(p), Proportion.of(round(r * n), int(n)) if n else None, float(f), int(n))
             for name, p, r, f, n in zip(class_names, precision, recall, f1, images, strict=True)
         ],
         bins=bins,
@@ -103,6 +113,13 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
         mistakes=wrong[np.argsort(-confidence[wrong], kind="stable")],
         uncertain=np.argsort(first - second, kind="stable"),
     )
+
+
+def _mean(shares: Sequence[Proportion]) -> Proportion:
+    value = sum(share.value for share in shares) / len(shares)
+    below = math.hypot(*(share.value - share.low for share in shares)) / len(shares)
+    above = math.hypot(*(share.high - share.value for share in shares)) / len(shares)
+    return Proportion(value, max(0.0, value - below), min(1.0, value + above))
 
 
 def chance_of_difference(right: Array, other_right: Array) -> float:
@@ -126,7 +143,7 @@ def _calibration(confidence: Array, right: Array) -> list[CalibrationBin]:
     bins = []
     for number in np.unique(numbers):
         inside = numbers == number
-        share = Proportion.of(right[inside].sum(), inside.sum())
+        share = Proportion.of(int(right[inside].sum()), int(inside.sum()))
         low, high = float(edges[number]), float(edges[number + 1])
         bins.append(CalibrationBin(low, high, int(inside.sum()), float(confidence[inside].mean()), share))
     return bins

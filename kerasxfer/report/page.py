@@ -22,9 +22,10 @@ from kerasxfer.data.image_paths import image_paths
 from kerasxfer.data.preview import augmented_copies, sample_images
 from kerasxfer.proportion import Proportion
 from kerasxfer.report import charts, facts, thumbnails
-from kerasxfer.report.metrics import Evaluation, chance_of_difference
+from kerasxfer.report.metrics import ClassFigures, Evaluation, chance_of_difference
 from kerasxfer.report.predictions import LabelledPredictions
 from kerasxfer.report.runs import Run
+from kerasxfer.runs.datasets import make_augmentation, make_batch_augmentation
 from kerasxfer.runs.run_folder import RunState
 
 GALLERY = 18
@@ -94,21 +95,29 @@ def _evaluation_context(run: Run, predictions: LabelledPredictions, evaluation: 
         "class_names": run.class_names,
         "confusion_chart": charts.confusion(evaluation, run.class_names) if many else None,
         "confused": _confused(run, evaluation) if len(run.class_names) > 2 else [],
-        "classes": [
-            {
-                "Class": each.name,
-                "Precision": f"{each.precision:.3f}",
-                "Recall": f"{each.recall.value:.3f}" if each.recall else "–",
-                "95 % interval": f"{each.recall.low:.3f}–{each.recall.high:.3f}" if each.recall else "–",
-                "F1": f"{each.f1:.3f}",
-                "Images": each.images,
-            }
-            for each in sorted(evaluation.classes, key=lambda each: each.f1)
-        ],
+        "classes": _class_rows(evaluation),
         "calibration_charts": [charts.calibration(evaluation), charts.confidence(evaluation)],
         "mistakes": _gallery(run, predictions, evaluation, evaluation.mistakes[:GALLERY]),
         "uncertain": _gallery(run, predictions, evaluation, evaluation.uncertain[:GALLERY]),
     }
+
+
+def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """A row for each class, the weakest first: by recall where classes are uneven, else by F1."""
+
+    def strength(each: ClassFigures) -> float:
+        return each.recall.value if evaluation.uneven and each.recall else each.f1
+
+    rows = []
+    for each in sorted(evaluation.classes, key=strength):
+        recall = {
+            "Recall": f"{each.recall.value:.3f}" if each.recall else "–",
+            "95 % interval": f"{each.recall.low:.3f}–{each.recall.high:.3f}" if each.recall else "–",
+        }
+        precision = {"Precision": f"{each.precision:.3f}"}
+        both = recall | precision if evaluation.uneven else precision | recall
+        rows.append({"Class": each.name, **both, "F1": f"{each.f1:.3f}", "Images": each.images})
+    return rows
 
 
 def _cards(result: RunResult) -> list[dict[str, str]]:
@@ -128,8 +137,29 @@ def _cards(result: RunResult) -> list[dict[str, str]]:
             {"label": "Macro F1", "value": f"{evaluation.macro_f1:.3f}", "note": "mean over classes"},
             {"label": "Log loss", "value": f"{evaluation.log_loss:.3f}", "note": "on the same images"},
         ]
+        cards[:1] = _accuracies(evaluation, cards[0])
+    if tested := run.record.test_result.get("accuracy"):
+        low, high = (run.record.test_result[f"accuracy_{end}"] for end in ("low", "high"))
+        shown = _interval(Proportion(tested, low, high))
+        count = run.record.images.get("test", 0)
+        note = f"95 % CI {shown}; {count:,} images, evaluated once"
+        cards.append({"label": "Test accuracy", "value": _percent(tested), "note": note})
     time = facts.duration(run.record.seconds) or "–"
     return [*cards, {"label": "Training time", "value": time, "note": f"{len(run.history['epoch'])} epochs"}]
+
+
+def _accuracies(evaluation: Evaluation, accuracy: dict[str, str]) -> list[dict[str, str]]:
+    """The accuracy; where classes are uneven, behind the mean of their recalls, which no large class can hide in."""
+    if not evaluation.uneven:
+        return [accuracy]
+    balanced = evaluation.balanced_accuracy
+    card = {
+        "label": "Balanced accuracy",
+        "value": _percent(balanced.value),
+        "about": f"± {50 * (balanced.high - balanced.low):.1f}",
+        "note": f"mean recall of the classes; 95 % CI {_interval(balanced)}",
+    }
+    return [card, accuracy]
 
 
 def _notes(result: RunResult) -> list[str]:
@@ -194,13 +224,11 @@ def _augmented(run: Run) -> list[dict[str, Any]]:
     data = Path(config.data)
     if not config.augment or not data.exists():
         return []
-    from kerasxfer.layers import Augmentation
-
     root, names = image_paths(data, config.table)
     chosen = sample_images(names, AUGMENTED_IMAGES)
     policy = ImagePolicy.from_dict(config.policy)
-    augmentation = Augmentation(**config.augment)
-    rows = augmented_copies(root, chosen, augmentation, config.image_size, policy, AUGMENTED_COPIES, seed=0)
+    augmentation, in_batches = make_augmentation(config.augment), make_batch_augmentation(config.augment)
+    rows = augmented_copies(root, chosen, augmentation, config.image_size, policy, AUGMENTED_COPIES, 0, in_batches)
     return [{"path": name, "images": [thumbnails.data_uri(image) for image in images]} for name, images in rows]
 
 

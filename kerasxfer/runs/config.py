@@ -32,7 +32,16 @@ class TrainConfig:
         learning_rate: Learning rate of the head.
         epochs: Epochs of the head's training where `schedule` is empty, of the whole run otherwise.
         batch_size: Images in a batch.
-        augment: Arguments of `kerasxfer.layers.Augmentation`; empty for none.
+        augment: Arguments of `kerasxfer.layers.Augmentation`, or `rand`, the strength of
+            `kerasxfer.augmentation.RandAugment`; and `erasing`, `mixup` and `cutmix` of
+            `kerasxfer.augmentation.BatchAugmentation`. Empty for none.
+        class_weight: `"balanced"` for classes that count the same in the loss, however many images they have; or
+            `None`.
+        sampling: `"balanced"` for as many images of each class in an epoch; or `None`.
+        label_smoothing: Share of each target that is spread over all classes, from 0 to below 1.
+        ema: Momentum of the moving average of the weights that is validated and kept in their place, such as 0.99; or
+            `None`.
+        dtype: `"float32"`, or `"mixed_bfloat16"` or `"mixed_float16"` for layers that compute in half precision.
         schedule: Stages of `kerasxfer.callbacks.ProgressiveUnfreezing` as plain dictionaries; empty for the head only.
         keep: `"best"` for the weights of the best epoch, by `monitor`, or `"last"` for those of the last one.
         monitor: Key of the epoch's logs that tells the best epoch, and whether patience runs out.
@@ -67,6 +76,11 @@ class TrainConfig:
     epochs: int = 30
     batch_size: int = 32
     augment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    class_weight: str | None = None
+    sampling: str | None = None
+    label_smoothing: float = 0.0
+    ema: float | None = None
+    dtype: str = "float32"
     schedule: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     keep: str = "best"
     monitor: str = "val_loss"
@@ -79,7 +93,14 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.validation and self.validation_split:
             raise UsageError("`--validation` and `--validation-split` exclude each other; give one.")
-        choices_of = {"activation": ("softmax", "sigmoid"), "keep": ("best", "last"), "on_error": ("raise", "skip")}
+        choices_of = {
+            "activation": ("softmax", "sigmoid"),
+            "class_weight": (None, "balanced"),
+            "sampling": (None, "balanced"),
+            "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
+            "keep": ("best", "last"),
+            "on_error": ("raise", "skip"),
+        }
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"`{name}` must be one of {choices}. Received: {name}={getattr(self, name)!r}")
@@ -91,7 +112,33 @@ class TrainConfig:
                 "`validation_split` must be a fraction between 0 and 1. "
                 f"Received: validation_split={self.validation_split}"
             )
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"`dropout` must be from 0 to below 1. Received: dropout={self.dropout}")
+        for name in ("dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"`{name}` must be from 0 to below 1. Received: {name}={getattr(self, name)}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UsageError(f"`ema` must be above 0 and below 1. Received: ema={self.ema}")
+        if self.class_weight and self.sampling:
+            raise UsageError("`class_weight` and `sampling` both balance the classes; give one.")
+        if self.class_weight and self.mixes:
+            raise UsageError(
+                "`class_weight` weighs an image by its class, and `mixup` and `cutmix` make images of several: use "
+                "`sampling='balanced'` with these."
+            )
+        if self.cache and self.augment:
+            raise UsageError(
+                "`--cache` keeps what the frozen layers make of an image, and `--augment` makes another image of it in "
+                "every epoch; give one. A fixed number of augmented copies is cached in Python, by "
+                "`BottleneckCache(directory, copies=K)`."
+            )
         if not 0 < self.learning_rate < float("inf"):
             raise UsageError(f"`learning_rate` must be above 0. Received: learning_rate={self.learning_rate}")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images, and their targets, are mixed with each other."""
+        return bool(self.augment.get("mixup") or self.augment.get("cutmix"))
+
+    @property
+    def soft_targets(self) -> bool:
+        """Whether targets are shares of the classes instead of their numbers."""
+        return self.activation == "softmax" and (self.mixes or self.label_smoothing > 0)

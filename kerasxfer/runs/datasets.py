@@ -8,6 +8,7 @@ from typing import Any
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.images import ImagePolicy
 
+from kerasxfer.augmentation import BatchAugmentation, RandAugment
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_files import class_folders
 from kerasxfer.data.opening import opener, subsets
@@ -32,8 +33,9 @@ def datasets(config: TrainConfig) -> tuple[ImageDataset, ImageDataset | None]:
         KerasxferError: The folders or tables do not hold what a classifier can be trained on.
     """
     _refuse_other_folders(Path(config.data))
-    augmentation = make_augmentation(config.augment, config.seed) if config.augment else None
-    training = open_part(config, config.data, "training", augmentation=augmentation)
+    training = open_part(config, config.data, "training")
+    if config.class_weight and training.weights is not None:
+        raise UsageError("`--class-weight` and a column of weights both weigh the images; give one.")
     return training, validation_images(config, training.class_names)
 
 
@@ -56,7 +58,7 @@ def validation_images(
     if config.validation is not None:
         return of_classes(config, config.validation, "validation", class_names, on_error=on_error)
     if config.validation_split or "validation" in subsets(config.data, config.table):
-        return open_part(config, config.data, "validation", class_names=class_names, shuffle=False, on_error=on_error)
+        return open_part(config, config.data, "validation", class_names=class_names, on_error=on_error)
     return None
 
 
@@ -77,7 +79,7 @@ def test_images(config: TrainConfig, class_names: Sequence[str]) -> ImageDataset
     if config.test is not None:
         return of_classes(config, config.test, "test", class_names)
     if "test" in subsets(config.data, config.table):
-        return open_part(config, config.data, "test", class_names=class_names, shuffle=False)
+        return open_part(config, config.data, "test", class_names=class_names)
     return None
 
 
@@ -97,8 +99,8 @@ def of_classes(
         KerasxferError: They have other classes.
     """
     if is_table(path):
-        return open_part(config, path, part, class_names=class_names, shuffle=False, on_error=on_error)
-    images = open_part(config, path, part, shuffle=False, on_error=on_error)
+        return open_part(config, path, part, class_names=class_names, on_error=on_error)
+    images = open_part(config, path, part, on_error=on_error)
     if images.class_names != list(class_names):
         raise KerasxferError(
             f"`{path}` must hold the same class folders as `{config.data}`. "
@@ -113,8 +115,6 @@ def open_part(
     part: str,
     *,
     class_names: Sequence[str] | None = None,
-    shuffle: bool = True,
-    augmentation: Augmentation | None = None,
     on_error: str | None = None,
 ) -> ImageDataset:
     """Open the images that a run takes for a purpose.
@@ -123,10 +123,9 @@ def open_part(
         config: A `TrainConfig`.
         path: Folder of class folders, or table.
         part: `"training"`, `"validation"` or `"test"`: the share of the run's `validation_split`, where `path` is
-            its data, or the rows that a table has for it.
+            its data, or the rows that a table has for it. What is trained on is shuffled, sampled and augmented; the
+            others are in their own order.
         class_names: The classes. Defaults to `None`, those that there are.
-        shuffle: Whether each epoch has its own order. Defaults to `True`.
-        augmentation: What changes the images at random. Defaults to `None`.
         on_error: `"raise"` or `"skip"`. Defaults to `None`, the run's.
     """
     own = path == config.data
@@ -134,18 +133,24 @@ def open_part(
     if not own:  # it is not divided, and class folders have no columns
         table = replace(table, group_column=None, group_pattern=None) if is_table(path) else NOTHING_SAID
     split = config.validation_split if own and part != "test" else None
+    order: dict[str, Any] = {"shuffle": False}
+    if part == "training":
+        order = {
+            "sampling": config.sampling,
+            "augmentation": make_augmentation(config.augment, config.seed),
+            "batch_augmentation": make_batch_augmentation(config.augment),
+        }
     return opener(path, table)(
         image_size=config.image_size,
         batch_size=config.batch_size,
-        label_mode="binary" if config.activation == "sigmoid" else "int",
+        label_mode="binary" if config.activation == "sigmoid" else "categorical" if config.soft_targets else "int",
         class_names=class_names,
-        shuffle=shuffle,
         seed=config.seed,
         validation_split=split,
         subset=part if split or subsets(path, table) else None,
         policy=ImagePolicy.from_dict(config.policy),
-        augmentation=augmentation,
         on_error=on_error or config.on_error,
+        **order,
     )
 
 
@@ -165,18 +170,47 @@ def _refuse_other_folders(data: Path) -> None:
         )
 
 
-def make_augmentation(settings: Mapping[str, Any], seed: int | None = None) -> Augmentation:
-    """The augmentation that options describe.
+_OF_BATCHES = frozenset({"erasing", "mixup", "cutmix"})
+
+
+def make_augmentation(settings: Mapping[str, Any], seed: int | None = None) -> Augmentation | RandAugment | None:
+    """What changes the images one by one, as options describe it.
 
     Args:
-        settings: Arguments of `kerasxfer.layers.Augmentation`.
+        settings: `augment` of a `TrainConfig`.
         seed: Its seed. Defaults to `None`.
 
+    Returns:
+        A `RandAugment`, an `Augmentation`, or `None` where the settings have neither.
+
     Raises:
-        UsageError: There is no such argument, or it does not take the value.
+        UsageError: There is no such setting, or it does not take the value.
     """
+    own = {name: value for name, value in settings.items() if name not in _OF_BATCHES}
+    if not own:
+        return None
     try:
-        return Augmentation(**settings, seed=seed)
+        if own.keys() == {"rand"}:
+            return RandAugment(**({} if own["rand"] is True else {"strength": own["rand"]}))
+        if "rand" in own:
+            raise UsageError("`rand` takes the place of the others, which it has among its operations: give it alone")
+        return Augmentation(**own, seed=seed)
     except (TypeError, ValueError) as error:
-        known = sorted(STANDARD_AUGMENTATION)
-        raise UsageError(f"`augment` takes arguments of `Augmentation`, as {', '.join(known)}: {error}") from error
+        known = ", ".join(sorted(STANDARD_AUGMENTATION))
+        raise UsageError(
+            f"`augment` takes `rand`, or arguments of `Augmentation`, as {known}; and `erasing`, `mixup` and "
+            f"`cutmix`: {error}"
+        ) from error
+
+
+def make_batch_augmentation(settings: Mapping[str, Any]) -> BatchAugmentation | None:
+    """What changes whole batches, as options describe it; `None` where that is nothing.
+
+    Args:
+        settings: `augment` of a `TrainConfig`.
+
+    Raises:
+        UsageError: A setting does not take the value.
+    """
+    of_batches = {name: value for name, value in settings.items() if name in _OF_BATCHES}
+    return BatchAugmentation(**of_batches) if any(of_batches.values()) else None

@@ -58,8 +58,8 @@ class RunRecord:
         seconds: How long the training took; `None` while the run is not finished.
         kept_epoch: The epoch that the model's weights are of, from 1; `None` where no best one was looked for.
         result: Metrics on the validation images; empty where there were none, or while the run is not finished.
-        test: Metrics on the test images, with `accuracy_low` and `accuracy_high`, the 95 % Wilson interval; empty
-            likewise.
+        test_result: Metrics on the test images, with `accuracy_low` and `accuracy_high`, the 95 % Wilson interval;
+            empty likewise.
     """
 
     config: TrainConfig
@@ -72,7 +72,7 @@ class RunRecord:
     seconds: float | None = None
     kept_epoch: int | None = None
     result: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    test: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    test_result: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":

@@ -17,14 +17,13 @@ from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch, SmoothedMetrics
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_table import ImageTable
 from kerasxfer.keras_files import load_model
-from kerasxfer.layers import ClassifierHead
-from kerasxfer.models import image_classifier
 from kerasxfer.proportion import Proportion
 from kerasxfer.runs.best import BestEpoch
 from kerasxfer.runs.checkpoint import Checkpoint, read_progress, restore
 from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.datasets import datasets, test_images
 from kerasxfer.runs.destination import check_destination
+from kerasxfer.runs.model import compiled_model
 from kerasxfer.runs.run_folder import RunFolder, RunRecord, RunState, replacing
 from kerasxfer.unfreezing import resolve
 from kerasxfer.unfreezing.plan import plan as plan_stages
@@ -41,8 +40,8 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
         overwrite: Discard the run that `run` holds. Files that no run has written stay.
 
     Returns:
-        What `config.json` says: the configuration, what it ran on, which epoch was kept, and as `result` and `test`
-        the metrics on the validation and the test images.
+        What `config.json` says: the configuration, what it ran on, which epoch was kept, and as `result` and
+        `test_result` the metrics on the validation and the test images.
 
     Raises:
         KerasxferError: `run` holds other files, a run with another configuration, or images of this one.
@@ -68,14 +67,14 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
             if state is RunState.trained:
                 model.set_weights(load_model(folder.model).get_weights())
             else:
-                _fit(runner, model, config.epochs, stages, training, validation, folder, best)
+                _fit(runner, model, config, stages, training, validation, folder, best)
                 with replacing(folder.model) as path:
                     model.save(path)
             result = runner.evaluate(model, validation, return_dict=True) if validation else {}
             tested = _with_interval(runner.evaluate(model, test, return_dict=True), len(test.paths)) if test else {}
         progress = read_progress(folder)
         kept = progress.best_epoch + 1 if config.keep == "best" and progress.best_epoch is not None else None
-        record = replace(record, seconds=progress.seconds, kept_epoch=kept, result=result, test=tested)
+        record = replace(record, seconds=progress.seconds, kept_epoch=kept, result=result, test_result=tested)
         record.write(folder.record)
         folder.checkpoint.unlink(missing_ok=True)
     return record
@@ -84,7 +83,7 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
 def _fit(
     runner: Any,
     model: keras.Model,
-    epochs: int,
+    config: TrainConfig,
     stages: list[Stage],
     training: ImageDataset,
     validation: ImageDataset | None,
@@ -100,16 +99,21 @@ def _fit(
         for engine in engines:
             engine.start(progress.epoch)
             engine.restore_best()
+        if config.ema:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
         if best:
             best.restore(model)
         return
     logger = SmoothedMetricsLogger(csv=folder.history, plot=folder.curves)
+    averaged = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
     callbacks = [
         keras.callbacks.ProgbarLogger(),  # first, so that it shows the metrics without their smoothed doubles
         SetEpoch(training),
         logger,
+        *averaged,  # what is validated, and what the next two remember, is the averaged weights
         *unfreezing,
         *([best] if best else []),
+        *map(_back_to_training, averaged),  # before the checkpoint, whose weights are trained on
         # The history of an epoch is complete before its checkpoint is: nobody writes it a second time.
         keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logger.collect_late_logs()),
         Checkpoint(folder, progress, best),
@@ -119,13 +123,18 @@ def _fit(
         model,
         training,
         validation_data=validation,
-        epochs=epochs,
+        epochs=config.epochs,
         initial_epoch=progress.epoch,
         callbacks=callbacks,
+        class_weight=training.class_weight() if config.class_weight else None,
         shuffle=False,
     )
     if best:
         best.restore(model)
+
+
+def _back_to_training(average: keras.callbacks.SwapEMAWeights) -> keras.callbacks.Callback:
+    return keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: average.on_epoch_begin(epoch))
 
 
 def _monitor(config: TrainConfig, validation: ImageDataset | None) -> str | None:
@@ -227,38 +236,6 @@ def plan_training(config: TrainConfig) -> dict[str, Any]:
     if config.cache:
         plans["Cache"] = BottleneckCache(config.cache, verbose=0).plan(model, training, stages or None)
     return plans
-
-
-def compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
-    """Build and compile the classifier of a run."""
-    # Seeded: on PyTorch, a Dropout without a seed draws from a global generator, which no checkpoint holds.
-    options: dict[str, Any] = {"dropout": config.dropout, "activation": config.activation, "seed": config.seed}
-    model = image_classifier(
-        config.backbone,
-        class_names,
-        config.image_size,
-        weights=config.weights,
-        backbone_output=config.backbone_output,
-        backbone_kwargs=config.backbone_args,
-        preprocess=config.preprocess,
-        head=ClassifierHead.from_spec(config.head, len(class_names), name="head", **options),
-    )
-    loss = "binary_crossentropy" if config.activation == "sigmoid" else "sparse_categorical_crossentropy"
-    model.compile(optimizer=_optimizer(config), loss=loss, metrics=["accuracy"])
-    return model
-
-
-def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    wrappers = (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)
-    known = {
-        name.lower(): value
-        for name, value in vars(keras.optimizers).items()
-        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer) and value not in wrappers
-    }
-    if config.optimizer.lower() not in known:
-        names = ", ".join(sorted(known))
-        raise UsageError(f"`optimizer` must be one of {names}. Received: optimizer={config.optimizer!r}")
-    return known[config.optimizer.lower()](learning_rate=config.learning_rate)
 
 
 def schedule(config: TrainConfig, monitor: str | None = None) -> list[Stage]:

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from kerasxfer.report.metrics import Proportion, chance_of_difference, evaluate
+from kerasxfer.proportion import Proportion
+from kerasxfer.report.metrics import chance_of_difference, evaluate
 
 # A machine with other work to do is no failure of the code.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,10 +24,8 @@ def evaluation():
 @given(st.integers(1, 2000), st.data())
 def test_wilson_interval(total, data):
     part = data.draw(st.integers(0, total))
-    z, p = 1.959963984540054, part / total
-    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * np.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    assert Proportion.of(part, total) == pytest.approx((p, centre - half, centre + half), abs=1e-9)
+    expected = binomtest(part, total).proportion_ci(method="wilson")
+    assert Proportion.of(part, total) == pytest.approx((part / total, expected.low, expected.high), abs=1e-12)
 
 
 def test_accuracy_and_confusion(evaluation):
@@ -39,6 +39,22 @@ def test_figures_of_each_class(evaluation):
     assert (dogs.precision, dogs.f1, dogs.images) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
     assert cats.recall.value == 1 / 2
     assert evaluation.macro_f1 == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_balanced_accuracy_is_the_mean_recall_between_its_bounds(evaluation):
+    balanced = evaluation.balanced_accuracy
+    assert balanced.value == pytest.approx((1 / 2 + 2 / 3) / 2)
+    # Of independent means, the variance of the mean is a quarter of the sum.
+    recalls = [each.recall for each in evaluation.classes]
+    below = [each.value - each.low for each in recalls]
+    assert balanced.value - balanced.low == pytest.approx(np.sqrt(below[0] ** 2 + below[1] ** 2) / 2)
+    assert balanced.value < balanced.high < 1
+
+
+@pytest.mark.parametrize(("rare", "uneven"), [(2, True), (3, False)], ids=["uneven", "even"])
+def test_classes_are_uneven_from_half_as_many_images_again(rare, uneven):
+    labels = np.array([0] * 4 + [1] * rare)
+    assert evaluate(labels, np.full((len(labels), 2), 0.5), ["a", "b"]).uneven is uneven
 
 
 def test_log_loss(evaluation):

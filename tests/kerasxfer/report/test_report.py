@@ -203,3 +203,35 @@ def test_a_broken_onnx_file_is_named(run, tmp_path):
     (run / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(ModelError, match=r"model\.onnx` cannot be shown"):
         page_of(run, tmp_path=tmp_path)
+
+
+def test_uneven_classes_show_their_recalls_before_the_accuracy(run, tmp_path):
+    for image in sorted((run.parent / "three-data" / "red").iterdir())[2:]:
+        image.unlink()
+    page, (result,) = page_of(run, tmp_path=tmp_path)
+    text = Text(page).text
+    assert text.index("Balanced accuracy") < text.index(" Accuracy ")
+    assert text.index("Figures of each class") < text.index("Confusion matrix")
+    assert "Class Recall 95 % interval Precision F1 Images" in text
+    recalls = [each.recall.value for each in result.evaluation.classes]
+    assert result.evaluation.balanced_accuracy.value == pytest.approx(sum(recalls) / 3)
+
+
+def test_even_classes_show_the_accuracy_first(run, tmp_path):
+    page, _ = page_of(run, tmp_path=tmp_path)
+    text = Text(page).text
+    assert "Balanced accuracy" not in text
+    assert text.index("Confusion matrix") < text.index("Figures of each class")
+
+
+def test_what_was_kept_and_tested_is_shown(run, tmp_path):
+    change_config(
+        run,
+        kept_epoch=3,
+        patience=2,
+        test_result={"accuracy": 0.9, "accuracy_low": 0.596, "accuracy_high": 0.982},
+        images={"training": 40, "validation": 60, "test": 10},
+    )
+    text = Text(page_of(run, tmp_path=tmp_path)[0]).text
+    assert "Test accuracy 90.0 % 95 % CI 59.6–98.2 %; 10 images, evaluated once" in text
+    assert "epoch 3, the best by val_loss" in text

@@ -15,8 +15,10 @@ from PIL import Image
 from kerasxfer.data import ImageFolder
 from kerasxfer.report import build_report
 from kerasxfer.runs.config import TrainConfig
+from kerasxfer.runs.datasets import datasets
+from kerasxfer.runs.model import compiled_model
 from kerasxfer.runs.run_folder import RunFolder, RunRecord
-from kerasxfer.runs.training import compiled_model, datasets, plan_training, train
+from kerasxfer.runs.training import plan_training, train
 
 
 @pytest.fixture(scope="module")
