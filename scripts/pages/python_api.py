@@ -8,6 +8,7 @@ import griffe
 _MODULES: dict[str, tuple[str, ...]] = {
     "kerasxfer": (),
     "kerasxfer.layers": (),
+    "kerasxfer.augmentation": (),
     "kerasxfer.callbacks": (),
     "kerasxfer.unfreezing": (),
     "kerasxfer.export": (
