@@ -30,8 +30,8 @@ def save(browser: Browser, url: str, name: str, files: list[Path]) -> None:
     page = browser.new_context(viewport={"width": 1120, "height": 840}, color_scheme="light").new_page()
     page.goto(url)
     if files:
-        page.set_input_files("input[type=file]", files)
-        page.wait_for_function(f"document.querySelectorAll('.answer').length >= {len(files)}")
+        page.set_input_files("#files", files)
+        page.locator("#status", has_text="classified").wait_for()  # the page's policy lets nothing be evaluated
     page.wait_for_timeout(1500)
     image = Image.open(io.BytesIO(page.screenshot()))
     image.quantize(128).save(FIGURES / name, optimize=True)
@@ -51,9 +51,11 @@ def main() -> None:
         save(browser, (root / "report.html").as_uri(), "report.png", [])
         command = [sys.executable, "-m", "kerasxfer_serving", "serve", f"{folder / 'model.onnx'}=shapes", "--port", "0"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-            url = next(line.split()[2] for line in server.stderr or () if line.startswith("Serving at"))
-            save(browser, url, "serving.png", sorted(images.glob("*/*-00[01].png")))
-            server.terminate()
+            try:
+                url = next(line.split()[2] for line in server.stderr or () if line.startswith("Serving at"))
+                save(browser, url, "serving.png", sorted(images.glob("*/*-00[01].png")))
+            finally:
+                server.terminate()
         browser.close()
 
 
