@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kerasxfer import layers as layers
     from kerasxfer.bottleneck.boundary import split_at_boundary as split_at_boundary
     from kerasxfer.bottleneck.cache import BottleneckCache as BottleneckCache
+    from kerasxfer.choosing.choice import choose as choose
+    from kerasxfer.choosing.cross_validation import cross_validate as cross_validate
     from kerasxfer.data.image_folder import ImageFolder as ImageFolder
     from kerasxfer.data.image_table import ImageTable as ImageTable
     from kerasxfer.export.pipeline import export_onnx as export_onnx
@@ -29,6 +31,8 @@ _HOME = {
     "ImageFolder": "data.image_folder",
     "ImageTable": "data.image_table",
     "Stage": "unfreezing.stages",
+    "choose": "choosing.choice",
+    "cross_validate": "choosing.cross_validation",
     "export_onnx": "export.pipeline",
     "image_classifier": "models",
     "layer_groups": "unfreezing.groups",
@@ -43,6 +47,8 @@ __all__ = [
     "Stage",
     "__version__",
     "callbacks",
+    "choose",
+    "cross_validate",
     "export_onnx",
     "image_classifier",
     "layer_groups",

@@ -1,8 +1,9 @@
 """Images with labels as a dataset for `fit`, `evaluate` and `predict`, wherever the labels come from."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -154,6 +155,21 @@ class ImageDataset(keras.utils.PyDataset):
         """What follows the images in a batch: `targets`, and the weights of the rows where there are any."""
         weights = () if self.weights is None else (self.weights[rows],)
         return (self.targets(rows), *weights)
+
+    def take(self, chosen: NDArray[np.bool_]) -> Self:
+        """Part of this dataset, at the beginning of its first epoch.
+
+        Args:
+            chosen: Whether each row is in the part, `[rows]`.
+
+        Returns:
+            A dataset of the chosen rows, which is otherwise like this one.
+        """
+        part = copy.copy(self)
+        part._epoch, part._last_index = 0, -1
+        part._passes, part._known_order, part._ahead = Passes(), None, None
+        part._take(self.rows.take(chosen))
+        return part
 
     def check(self) -> list[BadImage]:
         """Decode every image once and return those that cannot be read."""

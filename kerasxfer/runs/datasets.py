@@ -32,7 +32,7 @@ def datasets(config: TrainConfig) -> tuple[ImageDataset, ImageDataset | None]:
     Raises:
         KerasxferError: The folders or tables do not hold what a classifier can be trained on.
     """
-    _refuse_other_folders(Path(config.data))
+    refuse_other_folders(Path(config.data))
     training = open_part(config, config.data, "training")
     if config.class_weight and training.weights is not None:
         raise UsageError("`--class-weight` and a column of weights both weigh the images; give one.")
@@ -154,8 +154,15 @@ def open_part(
     )
 
 
-def _refuse_other_folders(data: Path) -> None:
-    """Refuse folders of folders that are called like subsets, or a folder above the class folders."""
+def refuse_other_folders(data: Path) -> None:
+    """Refuse folders of folders that are called like subsets, or a folder above the class folders.
+
+    Args:
+        data: Where class folders are expected; a table passes.
+
+    Raises:
+        UsageError: It is such a folder.
+    """
     names = list(class_folders(data)) if data.is_dir() else []
     if names and all(name.lower() in _SUBSETS for name in names):
         raise UsageError(
