@@ -307,14 +307,15 @@ def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, f
         note(f"Interrupted: go on with `--resume`. What is done is in `{out}`.")
         raise Exit(_INTERRUPTED) from None
     result = {"run": str(out), **record.result, "seconds": round(record.seconds or 0, 1)}
-    if record.kept_epoch:
-        result["kept_epoch"] = record.kept_epoch
+    kept = {"kept_epoch": record.kept_epoch, "monitor": config.monitor} if record.kept_epoch else {}
     if format is ResultFormat.json:
-        print_json({**result, "test": record.test_result} if record.test_result else result)
-    else:
-        print(_listed(result))
-        if record.test_result:
-            print(f"test: {_listed(record.test_result)}")
+        print_json({**result, **kept, **({"test": record.test_result} if record.test_result else {})})
+        return
+    print(_listed(result))
+    if kept:
+        print(f"kept: epoch {record.kept_epoch}, the best by {config.monitor}")
+    if record.test_result:
+        print(f"test: {_listed(record.test_result)}")
 
 
 def _listed(values: Mapping[str, object]) -> str:
