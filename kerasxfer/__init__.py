@@ -14,6 +14,7 @@ from kerasxfer.registration import register_with_keras
 if TYPE_CHECKING:
     from kerasxfer import callbacks as callbacks
     from kerasxfer import layers as layers
+    from kerasxfer.auditing.audit import audit as audit
     from kerasxfer.bottleneck.boundary import split_at_boundary as split_at_boundary
     from kerasxfer.bottleneck.cache import BottleneckCache as BottleneckCache
     from kerasxfer.choosing.choice import choose as choose
@@ -31,6 +32,7 @@ _HOME = {
     "ImageFolder": "data.image_folder",
     "ImageTable": "data.image_table",
     "Stage": "unfreezing.stages",
+    "audit": "auditing.audit",
     "choose": "choosing.choice",
     "cross_validate": "choosing.cross_validation",
     "export_onnx": "export.pipeline",
@@ -46,6 +48,7 @@ __all__ = [
     "ImageTable",
     "Stage",
     "__version__",
+    "audit",
     "callbacks",
     "choose",
     "cross_validate",

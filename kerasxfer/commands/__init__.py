@@ -16,6 +16,7 @@ def application() -> "typer.Typer":
     from kerasxfer_serving.commands.predict import predict
 
     from kerasxfer.commands._quiet import quiet
+    from kerasxfer.commands.audit import audit
     from kerasxfer.commands.cache import app as cache
     from kerasxfer.commands.check import check
     from kerasxfer.commands.choose import choose
@@ -28,7 +29,7 @@ def application() -> "typer.Typer":
     from kerasxfer.commands.train import train
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
-    for command in (demo, split, choose, train, export, check, report, preview, predict, benchmark, inspect, env):
+    for command in (demo, audit, split, choose, train, export, check, report, preview, predict, benchmark, inspect, env):
         app.command()(quiet(command))
     app.add_typer(cache, name="cache")
     return app

@@ -262,6 +262,11 @@ class ImageDataset(keras.utils.PyDataset):
             self.failure = UnreadableImagesError(self.root, bad_images)
             raise self.failure from error
 
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Leave out the rows that `mask`, `[n]`, does not mark."""
+        self._take(self.rows.take(mask))
+        self._known_order = self._ahead = None
+
     def _take(self, rows: ImageRows) -> None:
         self.rows = rows
         self.paths, self.labels, self.weights = rows.paths, rows.labels, rows.weights

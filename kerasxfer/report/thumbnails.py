@@ -19,6 +19,6 @@ def data_uri(pixels: NDArray[Any], side: int = 224) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def thumbnail(path: Path, policy: ImagePolicy) -> str:
-    """An image file, whole and upright, as a data URI."""
-    return data_uri(load_image(path, None, exif=policy.exif))
+def thumbnail(path: Path, policy: ImagePolicy, side: int = 224) -> str:
+    """An image file, whole and upright, as a data URI of at most `side` pixels a side."""
+    return data_uri(load_image(path, None, exif=policy.exif), side)

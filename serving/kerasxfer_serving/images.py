@@ -205,7 +205,7 @@ def _decode(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolic
     mode, (width, height) = image.mode, image.size
     drafted = policy.draft and size is not None and image.format in ("JPEG", "MPO")
     if drafted and size is not None:
-        turned = policy.exif == "apply" and swaps_sides(_orientation(image))
+        turned = policy.exif == "apply" and swaps_sides(exif_orientation(image))
         draft(image, size[::-1] if turned else size, policy.resize, policy.crop_fraction)
     loaded, orientation = _load(image, policy)
     if not drafted:
@@ -237,10 +237,11 @@ def _load(image: Image.Image, policy: ImagePolicy) -> tuple[Image.Image, int]:
         undo = _UNTURNS.get(orientation) if policy.exif == "ignore" else None
         return (image if undo is None else image.transpose(undo)), 1
     image.load()
-    return image, _orientation(image) if policy.exif == "apply" else 1
+    return image, exif_orientation(image) if policy.exif == "apply" else 1
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """What EXIF says about which way up an image is, 1 to 8; 1, upright, where it says nothing that can be read."""
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # malformed EXIF is no reason to refuse an image that can be seen

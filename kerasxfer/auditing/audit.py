@@ -1,0 +1,333 @@
+"""`kerasxfer.audit`: from images to lists of what is wrong with them."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from kerasxfer_serving.errors import KerasxferError
+from kerasxfer_serving.files import writing
+from kerasxfer_serving.images import ImagePolicy
+from numpy.typing import NDArray
+
+from kerasxfer.auditing import duplicates, files, labels, outliers
+from kerasxfer.auditing.findings import AuditedImages, Finding, named_path
+from kerasxfer.auditing.inspection import ImageFacts, inspect
+from kerasxfer.bottleneck.cache import BottleneckCache
+from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.data.image_files import BadImage
+from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.models import image_classifier
+from kerasxfer.probing.features import pooled_features, standardised
+from kerasxfer.probing.probe import FOLDS, OutOfFold, held_out, out_of_fold
+
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
+_FEW = 2 * FOLDS
+_ALIKE = "Most images are so much alike that near copies cannot be told from others: believe the equal ones only."
+
+
+@dataclass(frozen=True)
+class CleanAccuracy:
+    """The accuracy of a linear head on a set, with and without the images that are in training too.
+
+    Args:
+        subset: `"validation"` or `"test"`.
+        images: Number of images in the set.
+        leaked: How many of them are copies of images that are trained on.
+        accuracy: On all of them.
+        without_leaked: On the others; `None` where there are none.
+    """
+
+    subset: str
+    images: int
+    leaked: int
+    accuracy: float
+    without_leaked: float | None
+
+    def __str__(self) -> str:
+        """In a sentence."""
+        if not self.leaked:
+            return (
+                f"No image of {self.subset} is a copy of one in train. A linear head is right on {self.accuracy:.1%}."
+            )
+        clean = "nothing is left" if self.without_leaked is None else f"{self.without_leaked:.1%}"
+        return (
+            f"{self.leaked:,} of {self.images:,} images of {self.subset} are copies of images in train. A linear head "
+            f"is right on {self.accuracy:.1%} of all, without them: {clean}."
+        )
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit has found, in four lists; the first of each is the worst.
+
+    Args:
+        images: Number of images that can be read, by set.
+        class_names: Names of the classes.
+        labels: Labels that the features speak against.
+        duplicates: Copies, within sets and across them.
+        outliers: Images that are like no others.
+        files: Files that cannot be read, or are odd.
+        accuracy: Accuracy of a linear head out of fold on all images; `None` where there are too few for one.
+        clean: The accuracy on validation and test images without leaked ones.
+        notes: What limits the lists, in sentences.
+        roots: Folder of each set by its name.
+    """
+
+    images: dict[str, int]
+    class_names: list[str]
+    labels: list[Finding]
+    duplicates: list[Finding]
+    outliers: list[Finding]
+    files: list[Finding]
+    accuracy: float | None
+    clean: list[CleanAccuracy]
+    notes: list[str]
+    roots: dict[str, Path]
+
+    @property
+    def lists(self) -> dict[str, list[Finding]]:
+        """The four lists by name."""
+        return {name: getattr(self, name) for name in ("labels", "duplicates", "outliers", "files")}
+
+    def shortened(self, path: str) -> str:
+        """The path of a finding without the folder of its set."""
+        roots = (root for root in self.roots.values() if Path(path).is_relative_to(root))
+        return next((Path(path).relative_to(root).as_posix() for root in roots), path)
+
+
+def audit(
+    data: str | os.PathLike[str],
+    validation: str | os.PathLike[str] | None = None,
+    test: str | os.PathLike[str] | None = None,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | BottleneckCache | None = None,
+    backbone: str = "VGG16",
+    image_size: tuple[int, int] = (150, 150),
+    weights: str | os.PathLike[str] | None = "imagenet",
+    backbone_output: str | None = None,
+    backbone_kwargs: Mapping[str, Any] | None = None,
+    preprocess: str | None = None,
+    policy: ImagePolicy | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    track: Track | None = None,
+) -> Audit:
+    """Look for wrong labels, copies, outliers and bad files in a data set, with the features that training will use.
+
+    Every image passes the frozen network once, through the `BottleneckCache` that a later training reads. Nothing is
+    moved, renamed or relabelled: the audit lists, and a person decides.
+
+    Args:
+        data: Folder of class folders, or a table, that is trained on.
+        validation: The same to validate on. Defaults to `None`.
+        test: The same to test on. Defaults to `None`.
+        output: Folder to write `audit.html`, `audit.json` and `decisions.csv` to. Defaults to `None`, none.
+        cache: Folder of features, or a `BottleneckCache`. Defaults to `None`: `cache` in `output`.
+        backbone: As in `image_classifier`, and so the rest. Defaults to `"VGG16"`.
+        image_size: `(height, width)` in pixels. Defaults to `(150, 150)`, as in `kerasxfer train`.
+        weights: See `image_classifier`. Defaults to `"imagenet"`.
+        backbone_output: See `image_classifier`. Defaults to `None`.
+        backbone_kwargs: See `image_classifier`. Defaults to `None`.
+        preprocess: See `image_classifier`. Defaults to `None`.
+        policy: How a file becomes pixels. Defaults to `None`, the standard `ImagePolicy`.
+        batch_size: Images in a batch. Defaults to `32`.
+        seed: Seed of the folds. Defaults to `0`.
+        track: Wraps the loop over files, to show it: called with the items, what is done to them, and their number.
+            Defaults to `None`, not shown.
+
+    Returns:
+        An `Audit`.
+
+    Raises:
+        KerasxferError: The sets have different classes, `cache` and `output` are both missing, or the packages for
+            reports are.
+
+    Example:
+
+    ```python
+    found = kerasxfer.audit("pets/train", "pets/validation", backbone="MobileNet", output="audit")
+    for finding in found.labels[:5]:
+        print(finding.path, finding.reason)
+    ```
+    """
+    if cache is None and output is None:
+        raise KerasxferError("`audit` keeps features: name a `cache` folder, or an `output` folder to put it in.")
+    if not isinstance(cache, BottleneckCache):
+        cache = BottleneckCache(cache or Path(os.fspath(output or "")) / "cache")
+    given = {"train": data, "validation": validation, "test": test}
+    sets = {name: _open(path, image_size, batch_size, policy) for name, path in given.items() if path is not None}
+    _refuse_other_classes(sets)
+    facts, bad = _inspected(sets, track)
+    # The head's two names do not matter: nothing but the frozen part is used.
+    model = image_classifier(
+        backbone,
+        ("a", "b"),
+        image_size,
+        weights=weights,
+        backbone_output=backbone_output,
+        backbone_kwargs=backbone_kwargs,
+        preprocess=preprocess,
+    )
+    images = AuditedImages(
+        roots={name: _named_root(given[name], dataset) for name, dataset in sets.items()},
+        paths=[path for dataset in sets.values() for path in dataset.paths],
+        subsets=np.repeat(list(sets), [len(dataset.paths) for dataset in sets.values()]),
+        labels=np.concatenate([dataset.labels for dataset in sets.values()]).astype(np.intp),
+        class_names=next(iter(sets.values())).class_names,
+        facts=facts,
+        features=np.concatenate([pooled_features(model, dataset, cache) for dataset in sets.values()]),
+    )
+    notes = [
+        f"Not taken for images in {name}: {dataset.left_out}." for name, dataset in sets.items() if dataset.left_out
+    ]
+    result = examine(images, bad, notes, seed)
+    if output is not None:
+        from kerasxfer.auditing.writing import write_audit
+
+        with writing(Path(output)):
+            write_audit(result, Path(output))
+    return result
+
+
+def examine(
+    images: AuditedImages, bad: Sequence[tuple[str, str, BadImage]] = (), notes: Sequence[str] = (), seed: int = 0
+) -> Audit:
+    """Make the lists of images whose features and facts are known; see `audit`."""
+    directions = standardised(images.features)
+    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
+    pairs = duplicates.find_pairs(directions, images.facts)
+    alike = outliers.likeness(directions, seed)
+    del directions
+    groups, alike_all = _groups(images, pairs)
+    answers = _answers(images, groups, seed)
+    accuracy = None if answers is None else float((answers.probabilities.argmax(axis=1) == images.labels).mean())
+    return Audit(
+        images={name: int((images.subsets == name).sum()) for name in images.roots},
+        class_names=images.class_names,
+        labels=[] if answers is None else labels.doubtful_labels(images, answers.probabilities),
+        duplicates=duplicates.duplicates(images, pairs),
+        outliers=[] if alike is None else outliers.outliers(images, alike),
+        files=files.odd_files(images, bad),
+        accuracy=accuracy,
+        clean=[] if answers is None else _clean(images, pairs, answers.strength),
+        notes=[*notes, *([_ALIKE] if alike_all else []), *_limits(images, accuracy, alike)],
+        roots=images.roots,
+    )
+
+
+def _open(
+    path: str | os.PathLike[str], image_size: tuple[int, int], batch_size: int, policy: ImagePolicy | None
+) -> ImageDataset:
+    from kerasxfer.data.image_table import ImageTable
+    from kerasxfer.data.tables.source import is_table
+
+    kind = ImageTable if is_table(path) else ImageFolder
+    dataset: ImageDataset = kind(path, image_size, batch_size, shuffle=False, policy=policy)
+    return dataset
+
+
+def _named_root(given: str | os.PathLike[str] | None, dataset: ImageDataset) -> Path:
+    """The folder as it was named, which a table's rows are relative to."""
+    path = Path(os.fspath(given or ""))
+    return path if path.is_dir() else Path(dataset.root)
+
+
+def _refuse_other_classes(sets: Mapping[str, ImageDataset]) -> None:
+    first, *others = sets.values()
+    for other in others:
+        if other.class_names != first.class_names:
+            raise KerasxferError(
+                f"All sets must have the same classes. Received: {first.class_names} in '{first.root}' and "
+                f"{other.class_names} in '{other.root}'"
+            )
+
+
+def _inspected(
+    sets: Mapping[str, ImageDataset], track: Track | None
+) -> tuple[list[ImageFacts], list[tuple[str, str, BadImage]]]:
+    """The facts of the images that can be read, and what is wrong with the others, which the sets leave out."""
+    facts: list[ImageFacts] = []
+    bad: list[tuple[str, str, BadImage]] = []
+    for name, dataset in sets.items():
+        looks: Iterable[ImageFacts | BadImage] = inspect(dataset.root, dataset.paths, dataset.threads)
+        if track is not None:
+            looks = track(looks, f"Reading {name}", len(dataset.paths))
+        readable = []
+        for look in looks:
+            readable.append(isinstance(look, ImageFacts))
+            if isinstance(look, ImageFacts):
+                facts.append(look)
+            else:
+                bad.append((name, named_path(Path(dataset.root), look.path), look))
+        dataset.keep(np.array(readable))
+        if not dataset.paths:
+            raise KerasxferError(f"No image in '{dataset.root}' can be read: {bad[-1][2]} is the last of them.")
+    return facts, bad
+
+
+def _groups(images: AuditedImages, pairs: duplicates.Pairs) -> tuple[NDArray[np.intp], bool]:
+    """What belongs together, and whether near copies had to be left out of it because almost all images are some."""
+    groups = duplicates.clusters(len(images.labels), pairs, pairs.copies)
+    if len(np.unique(groups)) >= len(groups) / 2:
+        return groups, False
+    return duplicates.clusters(len(images.labels), pairs, pairs.equal), True
+
+
+def _answers(images: AuditedImages, groups: NDArray[np.intp], seed: int) -> OutOfFold | None:
+    """What heads say of images whose copies they have not seen either."""
+    if len(np.unique(images.labels)) < 2 or len(np.unique(groups)) < _FEW:
+        return None
+    return out_of_fold(images.features, images.labels, len(images.class_names), groups=groups, seed=seed)
+
+
+def _clean(images: AuditedImages, pairs: duplicates.Pairs, strength: float) -> list[CleanAccuracy]:
+    training = images.subsets == "train"
+    others = [name for name in images.roots if name != "train"]
+    if not others:
+        return []
+    answers = held_out(
+        images.features[training],
+        images.labels[training],
+        images.features[~training],
+        len(images.class_names),
+        strength,
+    )
+    right = np.zeros(len(training), bool)
+    right[~training] = answers.argmax(axis=1) == images.labels[~training]
+    figures = []
+    for name in others:
+        inside, copied = images.subsets == name, duplicates.leaked(images, pairs, name)
+        rest = inside & ~copied
+        figures.append(
+            CleanAccuracy(
+                name,
+                int(inside.sum()),
+                int(copied.sum()),
+                float(right[inside].mean()),
+                float(right[rest].mean()) if rest.any() else None,
+            )
+        )
+    return figures
+
+
+def _limits(images: AuditedImages, accuracy: float | None, alike: NDArray[np.float32] | None) -> list[str]:
+    notes = []
+    if accuracy is None:
+        notes.append("Labels are not looked at: that needs two classes and ten images.")
+    elif accuracy < labels.UNSURE:
+        notes.append(
+            f"A linear head on these features is right on {accuracy:.0%} of the images only: most doubtful labels are "
+            "images that it cannot tell apart. Another backbone or a larger image size may do better."
+        )
+    elif accuracy < labels.SURE:
+        notes.append(
+            f"A linear head on these features is right on {accuracy:.0%} of the images: too few to call a label likely "
+            f"wrong, for which {labels.SURE:.0%} are needed. The list is a ranking, no more."
+        )
+    if alike is None:
+        notes.append(f"Outliers are not looked for: that needs {2 * outliers.NEIGHBOURS[1]} images.")
+    return notes

@@ -1,0 +1,120 @@
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from kerasxfer_serving.commands.choices import InterpolationName, ResizeName, ResultFormat
+from kerasxfer_serving.commands.options import FormatOption, read_size
+from kerasxfer_serving.commands.output import note, print_json, print_table
+from typer import Argument, Option
+
+from kerasxfer.commands import _options as options
+from kerasxfer.commands._options import Exif
+from kerasxfer.commands._progress import track
+
+if TYPE_CHECKING:
+    from kerasxfer.auditing.audit import Audit
+
+_SHOWN = 5
+
+
+def audit(
+    data: Annotated[Path, Argument(metavar="DATA", help="Folder of class folders, or a table.", show_default=False)],
+    validation: Annotated[
+        Path | None, Option(help="The images to validate on, to look for leaks.", show_default=False)
+    ] = None,
+    test: Annotated[Path | None, Option(help="The images to test on, to look for leaks.", show_default=False)] = None,
+    output: Annotated[
+        Path, Option("--output", "-o", help="Folder for audit.html, audit.json and decisions.csv.")
+    ] = Path("audit"),
+    cache: Annotated[
+        Path | None,
+        Option(
+            help="Folder for the features; name the one that `train` uses. Defaults to OUTPUT/cache.",
+            show_default=False,
+        ),
+    ] = None,
+    image_size: options.ImageSizeOption = "150",
+    resize: options.ResizeOption = ResizeName.stretch,
+    interpolation: options.InterpolationOption = InterpolationName.bilinear,
+    exif: options.ExifOption = Exif.apply,
+    backbone: Annotated[
+        str, Option(help="Name of a network in keras.applications, or DemoVGG.", rich_help_panel=options.MODEL)
+    ] = "VGG16",
+    backbone_output: Annotated[
+        str | None,
+        Option(help="Inner layer to take features from, as mixed7.", rich_help_panel=options.MODEL, show_default=False),
+    ] = None,
+    backbone_args: Annotated[
+        str | None,
+        Option(
+            help="Further arguments of the network, as alpha=0.75.", rich_help_panel=options.MODEL, show_default=False
+        ),
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        Option(
+            help="What is done to pixels first: caffe, tf, torch, rescale or none. Defaults to the network's own.",
+            rich_help_panel=options.MODEL,
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[str, Option(help="`imagenet`, or a weights file.", rich_help_panel=options.MODEL)] = "imagenet",
+    batch_size: options.BatchSizeOption = 32,
+    seed: Annotated[int, Option(min=0, help="Seed of the folds that labels are looked at in.")] = 0,
+    format: FormatOption = ResultFormat.text,
+) -> None:
+    """Look for wrong labels, copies, leaks, outliers and bad files.
+
+    The features that training will use are computed once and kept in the cache. The result is one page to look
+    through, and a table of decisions for you to fill in, which `split --apply` and `train --exclude` obey. Nothing is
+    moved, renamed or relabelled.
+
+    Example: kerasxfer audit pets/train --validation pets/validation --cache cache -o audit
+    """
+    from kerasxfer_serving.images import ImagePolicy
+
+    from kerasxfer.auditing.audit import audit as look_through
+
+    found = look_through(
+        data,
+        validation,
+        test,
+        output=output,
+        cache=cache,
+        backbone=backbone,
+        image_size=read_size("--image-size", image_size),
+        weights=weights,
+        backbone_output=backbone_output,
+        backbone_kwargs=options.assignments("--backbone-args", backbone_args),
+        preprocess=preprocess,
+        policy=ImagePolicy.from_dict(options.policy(resize, interpolation, exif)),
+        batch_size=batch_size,
+        seed=seed,
+        track=track,
+    )
+    if format is ResultFormat.json:
+        from kerasxfer.auditing.writing import to_dict
+
+        print_json({"output": str(output), **to_dict(found)})
+    else:
+        _report(found, output)
+
+
+def _report(found: "Audit", output: Path) -> None:
+    rows = [
+        {
+            "set": each.subset,
+            "image": found.shortened(each.path),
+            "problem": each.problem,
+            "suggestion": each.suggestion,
+        }
+        for findings in found.lists.values()
+        for each in findings[:_SHOWN]
+    ]
+    note("Listed: " + ", ".join(f"{len(findings):,} {name}" for name, findings in found.lists.items()) + ". The first:")
+    if rows:
+        print_table(rows)
+    for each in found.clean:
+        note(str(each))
+    for text in found.notes:
+        note(text)
+    print(output / "audit.html")
