@@ -18,7 +18,7 @@ from kerasxfer.auditing.inspection import ImageFacts, inspect
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_files import BadImage
-from kerasxfer.data.image_folder import ImageFolder
+from kerasxfer.data.opening import opener
 from kerasxfer.models import image_classifier
 from kerasxfer.probing.features import pooled_features, standardised
 from kerasxfer.probing.probe import FOLDS, OutOfFold, held_out, out_of_fold
@@ -222,12 +222,7 @@ def examine(
 def _open(
     path: str | os.PathLike[str], image_size: tuple[int, int], batch_size: int, policy: ImagePolicy | None
 ) -> ImageDataset:
-    from kerasxfer.data.image_table import ImageTable
-    from kerasxfer.data.tables.source import is_table
-
-    kind = ImageTable if is_table(path) else ImageFolder
-    dataset: ImageDataset = kind(path, image_size, batch_size, shuffle=False, policy=policy)
-    return dataset
+    return opener(path)(image_size, batch_size, shuffle=False, policy=policy)
 
 
 def _named_root(given: str | os.PathLike[str] | None, dataset: ImageDataset) -> Path:

@@ -66,7 +66,7 @@ def render(audit: Audit) -> str:
             {"name": name, "title": title, "about": about, "count": len(audit.lists[name])}
             for name, (title, about) in _TITLES.items()
         ],
-        findings={name: [finding.to_dict() for finding in found] for name, found in audit.lists.items()},
+        findings=[{"list": name, **each.to_dict()} for name, found in audit.lists.items() for each in found],
         class_names=audit.class_names,
         thumbnails=_thumbnails([each for found in audit.lists.values() for each in found[:THUMBNAILS]]),
     )

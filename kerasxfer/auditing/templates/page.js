@@ -3,11 +3,10 @@
 const PAGE = 48;
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const $ = (id) => document.getElementById(id);
-const found = read("found");
 const classes = read("classes");
 const thumbnails = read("thumbnails");
 const filters = { problem: $("problem"), subset: $("subset"), given: $("given") };
-const rows = Object.entries(found).flatMap(([list, findings]) => findings.map((each) => Object.assign(each, { list, decision: "" })));
+const rows = read("found").map((row) => ({ ...row, decision: "" }));
 let list = "labels";
 let page = 0;
 let shown = [];
