@@ -12,8 +12,8 @@ from kerasxfer_serving.errors import ImageError, KerasxferError
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.runtime.threads import available_cores
 
-from kerasxfer.auditing.audit import Audit
 from kerasxfer.auditing.findings import Finding
+from kerasxfer.auditing.result import Audit
 
 THUMBNAILS = 2_500
 """Findings of each list that are shown with images; the rest is there in words."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from kerasxfer_serving.files import write_atomically
 
-from kerasxfer.auditing.audit import Audit
 from kerasxfer.auditing.page import render
+from kerasxfer.auditing.result import Audit
 from kerasxfer.data.decisions import COLUMNS
 
 

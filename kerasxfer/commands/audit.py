@@ -11,7 +11,7 @@ from kerasxfer.commands._options import Exif
 from kerasxfer.commands._progress import track
 
 if TYPE_CHECKING:
-    from kerasxfer.auditing.audit import Audit
+    from kerasxfer.auditing.result import Audit
 
 _SHOWN = 5
 

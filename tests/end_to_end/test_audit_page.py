@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from kerasxfer.auditing import page as audit_page
-from kerasxfer.auditing.audit import Audit, CleanAccuracy
 from kerasxfer.auditing.findings import Finding
+from kerasxfer.auditing.result import Audit, CleanAccuracy
 
 HOSTILE = ["<img src=x onerror=window.hit=1>", "<script>window.hit=2", "'\"><svg onload=window.hit=3>,\n"]
 
