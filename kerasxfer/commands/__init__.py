@@ -29,7 +29,8 @@ def application() -> "typer.Typer":
     from kerasxfer.commands.train import train
 
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
-    for command in (demo, audit, split, choose, train, export, check, report, preview, predict, benchmark, inspect, env):
+    before_export = (demo, audit, split, choose, train)
+    for command in (*before_export, export, check, report, preview, predict, benchmark, inspect, env):
         app.command()(quiet(command))
     app.add_typer(cache, name="cache")
     return app
