@@ -1,6 +1,7 @@
 """The reference of the rows that prediction writes, with the codes as the decoder declares them."""
 
 from kerasxfer_serving.image_io.decoding import ERROR_CODES
+from kerasxfer_serving.outputs.predictions import columns
 
 _PAGE = """# Rows and status codes
 
@@ -15,6 +16,7 @@ Parquet hold the same columns; [`POST /predict`](http.md) gives the same rows.
 | `status` | text | `ok`, or what is wrong; see below |
 | `message` | text | the same for a person; or that of an animation the first frame was taken; mostly empty |
 | `labels` | list of texts | of a multi-label model: those that reach their thresholds; in CSV with `\\|` between them |
+| `labels` | list of text | with several labels to an image: those that reach their thresholds; `cat\\|outdoor` in CSV |
 | `label`, `probability` | text, number | the most probable class; empty where `status` is not `ok` |
 | `label_2`, `probability_2`, … | | the next ones, with `--top-k` |
 | `width`, `height` | integer | of the image as it is meant to be seen, before it is resized |
@@ -41,5 +43,12 @@ Parquet hold the same columns; [`POST /predict`](http.md) gives the same rows.
 
 
 def page() -> str:
-    """The page."""
+    """The page.
+
+    Raises:
+        ValueError: It lacks a column that rows have.
+    """
+    every = columns(("a", "b", "c"), 2, multi_label=True, all_probabilities=True, features=True)
+    if missing := [name for name in every if f"`{name}`" not in _PAGE]:
+        raise ValueError(f"The page of rows lacks {missing}.")
     return _PAGE.format(codes="".join(f"| `{code}` | {meaning} |\n" for code, meaning in ERROR_CODES.items()))
