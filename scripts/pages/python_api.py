@@ -9,7 +9,6 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "kerasxfer": (),
     "kerasxfer.layers": (),
     "kerasxfer.augmentation": (),
-    "kerasxfer.augmentation": (),
     "kerasxfer.callbacks": (),
     "kerasxfer.choosing": ("candidates.Candidate", "results.Choice", "cross_validation.CrossValidation"),
     "kerasxfer.unfreezing": (),
