@@ -44,6 +44,12 @@ def split(
     ] = None,
     seed: Annotated[int, Option(help="Seed of the draw.", min=0)] = 0,
     link: Annotated[bool, Option("--link/--copy", help="Make symbolic links or copies.")] = False,
+    apply: Annotated[
+        Path | None,
+        Option(
+            help="Table of decisions of `kerasxfer audit`: images to leave out, labels to change.", show_default=False
+        ),
+    ] = None,
     tables: Annotated[
         bool,
         Option("--tables", help="Write DST/train.csv, … that name the images where they are, as for a table."),
@@ -69,6 +75,7 @@ def split(
     from kerasxfer_serving.inputs.walk import LeftOut
 
     from kerasxfer.data import split_tables, splits
+    from kerasxfer.data.decisions import Decisions
 
     given = {"train": train, "validation": validation, "test": test}
     amounts = {name: splits.parse_amount(f"--{name}", text) for name, text in given.items() if text is not None}
@@ -84,16 +91,25 @@ def split(
         group_pattern=group_pattern,
     )
     not_taken = LeftOut()
+    decisions = Decisions.read(apply) if apply else None
+    if decisions and decisions.undecided:
+        note(f"`{apply}` decides nothing in {decisions.undecided:,} of its rows.")
     if is_table(source):
         _refuse("--pattern", pattern, "the label of a table is in a column")
         _refuse("--link", link, "a table names the images where they are")
         rows, columns = split_tables.read_for_split(source, said)
+        if decisions:
+            rows, columns = split_tables.decided(rows, columns, decisions)
         subsets, unreadable = _draw(rows, amounts, seed)
         split_tables.write_tables(rows, columns, subsets, destination)
     else:
         refuse_table_options(source, said)
         _refuse("--link", link and tables, "`--tables` names the images where they are")
-        rows, targets = splits.rows_of(splits.find_classes(source, pattern, not_taken), source, group_pattern)
+        classes = splits.find_classes(source, pattern, not_taken)
+        rows, targets = splits.rows_of(classes, source, group_pattern)
+        if decisions:
+            decisions.kept(rows)  # says so where the table is of another place
+            rows, targets = splits.rows_of(splits.decided(classes, decisions), source, group_pattern)
         subsets, unreadable = _draw(rows, amounts, seed)
         if tables:
             split_tables.write_tables(rows, split_tables.columns_of(rows), subsets, destination)

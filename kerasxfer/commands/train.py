@@ -104,6 +104,14 @@ def train(
         Option(help="Draw as many images of each class in an epoch.", rich_help_panel=_CLASSES, show_default=False),
     ] = None,
     on_error: options.OnErrorOption = OnError.stop,
+    exclude: Annotated[
+        Path | None,
+        Option(
+            help="Table of decisions of `kerasxfer audit`: images to leave out, labels to change.",
+            rich_help_panel=_IMAGES,
+            show_default=False,
+        ),
+    ] = None,
     images: options.ImagesOption = None,
     image_column: options.ImageColumnOption = None,
     label_column: options.LabelColumnOption = None,
@@ -249,6 +257,7 @@ def train(
         cache=str(cache) if cache else None if no_cache or augmentation else str((out or Path()) / "cache"),
         seed=seed,
         on_error=on_error.value,
+        exclude=str(exclude) if exclude else None,
         table=options.table_options(
             images,
             image_column,

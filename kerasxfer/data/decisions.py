@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from kerasxfer_serving.inputs.text import find_column, printable, read_table
 from numpy.typing import NDArray
 
 from kerasxfer.data.image_files import class_name
+from kerasxfer.data.image_rows import ImageRows
 
 COLUMNS = ("path", "problem", "suggestion", "decision")
 """The columns of the table."""
@@ -70,40 +71,50 @@ class Decisions:
                 )
         return cls(source, frozenset(excluded), labels, undecided)
 
-    def apply(
-        self, root: Path, paths: Sequence[str], labels: NDArray[np.int32], class_names: Sequence[str]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
-        """Which images are left, and what their labels are.
+    def applied(self, rows: ImageRows) -> ImageRows:
+        """The rows that are left, with the labels that were decided on.
 
         Args:
-            root: Folder that `paths` are relative to.
-            paths: Paths of the images.
-            labels: Class indices, `[images]`.
-            class_names: Names of the classes.
-
-        Returns:
-            `(kept, labels)`, both `[images]`.
+            rows: Images of one label each, or of several where no decision gives another label.
 
         Raises:
             KerasxferError: A label is none of the classes, or no image of the table is where its path says.
         """
-        folder = os.path.abspath(root)  # noqa: PTH100
-        named = [os.path.normpath(os.path.join(folder, path)) for path in paths]  # noqa: PTH118
-        kept = np.array([name not in self.excluded for name in named], bool)
-        labels = labels.copy()
-        known = {name: number for number, name in enumerate(class_names)}
-        for row, name in enumerate(named):
-            if name in self.labels:
-                if self.labels[name] not in known:
-                    raise KerasxferError(
-                        f"'{self.source}' gives '{printable(paths[row])}' a label that is none of the classes: "
-                        f"'{self.labels[name]}'. The classes are {', '.join(class_names)}."
-                    )
-                labels[row] = known[self.labels[name]]
+        names = self._names(rows)
+        labels = rows.labels.copy()
+        known = {name: number for number, name in enumerate(rows.class_names)}
+        for row, name in enumerate(names):
+            if name not in self.labels or name in self.excluded:
+                continue
+            if labels.ndim > 1:
+                raise KerasxferError(
+                    f"'{self.source}' gives '{printable(rows.paths[row])}' another label, and images have several "
+                    "here: change them in the table of labels."
+                )
+            if self.labels[name] not in known:
+                raise KerasxferError(
+                    f"'{self.source}' gives '{printable(rows.paths[row])}' a label that is none of the classes: "
+                    f"'{self.labels[name]}'. The classes are {', '.join(rows.class_names)}."
+                )
+            labels[row] = known[self.labels[name]]
+        return replace(rows, labels=labels).take(self.kept(rows))
+
+    def kept(self, rows: ImageRows) -> NDArray[np.bool_]:
+        """Which rows are not excluded, `[images]`.
+
+        Raises:
+            KerasxferError: No image of the table is where its path says.
+        """
+        names = self._names(rows)
         decided = [*self.excluded, *self.labels]
-        if decided and kept.all() and not any(map(self.labels.__contains__, named)):
+        if decided and not self.excluded.union(self.labels).intersection(names):
             self._refuse_elsewhere(decided)
-        return kept, labels
+        return np.array([name not in self.excluded for name in names], bool)
+
+    def _names(self, rows: ImageRows) -> list[str]:
+        """Absolute paths of images."""
+        folder = os.path.abspath(rows.root)  # noqa: PTH100
+        return [os.path.normpath(os.path.join(folder, path)) for path in rows.paths]  # noqa: PTH118
 
     def _refuse_elsewhere(self, decided: Sequence[str]) -> None:
         """Decisions about other folders are none of this one's; those about files that are nowhere are a mistake."""

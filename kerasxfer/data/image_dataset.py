@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from kerasxfer_serving.runtime.threads import available_cores
 from numpy.typing import NDArray
 
 from kerasxfer.augmentation.batches import BatchAugmentation
+from kerasxfer.data.decisions import Decisions
 from kerasxfer.data.decoding_ahead import BatchDecoder, PendingBatch, check_images
 from kerasxfer.data.division import Division, divide
 from kerasxfer.data.image_files import BadImage, UnreadableImagesError
@@ -41,6 +43,7 @@ class ImageDataset(keras.utils.PyDataset):
         augmentation: What changes the images one by one, or `None`.
         batch_augmentation: A `kerasxfer.augmentation.BatchAugmentation`, or `None`.
         on_error: `"raise"` or `"skip"`.
+        decisions: Table of decisions, or `None`.
         threads: Decoding threads; `None` for one per CPU of this process.
     """
 
@@ -60,6 +63,7 @@ class ImageDataset(keras.utils.PyDataset):
         augmentation: Any,
         batch_augmentation: BatchAugmentation | None,
         on_error: str,
+        decisions: str | os.PathLike[str] | None,
         threads: int | None,
     ) -> None:
         # With more workers, Keras 3.15 on JAX and PyTorch starts each epoch with batches left over from the one
@@ -79,6 +83,8 @@ class ImageDataset(keras.utils.PyDataset):
         self.batch_augmentation = batch_augmentation
         self.threads = threads or available_cores()
         rows = find_rows()
+        if decisions is not None:
+            rows = self._not_empty(Decisions.read(decisions).applied(rows), f"'{decisions}' excludes all images")
         self.root = rows.root
         self.class_names = rows.class_names
         self.left_out = rows.left_out
@@ -293,7 +299,7 @@ class ImageDataset(keras.utils.PyDataset):
 
     def _not_empty(self, rows: ImageRows, reason: str) -> ImageRows:
         if not rows.paths:
-            raise UsageError(f"{reason}: of the images in '{self.root}', too few are of the same class.")
+            raise UsageError(f"{reason}: of the images in '{rows.root}', too few are of the same class.")
         return rows
 
     def _refuse_unusable(self, rows: ImageRows) -> None:

@@ -63,6 +63,8 @@ class ImageFolder(ImageDataset):
             then checks all the others, so that one error names every bad image. `"skip"` decodes
             everything once at the start, leaves the bad ones out and lists them in `skipped`. The split is made
             before, so it does not depend on it. Defaults to `"raise"`.
+        decisions: Table that `kerasxfer audit` has written and a person has filled in: images to leave out, and labels
+            to take in place of others. Defaults to `None`.
         threads: Decoding threads. Defaults to `None`, one per CPU of this process. They take the place of
             `PyDataset`'s `workers`.
 
@@ -113,6 +115,7 @@ class ImageFolder(ImageDataset):
         augmentation: Any = None,
         batch_augmentation: BatchAugmentation | None = None,
         on_error: str = "raise",
+        decisions: str | os.PathLike[str] | None = None,
         threads: int | None = None,
     ) -> None:
         if label_mode == "multi_hot":
@@ -134,6 +137,7 @@ class ImageFolder(ImageDataset):
             augmentation=augmentation,
             batch_augmentation=batch_augmentation,
             on_error=on_error,
+            decisions=decisions,
             threads=threads,
         )
 

@@ -58,6 +58,8 @@ class ImageTable(ImageDataset):
         augmentation: As in `ImageFolder`. Defaults to `None`.
         batch_augmentation: As in `ImageFolder`; not with `weight_column`. Defaults to `None`.
         on_error: As in `ImageFolder`; images that are not there are known from the start. Defaults to `"raise"`.
+        decisions: Table that `kerasxfer audit` has written and a person has filled in: images to leave out, and labels
+            to take in place of others. Defaults to `None`.
         threads: Decoding threads. Defaults to `None`, one per CPU of this process.
 
     Attributes:
@@ -114,6 +116,7 @@ class ImageTable(ImageDataset):
         augmentation: Any = None,
         batch_augmentation: BatchAugmentation | None = None,
         on_error: str = "raise",
+        decisions: str | os.PathLike[str] | None = None,
         threads: int | None = None,
     ) -> None:
         options = TableOptions(
@@ -152,5 +155,6 @@ class ImageTable(ImageDataset):
             augmentation=augmentation,
             batch_augmentation=batch_augmentation,
             on_error=on_error,
+            decisions=decisions,
             threads=threads,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from kerasxfer_serving.errors import UsageError
 from numpy.typing import NDArray
 
+from kerasxfer.data.decisions import Decisions
 from kerasxfer.data.image_rows import ImageRows
 from kerasxfer.data.splits import new_folder
 from kerasxfer.data.tables.columns import IMAGE_COLUMNS, TableOptions
@@ -54,6 +55,22 @@ def read_for_split(path: Path, options: TableOptions) -> tuple[ImageRows, Column
         )
     source = open_table(path, IMAGE_COLUMNS)
     return rows, Columns(source.columns, source.read(source.columns), source.columns.index(columns.image))
+
+
+def decided(rows: ImageRows, columns: Columns, decisions: Decisions) -> tuple[ImageRows, Columns]:
+    """A table without the rows that are excluded.
+
+    Raises:
+        UsageError: A row is to get another label, which stands in the table itself.
+    """
+    if decisions.labels:
+        raise UsageError(
+            f"'{decisions.source}' changes labels, which stand in the table: change them there. Received: "
+            f"{len(decisions.labels)} decisions with a label"
+        )
+    kept = decisions.kept(rows)
+    cells = [[cell for cell, keep in zip(column, kept, strict=True) if keep] for column in columns.cells]
+    return rows.take(kept), replace(columns, cells=cells)
 
 
 def columns_of(rows: ImageRows) -> Columns:

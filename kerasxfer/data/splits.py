@@ -16,6 +16,7 @@ from kerasxfer_serving.inputs.text import printable
 from kerasxfer_serving.inputs.walk import LeftOut, find_images, is_image_name, reason_left_out
 from numpy.typing import NDArray
 
+from kerasxfer.data.decisions import Decisions
 from kerasxfer.data.division import classes_of, divide_groups, groups_by_pattern
 from kerasxfer.data.image_files import class_folders, class_name
 from kerasxfer.data.image_rows import ImageRows
@@ -74,6 +75,37 @@ def parse_amount(option: str, text: str) -> int | float:
     if amount <= 0 or (isinstance(amount, float) and amount > 1):
         raise UsageError(f"`{option}` is a number of images, as 1000, or a share up to 1.0, as 0.8. Received: {text}")
     return amount
+
+
+def decided(classes: Classes, decisions: Decisions) -> Classes:
+    """The classes without the images that are excluded, and with those that get another label where that says.
+
+    Args:
+        classes: As of `find_classes`.
+        decisions: What is to be done.
+
+    Raises:
+        KerasxferError: A label is none of the classes.
+    """
+    result: Classes = {name: {} for name in classes}
+    moved = []
+    for name, images in classes.items():
+        for path, source in images.items():
+            label = decisions.labels.get(os.path.abspath(source), name)  # noqa: PTH100
+            if os.path.abspath(source) in decisions.excluded:  # noqa: PTH100
+                continue
+            if label not in classes:
+                raise KerasxferError(
+                    f"'{decisions.source}' gives '{printable(path)}' a label that is none of the classes: '{label}'. "
+                    f"The classes are {', '.join(classes)}."
+                )
+            if label == name:
+                result[name][path] = source
+            else:
+                moved.append((label, name, path, source))
+    for label, name, path, source in moved:  # another image may have its name there
+        result[label][path if path not in classes[label] else f"{name}/{path}"] = source
+    return result
 
 
 def rows_of(classes: Classes, source: Path, group_pattern: str | None = None) -> tuple[ImageRows, list[str]]:

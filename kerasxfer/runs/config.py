@@ -50,6 +50,7 @@ class TrainConfig:
         cache: Folder of the `BottleneckCache`, or `None` to run every layer in every epoch.
         seed: Seed of the weights, the split, the order and the augmentation.
         on_error: `"raise"` or `"skip"`: what to do about images that cannot be read.
+        exclude: Table of decisions about images, of `kerasxfer audit`; or `None`.
         table: What is said about `data` and `validation` where they are tables; the pattern of groups counts for
             folders too.
 
@@ -88,6 +89,7 @@ class TrainConfig:
     cache: str | None = None
     seed: int = 0
     on_error: str = "raise"
+    exclude: str | None = None
     table: TableOptions = dataclasses.field(default_factory=TableOptions)
 
     def __post_init__(self) -> None:

@@ -150,6 +150,7 @@ def open_part(
         subset=part if split or subsets(path, table) else None,
         policy=ImagePolicy.from_dict(config.policy),
         on_error=on_error or config.on_error,
+        decisions=config.exclude,
         **order,
     )
 
