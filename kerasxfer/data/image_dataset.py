@@ -84,7 +84,9 @@ class ImageDataset(keras.utils.PyDataset):
         self.threads = threads or available_cores()
         rows = find_rows()
         if decisions is not None:
-            rows = self._not_empty(Decisions.read(decisions).applied(rows), f"'{decisions}' excludes all images")
+            rows = Decisions.read(decisions).applied(rows)
+            if not rows.paths:
+                raise UsageError(f"'{decisions}' excludes all images in '{rows.root}': nothing is left.")
         self.root = rows.root
         self.class_names = rows.class_names
         self.left_out = rows.left_out
@@ -299,7 +301,7 @@ class ImageDataset(keras.utils.PyDataset):
 
     def _not_empty(self, rows: ImageRows, reason: str) -> ImageRows:
         if not rows.paths:
-            raise UsageError(f"{reason}: of the images in '{rows.root}', too few are of the same class.")
+            raise UsageError(f"{reason}: of the images in '{self.root}', too few are of the same class.")
         return rows
 
     def _refuse_unusable(self, rows: ImageRows) -> None:
