@@ -72,7 +72,8 @@ def image_classifier(
     preprocess: str | None = None,
     head: str | keras.layers.Layer = "average",
     dropout: float = 0.0,
-    activation: str = "softmax",
+    activation: str | None = None,
+    multi_label: bool = False,
     augmentation: keras.layers.Layer | None = None,
     trainable: bool = False,
     name: str | None = None,
@@ -105,10 +106,14 @@ def image_classifier(
             into or out of it; required for a `keras.Model`, whose expectations nobody can know (`"none"` where it
             preprocesses by itself).
         head: `"average"`, `"max"` or `"flatten"`, then hidden widths as in `"flatten-256"`; or a layer from features
-            to probabilities, which `dropout` and `activation` then do not reach. Defaults to `"average"`.
+            to probabilities, which `dropout`, `activation` and `multi_label` then do not reach. Defaults to
+            `"average"`.
         dropout: Share of units dropped before the last layer. Defaults to `0.0`.
         activation: `"softmax"`, or `"sigmoid"` for one unit, the probability of the second of two classes.
-            Defaults to `"softmax"`.
+            Defaults to `None`: `"softmax"`, or with `multi_label` `"sigmoid"`.
+        multi_label: Whether any number of classes may fit an image: a sigmoid for each of them, to be compiled with
+            `"binary_crossentropy"` and trained on multi-hot targets. Defaults to `False`, classes that exclude each
+            other.
         augmentation: A layer that changes the pixels in training, usually `kerasxfer.layers.Augmentation`.
             Defaults to `None`.
         trainable: Whether the backbone trains from the start. Defaults to `False`.
@@ -143,7 +148,9 @@ def image_classifier(
         for layer in layers:
             layer.trainable = False
     if isinstance(head, str):
-        head = ClassifierHead.from_spec(head, len(class_names), dropout=dropout, activation=activation, name="head")
+        head = ClassifierHead.from_spec(
+            head, len(class_names), dropout=dropout, activation=activation, multi_label=multi_label, name="head"
+        )
     if isinstance(head, ClassifierHead) and head.class_names is None:
         head.class_names = class_names
     return ImageClassifier(images, head(features), name=name)

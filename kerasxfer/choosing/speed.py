@@ -85,7 +85,7 @@ class SpeedTest:
                 continue
             files[precision] = path
             if exported.check is not None:
-                self._int8_agreement[name] = exported.check.same_top_class
+                self._int8_agreement[name] = exported.check.same_answers
 
     def measure(self) -> dict[str, Speed]:
         """The speed of every model."""

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from kerasxfer_serving.commands.choices import ActivationName, ResultFormat
-from kerasxfer_serving.commands.options import FormatOption, read_size
+from kerasxfer_serving.commands.options import FormatOption, read_size, read_thresholds
 from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import format_bytes
@@ -81,6 +81,20 @@ def export(
             help="What the outputs are; scores become softmax or sigmoid.", rich_help_panel=MODEL, show_default=False
         ),
     ] = None,
+    multi_label: Annotated[
+        bool,
+        Option(
+            "--multi-label", help="Any number of classes may fit an image; a run says so itself.", rich_help_panel=MODEL
+        ),
+    ] = False,
+    threshold: Annotated[
+        str | None,
+        Option(
+            help="Probability from which a label fits, for all or as cat=0.3,dog=0.6. Defaults to the run's own.",
+            rich_help_panel=MODEL,
+            show_default=False,
+        ),
+    ] = None,
     import_: Annotated[
         list[str] | None,
         Option("--import", help="Module or .py file with custom layers.", rich_help_panel=MODEL, show_default=False),
@@ -135,6 +149,8 @@ def export(
         image_size=read_size("--image-size", image_size) if image_size else None,
         preprocessing=preprocessing,
         output=output,
+        multi_label=multi_label,
+        thresholds=read_thresholds(threshold) if threshold is not None else None,
         features=features,
         samples=samples,
         calibration=calibration,

@@ -38,18 +38,21 @@ def report(
         print_json({"report": str(output), "runs": figures})
         return
     for row in figures:
-        accuracy = row.get("accuracy")
-        shown = (
-            f"accuracy {accuracy:.4f} ({row['low']:.4f}–{row['high']:.4f})" if accuracy is not None else "curves only"
-        )
-        note(f"{row['run']}: {shown}")
+        name = next((name for name in ("accuracy", "mean_average_precision") if name in row), None)
+        interval = f"{row[name]:.4f} ({row['low']:.4f}–{row['high']:.4f})" if name else "only"
+        note(f"{row['run']}: {(name or 'curves').replace('_', ' ')} {interval}")
     print(output)
 
 
 def _figures(result: "RunResult") -> dict[str, Any]:
+    from kerasxfer.multi_label.figures import LabelEvaluation
+    from kerasxfer.report import label_page
+
     evaluation = result.evaluation
     figures: dict[str, Any] = {"run": str(result.run.folder.path)}
-    if evaluation is not None:
+    if isinstance(evaluation, LabelEvaluation):
+        figures |= {"pictures": len(evaluation.predicted)} | label_page.figures(evaluation)
+    elif evaluation is not None:
         figures |= {
             "pictures": len(evaluation.predicted),
             "accuracy": evaluation.accuracy.value,

@@ -9,6 +9,7 @@ from kerasxfer_serving.commands.choices import InterpolationName, ResizeName, Re
 from kerasxfer_serving.commands.options import FormatOption, read_size
 from kerasxfer_serving.commands.output import note, print_json
 from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.model.task import MULTI_LABEL, SINGLE_LABEL
 from typer import Argument, Exit, Option
 
 from kerasxfer.commands import _options as options
@@ -152,6 +153,14 @@ def train(
     sigmoid: Annotated[
         bool, Option("--sigmoid", help="One sigmoid unit for two classes.", rich_help_panel=_MODEL)
     ] = False,
+    multi_label: Annotated[
+        bool,
+        Option(
+            "--multi-label",
+            help="Images have any number of labels: a sigmoid for each class, and a table of them.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False,
     dtype: Annotated[
         Dtype, Option(help="Precision that layers compute in; weights are float32.", rich_help_panel=_MODEL)
     ] = Dtype.float32,
@@ -219,6 +228,7 @@ def train(
         raise UsageError("`--out` names the run folder to write; only `--plan` does without.")
     _refuse_both("--resume", resume, "--overwrite", overwrite)
     _refuse_both("--cache", cache, "--no-cache", no_cache)
+    _refuse_both("--sigmoid", sigmoid, "--multi-label", multi_label)
     _refuse_both("--schedule", schedule, "--unfreeze", unfreeze)
     augmentation = options.assignments("--augment", augment)
     stages = _stages_of_file(schedule) if schedule else []
@@ -239,7 +249,8 @@ def train(
         policy=options.policy(resize, interpolation, exif),
         head=head,
         dropout=dropout,
-        activation="sigmoid" if sigmoid else "softmax",
+        activation="sigmoid" if sigmoid or multi_label else "softmax",
+        task=MULTI_LABEL if multi_label else SINGLE_LABEL,
         optimizer=optimizer,
         learning_rate=learning_rate,
         epochs=_total_epochs(stages, None if unfreeze else epochs),

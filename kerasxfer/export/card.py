@@ -16,6 +16,7 @@ from kerasxfer.report.runs import Run, load_runs
 from kerasxfer.runs.run_folder import RunFolder, RunState
 
 if TYPE_CHECKING:
+    from kerasxfer.multi_label.figures import LabelEvaluation
     from kerasxfer.report.metrics import Evaluation
 
 NAME = "README.md"
@@ -84,10 +85,10 @@ def _run(folder: str | Path | None) -> Run | None:
     return run
 
 
-def _evaluate(run: Run, exported: Exported) -> "Evaluation | None":
+def _evaluate(run: Run, exported: Exported) -> "Evaluation | LabelEvaluation | None":
     """The figures of the exported file on the validation images; `None` where there are none."""
     try:
-        from kerasxfer.report.metrics import evaluate
+        from kerasxfer.report.evaluation import evaluate_run
     except ModuleNotFoundError as error:
         raise KerasxferError(f'The card needs `{error.name}`. Run: pip install "kerasxfer[report]"') from None
     images = validation_images(run)
@@ -96,7 +97,8 @@ def _evaluate(run: Run, exported: Exported) -> "Evaluation | None":
     with Predictor(exported.file.path) as predictor:
         predictions = predictor.predict([str(Path(images.root) / path) for path in images.paths])
     answered = predictions.ok
-    return evaluate(images.labels[answered], predictions.probabilities[answered].astype("float64"), run.class_names)
+    probabilities = predictions.probabilities[answered].astype("float64")
+    return evaluate_run(run, images.labels[answered], probabilities, exported.manifest.thresholds)
 
 
 def _benchmark(exported: Exported) -> Report | None:

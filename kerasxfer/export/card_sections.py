@@ -1,7 +1,7 @@
 """The parts of a model card, as Markdown."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,10 @@ import yaml
 from kerasxfer_serving.benchmarking.report import Report
 from kerasxfer_serving.files import format_bytes
 
+from kerasxfer.export import card_labels
+from kerasxfer.export.card_text import table, text
 from kerasxfer.export.report import Exported
+from kerasxfer.multi_label.figures import LabelEvaluation
 from kerasxfer.report.facts import Facts, facts, sentence, stage_rows
 from kerasxfer.report.runs import Run
 
@@ -33,7 +36,7 @@ class Known:
 
     exported: Exported
     run: Run | None
-    evaluation: "Evaluation | None"
+    evaluation: "Evaluation | LabelEvaluation | None"
     benchmark: Report | None
 
 
@@ -42,21 +45,21 @@ def sections(known: Known) -> Iterator[str]:
     exported, run, evaluation = known.exported, known.run, known.evaluation
     title = run.folder.path.resolve().name if run else exported.file.path.stem
     yield _metadata(title, run, evaluation)
-    yield f"# {_text(title)}"
+    yield f"# {text(title)}"
     yield _about(exported, run)
     yield _classes(exported)
     yield _use(exported)
     if run:
         yield from _training(run)
     yield _results(exported, evaluation)
-    if evaluation:
+    if evaluation and not isinstance(evaluation, LabelEvaluation):
         yield _calibration(evaluation)
     yield _parity(exported)
     yield _speed(exported, known.benchmark)
     yield _limits(exported, evaluation)
 
 
-def _metadata(title: str, run: Run | None, evaluation: "Evaluation | None") -> str:
+def _metadata(title: str, run: Run | None, evaluation: "Evaluation | LabelEvaluation | None") -> str:
     data: dict[str, Any] = {
         "library_name": "keras",
         "pipeline_tag": "image-classification",
@@ -65,14 +68,20 @@ def _metadata(title: str, run: Run | None, evaluation: "Evaluation | None") -> s
     if run and evaluation:
         config = run.record.config
         dataset = {"name": f"{Path(config.validation or config.data).name} (validation images)", "type": "imagefolder"}
-        metrics = [
-            {"type": "accuracy", "value": round(float(evaluation.accuracy.value), 4)},
-            {"type": "f1", "name": "Macro F1", "value": round(float(evaluation.macro_f1), 4)},
-        ]
+        metrics = _metrics(evaluation)
         task = {"type": "image-classification"}
-        data["metrics"] = ["accuracy", "f1"]
+        data["metrics"] = [metric["type"] for metric in metrics]
         data["model-index"] = [{"name": title, "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}]
     return f"---\n{yaml.safe_dump(data, sort_keys=False, allow_unicode=True)}---"
+
+
+def _metrics(evaluation: "Evaluation | LabelEvaluation") -> list[dict[str, Any]]:
+    if isinstance(evaluation, LabelEvaluation):
+        return card_labels.metrics(evaluation)
+    return [
+        {"type": "accuracy", "value": round(float(evaluation.accuracy.value), 4)},
+        {"type": "f1", "name": "Macro F1", "value": round(float(evaluation.macro_f1), 4)},
+    ]
 
 
 def _about(exported: Exported, run: Run | None) -> str:
@@ -85,15 +94,15 @@ def _about(exported: Exported, run: Run | None) -> str:
         ("Output", f"`{manifest.output_name}`: {manifest.output} probabilities"),
         ("Images", f"{manifest.policy.resize} to {height} × {width}, {manifest.policy.interpolation}"),
     ]
-    said = f"{_text(sentence(run))}.\n\n" if run else ""
-    return f"{said}An image classifier in ONNX. Normalisation is inside the graph.\n\n{_table(('', ''), rows)}"
+    said = f"{text(sentence(run))}.\n\n" if run else ""
+    return f"{said}An image classifier in ONNX. Normalisation is inside the graph.\n\n{table(('', ''), rows)}"
 
 
 def _classes(exported: Exported) -> str:
     names = exported.manifest.class_names
-    rows = [(str(number), _text(name)) for number, name in enumerate(names[:_MOST_CLASSES])]
+    rows = [(str(number), text(name)) for number, name in enumerate(names[:_MOST_CLASSES])]
     rest = f"\n\nand {len(names) - _MOST_CLASSES:,} more, in the manifest." if len(names) > _MOST_CLASSES else ""
-    return f"## Classes\n\n{_table(('column', 'class'), rows)}{rest}"
+    return f"## Classes\n\n{table(('column', 'class'), rows)}{rest}"
 
 
 def _use(exported: Exported) -> str:
@@ -110,7 +119,7 @@ from kerasxfer_serving import Predictor
 
 with Predictor("{name}") as predictor:
     predictions = predictor.predict(["image.jpg"])
-print(predictions.labels, predictions.probabilities)
+print(predictions.{"label_sets" if exported.manifest.is_multi_label else "labels"}, predictions.probabilities)
 ```"""
 
 
@@ -119,7 +128,7 @@ def _training(run: Run) -> Iterator[str]:
     yield f"## Data\n\n{_facts(groups, 'Data')}"
     yield f"## Training\n\n{_facts(groups, 'Model', 'Training', 'Made with')}"
     if stages := stage_rows(run):
-        yield _table(tuple(stages[0]), [tuple(map(_text, row.values())) for row in stages])
+        yield table(tuple(stages[0]), [tuple(map(text, row.values())) for row in stages])
 
 
 def _without_places(run: Run) -> Run:
@@ -135,12 +144,15 @@ def _without_places(run: Run) -> Run:
     return dataclasses.replace(run, record=record)
 
 
-def _results(exported: Exported, evaluation: "Evaluation | None") -> str:
+def _results(exported: Exported, evaluation: "Evaluation | LabelEvaluation | None") -> str:
+    if isinstance(evaluation, LabelEvaluation):
+        return card_labels.results(evaluation, _MOST_CLASSES)
     title = "## Accuracy\n\n"
     if evaluation is None:
-        checked = exported.check and exported.check.file_accuracy
-        if checked:
-            return f"{title}{checked} of the labelled images, with its 95 % interval."
+        if exported.check and exported.check.file_accuracy:
+            return f"{title}{exported.check.file_accuracy} of the labelled images, with its 95 % interval."
+        if exported.check and exported.check.file_map:
+            return f"## Labels\n\nMean average precision {exported.check.file_map} on labelled images."
         return f"{title}Not measured: the model came without validation images."
     value, low, high = evaluation.accuracy
     said = (
@@ -150,7 +162,7 @@ def _results(exported: Exported, evaluation: "Evaluation | None") -> str:
     )
     rows = [
         (
-            _text(each.name),
+            text(each.name),
             str(each.images),
             f"{each.precision:.3f}",
             f"{each.recall.value:.3f} ({each.recall.low:.3f} to {each.recall.high:.3f})" if each.recall else "",
@@ -158,7 +170,7 @@ def _results(exported: Exported, evaluation: "Evaluation | None") -> str:
         )
         for each in evaluation.classes[:_MOST_CLASSES]
     ]
-    return f"{title}{said}\n\n{_table(('class', 'images', 'precision', 'recall', 'F1'), rows)}"
+    return f"{title}{said}\n\n{table(('class', 'images', 'precision', 'recall', 'F1'), rows)}"
 
 
 def _calibration(evaluation: "Evaluation") -> str:
@@ -169,19 +181,19 @@ def _calibration(evaluation: "Evaluation") -> str:
     return (
         f"## Calibration\n\nExpected calibration error {evaluation.calibration_error:.3f}: how far, on average, the "
         f"probability of the top class lies from the share that is right.\n\n"
-        f"{_table(('probability', 'images', 'mean', 'right'), rows)}"
+        f"{table(('probability', 'images', 'mean', 'right'), rows)}"
     )
 
 
 def _parity(exported: Exported) -> str:
     manifest = exported.manifest
-    rows = [(precision, _text(str(parity))) for precision, parity in exported.parity.items()]
+    rows = [(precision, text(str(parity))) for precision, parity in exported.parity.items()]
     if exported.check:
-        rows.append(("labelled images", _text(str(exported.check))))
+        rows.append(("labelled images", text(str(exported.check))))
     made = ", ".join(f"{name} {version}" for name, version in sorted(manifest.versions.items()))
     return (
         "## Parity\n\nThe file was compared with the Keras model before it was written.\n\n"
-        f"{_table(('', 'the file against the Keras model'), rows)}\n\n"
+        f"{table(('', 'the file against the Keras model'), rows)}\n\n"
         f"Keras model: SHA-256 `{manifest.source_sha256}`, on {manifest.source_backend}. Made with {made}."
     )
 
@@ -196,7 +208,7 @@ def _speed(exported: Exported, report: Report | None) -> str:
     cpu = report.environment["cpu"]
     return (
         f"## Speed\n\n{report.device['device']}, {report.cores} cores{_model_of(cpu)}; {verdict}.\n\n"
-        f"{_table(('', 'rate'), rows)}"
+        f"{table(('', 'rate'), rows)}"
     )
 
 
@@ -204,10 +216,11 @@ def _model_of(cpu: dict[str, Any]) -> str:
     return f" of {cpu['model']}" if cpu.get("model") else ""
 
 
-def _limits(exported: Exported, evaluation: "Evaluation | None") -> str:
+def _limits(exported: Exported, evaluation: "Evaluation | LabelEvaluation | None") -> str:
     manifest = exported.manifest
     limits = [
-        f"It knows {len(manifest.class_names)} classes and no others: an image of anything else gets one of them.",
+        f"It knows {len(manifest.class_names)} classes and no others"
+        + ("." if manifest.is_multi_label else ": an image of anything else gets one of them."),
         "Its figures hold for images like those it was measured on; other cameras, crops or places may lower them.",
         "Nobody has examined it for bias, or for use where a mistake does harm.",
     ]
@@ -215,23 +228,10 @@ def _limits(exported: Exported, evaluation: "Evaluation | None") -> str:
         limits.append(f"{len(evaluation.predicted)} validation images are few: mind the intervals.")
     if manifest.precision != "fp32":
         limits.append(f"It computes in {manifest.precision}; see Parity.")
-    limits += [_text(note) for note in exported.notes]
+    limits += [text(note) for note in exported.notes]
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
 def _facts(groups: Facts, *titles: str) -> str:
-    rows = [(name, _text(value)) for title in titles for name, value in groups.get(title, ())]
-    return _table(("", ""), rows)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(value: str) -> str:
-    """Text from names and folders, with nothing in it that Markdown or HTML would obey."""
-    text = " ".join(value.split())
-    return "".join(f"\\{character}" if character in "\\`*_[]|" else character for character in text).replace(
-        "<", "&lt;"
-    )
+    rows = [(name, text(value)) for title in titles for name, value in groups.get(title, ())]
+    return table(("", ""), rows)

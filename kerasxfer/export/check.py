@@ -91,8 +91,8 @@ def check_file(
             images,
             reference_model(source),
             tf32 or (lambda images: answers(session, images)),
-            probabilities=lambda outputs: _output(source, outputs, manifest.output).probabilities(outputs),
-            preprocessing=manifest.preprocessing,
+            probabilities=lambda outputs: _output(source, outputs, manifest).probabilities(outputs),
+            manifest=manifest,
         )
     gate = (GATES if session.device == "cpu" else CUDA_GATES)[manifest.precision]
     return Checked(
@@ -104,10 +104,13 @@ def check_file(
     )
 
 
-def _output(source: Source, outputs: NDArray[Any], exported_as: str) -> Output:
+def _output(source: Source, outputs: NDArray[Any], exported_as: Manifest) -> Output:
     """What the model itself says that its outputs are; where it does not, what it was exported as."""
-    own = read_output(source.model, source.loss, outputs)
-    return read_output(source.model, source.loss, outputs, exported_as) if own.assumed else own
+    multi_label = exported_as.is_multi_label
+    own = read_output(source.model, source.loss, outputs, multi_label=multi_label)
+    if not own.assumed:
+        return own
+    return read_output(source.model, source.loss, outputs, exported_as.output, multi_label=multi_label)
 
 
 class _Tf32:
@@ -139,6 +142,7 @@ def labelled_images(path: str | Path, manifest: Manifest, table: TableOptions = 
         return opener(path, table)(
             image_size=manifest.image_size,
             batch_size=BATCH,
+            label_mode="multi_hot" if manifest.is_multi_label else "int",
             class_names=manifest.class_names,
             shuffle=False,
             policy=manifest.policy,
@@ -154,7 +158,7 @@ def compare_on(
     file: Answer,
     *,
     probabilities: Callable[[NDArray[Any]], NDArray[Any]],
-    preprocessing: str | None,
+    manifest: Manifest,
 ) -> Parity:
     """Ask the model and the file about every image, a batch at a time.
 
@@ -163,15 +167,15 @@ def compare_on(
         model: The source, from `reference_model`.
         file: Answers uint8 images with the file's probabilities.
         probabilities: Turns the model's outputs into probabilities.
-        preprocessing: Mode of `Preprocess` that stands before the model, or `None`.
+        manifest: What the file says of itself.
 
     Returns:
-        A `Parity` with both accuracies.
+        A `Parity` with both accuracies, or both mean average precisions.
     """
     expected, received = [], []
     for start in range(0, len(folder.paths), BATCH):
         images = folder.load(np.arange(start, min(start + BATCH, len(folder.paths))))
-        expected.append(own_answers(model, images, preprocessing))
+        expected.append(own_answers(model, images, manifest.preprocessing))
         received.append(file(images))
     return compare_answers(
         probabilities(np.concatenate(expected)),
@@ -179,4 +183,5 @@ def compare_on(
         folder.paths,
         folder.class_names,
         folder.labels,
+        manifest.thresholds,
     )

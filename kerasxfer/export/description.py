@@ -13,15 +13,17 @@ from kerasxfer_serving.image_io.golden import golden_hashes
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.model.class_names import ClassNames, normalise_class_names
 from kerasxfer_serving.model.manifest import Manifest
+from kerasxfer_serving.model.task import MULTI_LABEL, SINGLE_LABEL
 
 from kerasxfer.data.image_files import class_folders
 from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
 from kerasxfer.data.tables.rows import read_rows
 from kerasxfer.data.tables.source import is_table
-from kerasxfer.export.errors import ExportError
+from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.export.graph import FEATURES, INPUT, OUTPUT
 from kerasxfer.export.served import preprocessing_mode
 from kerasxfer.export.source import Source
+from kerasxfer.multi_label.thresholds import Thresholds, resolve_thresholds
 
 UNNAMED = "class_{}"
 
@@ -66,6 +68,8 @@ def make_manifest(
     entry: ImageInput,
     *,
     output: str,
+    multi_label: bool = False,
+    thresholds: Thresholds | None = None,
     columns: int,
     class_names: ClassNames | None,
     labelled: Iterable[str | Path | None],
@@ -79,6 +83,8 @@ def make_manifest(
         source: The opened model.
         entry: Its input.
         output: `"softmax"` or `"sigmoid"`: what the file gives.
+        multi_label: Whether any number of classes may fit an image. Defaults to `False`.
+        thresholds: The probability from which each fits. Defaults to `None`, those that the run chose.
         columns: Number of the output's columns.
         class_names: In any form that names come in, or `None` for those of the model, the run, the first of `labelled`
             with as many classes, or numbered ones.
@@ -90,9 +96,17 @@ def make_manifest(
     Raises:
         ExportError: If the number of class names is not the model's.
     """
+    if multi_label and columns < 2:
+        raise ExportError("`multi_label=True` needs a column for each of two or more classes. Received: one column.")
+    if thresholds is not None and not multi_label:
+        raise ExportArgumentError("`thresholds` belong to a model with several labels to an image: `multi_label=True`.")
     classes = max(columns, 2)
     given = source.class_names if class_names is None else normalise_class_names(class_names)
-    names = given or _names_of_images(labelled, classes, table) or [UNNAMED.format(number) for number in range(classes)]
+    names = (
+        given
+        or _names_of_images(labelled, classes, table, multi_hot=multi_label)
+        or [UNNAMED.format(number) for number in range(classes)]
+    )
     if len(names) != classes:
         raise ExportError(f"`class_names` must have {classes} names, one for each class. Received: {names!r:.200}")
     return Manifest(
@@ -100,6 +114,8 @@ def make_manifest(
         image_size=entry.image_size,
         policy=entry.policy,
         output=output,
+        task=MULTI_LABEL if multi_label else SINGLE_LABEL,
+        thresholds=resolve_thresholds(thresholds, source.thresholds, names) if multi_label else (),
         input_name=INPUT,
         output_name=OUTPUT,
         features_name=FEATURES if features else None,
@@ -113,7 +129,9 @@ def make_manifest(
     )
 
 
-def _names_of_images(places: Iterable[str | Path | None], classes: int, table: TableOptions) -> Sequence[str] | None:
+def _names_of_images(
+    places: Iterable[str | Path | None], classes: int, table: TableOptions, *, multi_hot: bool
+) -> Sequence[str] | None:
     """The names of the classes in the first folder or table that has as many."""
     for place in places:
         if not place:
@@ -121,7 +139,7 @@ def _names_of_images(places: Iterable[str | Path | None], classes: int, table: T
         found: list[str] = []
         if is_table(place):
             with suppress(UsageError):  # one without labels
-                found = read_rows(place, table, may_miss=True)[0].class_names
+                found = read_rows(place, table, multi_hot=multi_hot, may_miss=True)[0].class_names
         elif Path(place).is_dir():
             found = list(class_folders(Path(place)))
         if len(found) == classes:

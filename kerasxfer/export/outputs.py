@@ -67,7 +67,9 @@ class Output:
         return outputs
 
 
-def read_output(model: keras.Model, loss: Any, outputs: Array, said: str | None = None) -> Output:
+def read_output(
+    model: keras.Model, loss: Any, outputs: Array, said: str | None = None, *, multi_label: bool = False
+) -> Output:
     """Decide what a model's outputs mean.
 
     Args:
@@ -75,6 +77,8 @@ def read_output(model: keras.Model, loss: Any, outputs: Array, said: str | None 
         loss: What it was compiled with, as an object, a name or Keras's configuration of it; `None` where unknown.
         outputs: The model's own outputs on a few images, `[n, columns]`.
         said: `"softmax"`, `"sigmoid"` or `"logits"`, as the user says. Defaults to `None`.
+        multi_label: Whether any number of classes may fit an image, so that a sigmoid belongs to each. Defaults to
+            `False`.
 
     Returns:
         An `Output`.
@@ -83,6 +87,10 @@ def read_output(model: keras.Model, loss: Any, outputs: Array, said: str | None 
         ExportError: If what is said contradicts the model's last activation.
     """
     last = last_activation(model)
+    if multi_label:
+        if "softmax" in (last, said):
+            raise ExportError("`multi_label=True` has a sigmoid for each class. Received: a softmax over all of them.")
+        said = "sigmoid"
     if last in ("softmax", "sigmoid"):
         if said not in (None, last):
             raise ExportError(f"`output` must be '{last}', the model's last activation. Received: output={said!r}")

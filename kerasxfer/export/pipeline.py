@@ -12,6 +12,7 @@ from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.model.class_names import ClassNames
 from kerasxfer_serving.model.manifest import PRECISIONS, Manifest
 from kerasxfer_serving.model.model_file import ModelFile, load_model_file
+from kerasxfer_serving.model.task import MULTI_LABEL
 
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
@@ -28,6 +29,7 @@ from kerasxfer.export.served import needs_preparation
 from kerasxfer.export.source import Source, open_source
 from kerasxfer.export.tf_process import OPSETS, convert, require_converter
 from kerasxfer.export.workspace import workspace
+from kerasxfer.multi_label.thresholds import Thresholds
 
 TARGETS = ("cpu", "gpu")
 
@@ -46,6 +48,8 @@ def export_onnx(
     policy: ImagePolicy | None = None,
     preprocessing: str | None = None,
     output: str | None = None,
+    multi_label: bool = False,
+    thresholds: Thresholds | None = None,
     features: bool = False,
     samples: str | Path | None = None,
     calibration: str | Path | None = None,
@@ -79,6 +83,11 @@ def export_onnx(
         output: What the outputs are: `"softmax"` or `"sigmoid"`, which is applied to a model that gives scores, or
             `"logits"`, scores of the kind that the compiled loss tells. Defaults to `None`: read off the model's last
             activation, else off its loss, else off its values, with a note.
+        multi_label: Whether any number of classes may fit an image, each by a sigmoid of its own. Defaults to `False`:
+            what the model's `ClassifierHead` or its run says.
+        thresholds: The probability from which each class fits, with several labels to an image: one for all, one for
+            each in their order, or some by name (`{"cat": 0.3}`). Defaults to `None`: those that the run chose on its
+            validation images, else 0.5.
         features: Whether to give the pooled features as a second output. Defaults to `False`.
         samples: Folder or table of images to compare on. Defaults to `check`, `calibration` or drawn images.
         calibration: Folder of images for int8, with or without class folders, or table.
@@ -119,11 +128,14 @@ def export_onnx(
             )
             entry = image_input(source, image_size, policy, preprocessing)
         with steps(f"Ask the model, on {keras.backend.backend()}"):
-            proof = Proof.ask(source, entry, samples or check or calibration, output, table)
+            multi_label = multi_label or source.task == MULTI_LABEL
+            proof = Proof.ask(source, entry, samples or check or calibration, output, table, multi_label=multi_label)
             manifest = make_manifest(
                 source,
                 entry,
                 output=proof.output.activation,
+                multi_label=multi_label,
+                thresholds=thresholds,
                 columns=proof.columns,
                 class_names=class_names,
                 labelled=(check, calibration),
@@ -137,7 +149,7 @@ def export_onnx(
             proto = tidy(convert(source, folder, entry, proof.output, opset), features=features)
         with steps("Compare"):
             parity = {"fp32": proof.compare(proto, manifest)}
-        for note in (*_notes(source, manifest), *proof.notes()):
+        for note in (*_notes(source, manifest, proof, thresholds), *proof.notes()):
             steps.note(note)
         wanted = precision or ("fp16" if target == "gpu" else "fp32")
         if wanted != "fp32":
@@ -185,11 +197,18 @@ def _calibrating(calibration: str | Path | None, manifest: Manifest, table: Tabl
     return choose_samples(calibration, _CALIBRATION_IMAGES, manifest.image_size, manifest.policy, table=table)
 
 
-def _notes(source: Source, manifest: Manifest) -> Iterator[str]:
+def _notes(source: Source, manifest: Manifest, proof: Proof, thresholds: Thresholds | None) -> Iterator[str]:
     if manifest.class_names[0] == UNNAMED.format(0):
         yield "The classes have no names: give them with `class_names=` (`--classes`)."
     if needs_preparation(source.model):
         yield "The model computes in half precision. It was compared with, and exported as, its float32 twin."
+    if manifest.is_multi_label and thresholds is None and not source.thresholds:
+        yield "Every label is said to fit from a probability of 0.5: give others with `thresholds=` (`--threshold`)."
+    if source.task is None and not manifest.is_multi_label and manifest.output == "sigmoid" and proof.columns > 1:
+        yield (
+            "The model has a sigmoid for each class, and its answer is the most probable of them. Where any number of "
+            "classes may fit an image, say `multi_label=True` (`--multi-label`)."
+        )
 
 
 def _validate(

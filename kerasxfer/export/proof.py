@@ -55,6 +55,8 @@ class Proof:
         images: str | Path | None,
         said: str | None,
         table: TableOptions = NOTHING_SAID,
+        *,
+        multi_label: bool,
     ) -> "Proof":
         """Let the model of `source` answer to some of `images`, or to drawn ones.
 
@@ -64,11 +66,12 @@ class Proof:
             images: A folder or table of images, or `None`.
             said: What the user says that the model's outputs are, or `None`.
             table: What is said about a table. Defaults to nothing.
+            multi_label: Whether any number of classes may fit an image.
         """
         samples = choose_samples(images, _IMAGES, entry.image_size, entry.policy, table=table)
         model = reference_model(source)
         outputs = own_answers(model, samples.images, entry.preprocessing)
-        output = read_output(source.model, source.loss, outputs, said)
+        output = read_output(source.model, source.loss, outputs, said, multi_label=multi_label)
         return cls(model, output, samples, output.probabilities(outputs), entry.preprocessing)
 
     @property
@@ -84,26 +87,34 @@ class Proof:
         """
         rows, received = answers_in_every_batch(open_converted(proto), self.samples.images)
         names = [self.samples.names[row] for row in rows]
-        parity = compare_answers(self.probabilities[rows], received, names, manifest.class_names)
+        parity = compare_answers(
+            self.probabilities[rows], received, names, manifest.class_names, thresholds=manifest.thresholds
+        )
         return _passed(parity, manifest, GATES[manifest.precision])
 
     def check(self, proto: onnx.ModelProto, manifest: Manifest, labelled: ImageDataset) -> Parity:
-        """The parity on all labelled images, with both accuracies; an error as in `compare`."""
+        """The parity on all labelled images, with both scores; an error as in `compare`."""
         session = open_converted(proto)
         parity = compare_on(
             labelled,
             self.model,
             lambda images: answers(session, images),
             probabilities=self.output.probabilities,
-            preprocessing=self.preprocessing,
+            manifest=manifest,
         )
         return _passed(parity, manifest, GATES[manifest.precision])
 
     def check_unlabelled(self, proto: onnx.ModelProto, manifest: Manifest, samples: Samples) -> Parity:
-        """The parity of an int8 file on images without labels: how many keep their class; an error as in `compare`."""
+        """The parity of an int8 file on images without labels: how many answers stay; an error as in `compare`."""
         outputs = own_answers(self.model, samples.images, self.preprocessing)
         received = answers(open_converted(proto), samples.images)
-        parity = compare_answers(self.output.probabilities(outputs), received, samples.names, manifest.class_names)
+        parity = compare_answers(
+            self.output.probabilities(outputs),
+            received,
+            samples.names,
+            manifest.class_names,
+            thresholds=manifest.thresholds,
+        )
         return _passed(parity, manifest, UNLABELLED_INT8)
 
     def notes(self) -> Iterator[str]:

@@ -17,7 +17,7 @@ from kerasxfer.export.custom_modules import Module, import_modules, module_of, m
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.served import is_channels_first
 from kerasxfer.keras_internals import all_layers
-from kerasxfer.layers.classifier_head import class_names_of
+from kerasxfer.layers.classifier_head import class_names_of, task_of
 from kerasxfer.runs.run_folder import RunFolder, RunRecord
 
 
@@ -49,6 +49,16 @@ class Source:
     def class_names(self) -> tuple[str, ...] | None:
         """The classes that the model carries, else the run's, else `None`."""
         return class_names_of(self.model) or (self.record.class_names if self.record else ()) or None
+
+    @property
+    def task(self) -> str | None:
+        """`"single_label"` or `"multi_label"`, as the model's head says, else the run; `None` where nothing does."""
+        return task_of(self.model) or (self.record.config.task if self.record else None)
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The probabilities that the run chose, from which each class fits; empty where it chose none."""
+        return self.record.thresholds if self.record else ()
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:

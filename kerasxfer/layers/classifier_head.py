@@ -1,10 +1,11 @@
 """What turns a backbone's features into class probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import keras
 from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.model.task import MULTI_LABEL, SEPARATOR, SINGLE_LABEL
 
 from kerasxfer.types import Tensor
 
@@ -28,7 +29,9 @@ class ClassifierHead(keras.layers.Layer):
         hidden_units: Widths of the hidden layers. Defaults to `()`.
         dropout: Share of units dropped before the last layer, `0 <= dropout < 1`. Defaults to `0.0`.
         activation: `"softmax"`, a column per class, or `"sigmoid"`, for two classes: one column, the probability of
-            the second. Defaults to `"softmax"`.
+            the second. Defaults to `None`: `"softmax"`, or with `multi_label` `"sigmoid"`.
+        multi_label: Whether any number of classes may fit an image: a sigmoid for each of them. Defaults to `False`,
+            classes that exclude each other.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to `keras.config.image_data_format()`.
         seed: Seed of the dropout. Defaults to `None`.
         class_names: Names of the classes, which then travel with the model's file. Defaults to `None`.
@@ -38,10 +41,11 @@ class ClassifierHead(keras.layers.Layer):
         `(batch, height, width, channels)`, or `(batch, tokens, channels)` of a transformer, pooled over the tokens.
 
     Output shape:
-        `(batch, classes)`, or `(batch, 1)` with `activation="sigmoid"`.
+        `(batch, classes)`, or `(batch, 1)` with `activation="sigmoid"` for two classes that exclude each other.
 
     Raises:
-        ValueError: If an argument is out of its range, or `activation="sigmoid"` with more than two classes.
+        ValueError: If an argument is out of its range, or `activation="sigmoid"` with more than two classes that
+            exclude each other.
 
     Example:
 
@@ -60,14 +64,16 @@ class ClassifierHead(keras.layers.Layer):
         pooling: str = "average",
         hidden_units: Sequence[int] = (),
         dropout: float = 0.0,
-        activation: str = "softmax",
+        activation: str | None = None,
         data_format: str | None = None,
         seed: int | None = None,
         class_names: Sequence[str] | None = None,
+        multi_label: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _validate(classes, pooling, hidden_units, dropout, activation)
+        activation = activation or ("sigmoid" if multi_label else "softmax")
+        _validate(classes, pooling, hidden_units, dropout, activation, multi_label)
         self.classes = classes
         self.pooling = pooling
         self.hidden_units = tuple(hidden_units)
@@ -75,6 +81,7 @@ class ClassifierHead(keras.layers.Layer):
         self.activation = activation
         self.data_format = data_format or keras.config.image_data_format()
         self.seed = seed
+        self.multi_label = multi_label
         self.class_names = class_names
         self.pool = POOLINGS[pooling](data_format=self.data_format, dtype=self.dtype_policy, name="pool")
         self.hidden = [
@@ -82,9 +89,8 @@ class ClassifierHead(keras.layers.Layer):
             for number, units in enumerate(self.hidden_units, 1)
         ]
         self.drop = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
-        self.predictions = keras.layers.Dense(
-            1 if activation == "sigmoid" else classes, activation=activation, dtype="float32", name="predictions"
-        )
+        columns = 1 if activation == "sigmoid" and not multi_label else classes
+        self.predictions = keras.layers.Dense(columns, activation=activation, dtype="float32", name="predictions")
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -95,6 +101,11 @@ class ClassifierHead(keras.layers.Layer):
     def class_names(self, names: Sequence[str] | None) -> None:
         if names is not None and len(names) != self.classes:
             raise UsageError(f"`class_names` must be {self.classes} names. Received: class_names={names!r:.200}")
+        if self.multi_label and (parted := [name for name in names or () if SEPARATOR in str(name)]):
+            raise UsageError(
+                f"With `multi_label=True`, `class_names` have no {SEPARATOR!r} in them: it stands between labels of an "
+                f"image. Received: {parted!r:.200}"
+            )
         self._class_names = None if names is None else tuple(map(str, names))
 
     @classmethod
@@ -154,20 +165,32 @@ class ClassifierHead(keras.layers.Layer):
             "data_format": self.data_format,
             "seed": self.seed,
             "class_names": self.class_names and list(self.class_names),
+            "multi_label": self.multi_label,
         }
 
 
 def class_names_of(model: keras.Model) -> tuple[str, ...] | None:
     """The class names that a model carries in its `ClassifierHead`, or `None`."""
+    return next((head.class_names for head in _heads(model) if head.class_names), None)
+
+
+def task_of(model: keras.Model) -> str | None:
+    """`"single_label"` or `"multi_label"`, as the `ClassifierHead` of a model says; `None` where it has none."""
+    return next((MULTI_LABEL if head.multi_label else SINGLE_LABEL for head in _heads(model)), None)
+
+
+def _heads(model: keras.Model) -> Iterator[ClassifierHead]:
+    """The heads of a model and of those inside it, the last first."""
     for layer in reversed(model.layers):
-        if isinstance(layer, ClassifierHead) and layer.class_names:
-            return layer.class_names
-        if isinstance(layer, keras.Model) and (names := class_names_of(layer)):
-            return names
-    return None
+        if isinstance(layer, ClassifierHead):
+            yield layer
+        elif isinstance(layer, keras.Model):
+            yield from _heads(layer)
 
 
-def _validate(classes: int, pooling: str, hidden_units: Sequence[int], dropout: float, activation: str) -> None:
+def _validate(
+    classes: int, pooling: str, hidden_units: Sequence[int], dropout: float, activation: str, multi_label: bool
+) -> None:
     if not isinstance(classes, int) or classes < 2:
         raise UsageError(f"`classes` must be an integer, 2 or more. Received: classes={classes!r}")
     if pooling not in POOLINGS:
@@ -178,8 +201,10 @@ def _validate(classes: int, pooling: str, hidden_units: Sequence[int], dropout: 
         raise UsageError(f"`dropout` must be at least 0 and less than 1. Received: dropout={dropout!r}")
     if activation not in ("softmax", "sigmoid"):
         raise UsageError(f"`activation` must be 'softmax' or 'sigmoid'. Received: activation={activation!r}")
-    if activation == "sigmoid" and classes != 2:
+    if multi_label and activation != "sigmoid":
+        raise UsageError(f"`multi_label=True` has a sigmoid for each class. Received: activation={activation!r}")
+    if activation == "sigmoid" and classes != 2 and not multi_label:
         raise UsageError(
-            "`activation='sigmoid'` is one unit for two classes; use 'softmax' for more. "
-            f"Received: activation='sigmoid', classes={classes}"
+            "`activation='sigmoid'` is one unit for two classes; use 'softmax' for more, or `multi_label=True` where "
+            f"any number of them may fit. Received: activation='sigmoid', classes={classes}"
         )

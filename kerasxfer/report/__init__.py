@@ -42,7 +42,7 @@ def build_report(
             missing.
     """
     try:
-        from kerasxfer.report.metrics import evaluate
+        from kerasxfer.report.evaluation import evaluate_run
         from kerasxfer.report.page import RunResult, render
     except ModuleNotFoundError as error:
         raise KerasxferError(f'The report needs `{error.name}`. Run: pip install "kerasxfer[report]"') from None
@@ -55,7 +55,7 @@ def build_report(
         if predictions is None:
             results.append(RunResult(run))
         else:
-            evaluation = evaluate(predictions.labels, predictions.probabilities, run.class_names)
+            evaluation = evaluate_run(run, predictions.labels, predictions.probabilities)
             results.append(RunResult(run, predictions, evaluation))
     output = Path(output)
     with writing(output):

@@ -72,7 +72,7 @@ def _curves(runs: Sequence[Run], name: str) -> Chart:
 def _add_curve(figure: go.Figure, history: dict[str, list[Any]], name: str, key: Key) -> None:
     """Raw points joined by a faint line, and the smoothed line."""
     raw = history[name]
-    colour, dash, label = key.colour, "dot" if key.dashed else "solid", _plain(key.label)
+    colour, dash, label = key.colour, "dot" if key.dashed else "solid", plain(key.label)
     common = {"x": [int(epoch) + 1 for epoch in history["epoch"]], "hovertemplate": "%{y:.4f}", "connectgaps": True}
     figure.add_scatter(
         y=raw,
@@ -100,7 +100,7 @@ def _add_stages(figure: go.Figure, history: dict[str, list[Any]]) -> None:
         if position:
             figure.add_vline(first, line={"width": 1, "dash": "dot", "color": "#888888"})
         figure.add_annotation(
-            x=first, xanchor="left", y=1, yref="paper", yanchor="bottom", text=_plain(label), showarrow=False
+            x=first, xanchor="left", y=1, yref="paper", yanchor="bottom", text=plain(label), showarrow=False
         )
 
 
@@ -164,7 +164,7 @@ def confidence(evaluation: Evaluation) -> Chart:
 def confusion(evaluation: Evaluation, class_names: Sequence[str]) -> Chart:
     """The confusion matrix as a heat map, for more classes than a table can show."""
     counts = evaluation.confusion
-    names = [_plain(name) for name in class_names]
+    names = [plain(name) for name in class_names]
     figure = go.Figure(
         layout={
             "xaxis": {"title": "predicted", "type": "category"},
@@ -194,6 +194,6 @@ def _images(count: int) -> str:
     return f"{count:,} image{'' if count == 1 else 's'}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Plotly shows as it is: it reads labels as a little HTML."""
     return html.escape(text)

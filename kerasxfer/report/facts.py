@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.model.task import MULTI_LABEL
 
 from kerasxfer.report.runs import Run
 from kerasxfer.runs.config import TrainConfig
@@ -42,6 +43,7 @@ def facts(run: Run, parameters: int | None) -> Facts:
             ("Dropout", config.dropout),
             ("Precision", None if config.dtype == "float32" else config.dtype),
             ("Output", config.activation),
+            ("Task", "several labels to an image" if config.task == MULTI_LABEL else None),
             ("Parameters", f"{parameters:,}" if parameters else None),
         ],
         "Training": [

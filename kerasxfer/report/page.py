@@ -20,8 +20,9 @@ from plotly.offline import get_plotlyjs
 
 from kerasxfer.data.image_paths import image_paths
 from kerasxfer.data.preview import augmented_copies, sample_images
+from kerasxfer.multi_label.figures import LabelEvaluation
 from kerasxfer.proportion import Proportion
-from kerasxfer.report import charts, facts, thumbnails
+from kerasxfer.report import charts, facts, label_page, thumbnails
 from kerasxfer.report.metrics import ClassFigures, Evaluation, chance_of_difference
 from kerasxfer.report.predictions import LabelledPredictions
 from kerasxfer.report.runs import Run
@@ -39,7 +40,7 @@ class RunResult:
 
     run: Run
     predictions: LabelledPredictions | None = None
-    evaluation: Evaluation | None = None
+    evaluation: Evaluation | LabelEvaluation | None = None
 
 
 def render(results: Sequence[RunResult]) -> str:
@@ -83,8 +84,11 @@ def _run_context(result: RunResult, id: str) -> dict[str, Any]:
         "parity": list(facts.flattened(run.manifest["parity"])) if run.manifest else [],
         "benchmark": _benchmark(run.benchmark) if run.benchmark else None,
         "evaluation": evaluation,
+        "multi_label": isinstance(evaluation, LabelEvaluation),
     }
-    if predictions is not None and evaluation is not None:
+    if predictions is not None and isinstance(evaluation, LabelEvaluation):
+        context |= label_page.context(run, predictions, evaluation)
+    elif predictions is not None and isinstance(evaluation, Evaluation):
         context |= _evaluation_context(run, predictions, evaluation)
     return context
 
@@ -123,7 +127,9 @@ def _class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _cards(result: RunResult) -> list[dict[str, str]]:
     run, predictions, evaluation = result.run, result.predictions, result.evaluation
     cards = []
-    if predictions is not None and evaluation is not None:
+    if predictions is not None and isinstance(evaluation, LabelEvaluation):
+        cards = label_page.cards(predictions, evaluation)
+    elif predictions is not None and isinstance(evaluation, Evaluation):
         accuracy = evaluation.accuracy
         count, wrong = len(predictions.labels), len(evaluation.mistakes)
         cards = [
@@ -240,14 +246,23 @@ def _benchmark(report: Report) -> dict[str, Any]:
     }
 
 
+def _scores(evaluation: Evaluation | LabelEvaluation | None) -> dict[str, str]:
+    """The columns of a comparison that are about a run's answers."""
+    if isinstance(evaluation, LabelEvaluation):
+        return label_page.comparison_row(evaluation)
+    return {
+        "Accuracy": _percent(evaluation.accuracy.value) if evaluation else "–",
+        "95 % interval": _interval(evaluation.accuracy) if evaluation else "–",
+        "Macro F1": f"{evaluation.macro_f1:.3f}" if evaluation else "–",
+        "Log loss": f"{evaluation.log_loss:.3f}" if evaluation else "–",
+    }
+
+
 def _comparison(results: Sequence[RunResult]) -> dict[str, Any]:
     rows = [
         {
             "Run": result.run.name,
-            "Accuracy": _percent(result.evaluation.accuracy.value) if result.evaluation else "–",
-            "95 % interval": _interval(result.evaluation.accuracy) if result.evaluation else "–",
-            "Macro F1": f"{result.evaluation.macro_f1:.3f}" if result.evaluation else "–",
-            "Log loss": f"{result.evaluation.log_loss:.3f}" if result.evaluation else "–",
+            **_scores(result.evaluation),
             "Epochs": len(result.run.history["epoch"]),
             "Time": facts.duration(result.run.record.seconds) or "–",
             "Parameters": f"{result.predictions.parameters:,}" if result.predictions else "–",
@@ -255,8 +270,9 @@ def _comparison(results: Sequence[RunResult]) -> dict[str, Any]:
         }
         for result in results
     ]
+    names = list(dict.fromkeys(name for row in rows for name in row))
     return {
-        "rows": rows,
+        "rows": [{name: row.get(name, "–") for name in names} for row in rows],
         "sentences": [sentence for pair in combinations(results, 2) for sentence in _difference(*pair)],
         "charts": charts.curves([result.run for result in results]),
     }
@@ -264,7 +280,9 @@ def _comparison(results: Sequence[RunResult]) -> dict[str, Any]:
 
 def _difference(one: RunResult, other: RunResult) -> list[str]:
     """Whether two models differ by more than chance; nothing where they did not see the same images."""
-    if one.predictions is None or other.predictions is None or one.evaluation is None or other.evaluation is None:
+    if one.predictions is None or other.predictions is None:
+        return []
+    if not isinstance(one.evaluation, Evaluation) or not isinstance(other.evaluation, Evaluation):
         return []
     if one.predictions.paths != other.predictions.paths:
         return [f"{one.run.name} and {other.run.name} were not measured on the same images: compare with care."]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.model.task import MULTI_LABEL
 from numpy.typing import NDArray
 
 import kerasxfer.layers  # noqa: F401  registers the layers that the model is loaded with
@@ -28,10 +29,11 @@ class LabelledPredictions:
     Args:
         root: Folder that `paths` are relative to.
         paths: Paths of the images, as POSIX strings.
-        labels: True class numbers.
+        labels: True class numbers; with several labels to an image which classes each has, bool `[images, classes]`.
         probabilities: `[images, classes]`.
         unreadable: Path and reason of the images that were left out.
         parameters: How many the model has.
+        of_validation: Whether these are the images that the run was validated on.
     """
 
     root: Path
@@ -40,6 +42,7 @@ class LabelledPredictions:
     probabilities: NDArray[Any]
     unreadable: list[tuple[str, str]]
     parameters: int
+    of_validation: bool = True
 
 
 def predict_validation(
@@ -76,6 +79,7 @@ def predict_validation(
         probabilities=probabilities,
         unreadable=[(str(bad.path), str(bad.message)) for bad in folder.skipped],
         parameters=int(model.count_params()),
+        of_validation=data is None,
     )
 
 
@@ -102,6 +106,7 @@ def validation_images(run: Run, data: Path | None = None, table: TableOptions = 
         options = table.or_else(config.table) if is_table(data) else table
         return opener(data, options)(
             image_size=config.image_size,
+            label_mode="multi_hot" if config.task == MULTI_LABEL else "int",
             class_names=run.class_names,
             policy=ImagePolicy.from_dict(config.policy),
             shuffle=False,

@@ -5,6 +5,7 @@ from typing import Any
 
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.model.task import MULTI_LABEL, SINGLE_LABEL, TASKS
 
 from kerasxfer.data.tables.columns import TableOptions
 
@@ -27,7 +28,8 @@ class TrainConfig:
         policy: Fields of `kerasxfer_serving.ImagePolicy`.
         head: Pooling and hidden units, e.g. `"average"` or `"flatten-256"`.
         dropout: Fraction dropped before the output.
-        activation: `"softmax"`, or `"sigmoid"` for one unit and two classes.
+        activation: `"softmax"`, or `"sigmoid"` for one unit and two classes, and with several labels to an image.
+        task: `"single_label"`, or `"multi_label"` for images with any number of labels.
         optimizer: Name in `keras.optimizers`.
         learning_rate: Learning rate of the head.
         epochs: Epochs of the head's training where `schedule` is empty, of the whole run otherwise.
@@ -72,6 +74,7 @@ class TrainConfig:
     head: str = "average"
     dropout: float = 0.2
     activation: str = "softmax"
+    task: str = SINGLE_LABEL
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     epochs: int = 30
@@ -97,6 +100,7 @@ class TrainConfig:
             raise UsageError("`--validation` and `--validation-split` exclude each other; give one.")
         choices_of = {
             "activation": ("softmax", "sigmoid"),
+            "task": TASKS,
             "class_weight": (None, "balanced"),
             "sampling": (None, "balanced"),
             "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
@@ -106,6 +110,8 @@ class TrainConfig:
         for name, choices in choices_of.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"`{name}` must be one of {choices}. Received: {name}={getattr(self, name)!r}")
+        if self.task == MULTI_LABEL and self.activation != "sigmoid":
+            raise UsageError(f"Several labels to an image need `activation='sigmoid'`. Received: {self.activation!r}")
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
             if getattr(self, name) is not None and not least <= getattr(self, name) < 2**32:
                 raise UsageError(f"`{name}` must be from {least} to 2³² - 1. Received: {name}={getattr(self, name)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.model.task import MULTI_LABEL
 
 from kerasxfer.augmentation import BatchAugmentation, RandAugment
 from kerasxfer.data.image_dataset import ImageDataset
@@ -128,6 +129,11 @@ def open_part(
         class_names: The classes. Defaults to `None`, those that there are.
         on_error: `"raise"` or `"skip"`. Defaults to `None`, the run's.
     """
+    if config.task == MULTI_LABEL and not is_table(path):
+        raise UsageError(
+            "`--multi-label` takes a table of images and their labels; in class folders every image has one. "
+            f"Received: '{path}'"
+        )
     own = path == config.data
     table = config.table
     if not own:  # it is not divided, and class folders have no columns
@@ -140,10 +146,10 @@ def open_part(
             "augmentation": make_augmentation(config.augment, config.seed),
             "batch_augmentation": make_batch_augmentation(config.augment),
         }
-    return opener(path, table)(
+    images = opener(path, table)(
         image_size=config.image_size,
         batch_size=config.batch_size,
-        label_mode="binary" if config.activation == "sigmoid" else "categorical" if config.soft_targets else "int",
+        label_mode=_label_mode(config),
         class_names=class_names,
         seed=config.seed,
         validation_split=split,
@@ -153,6 +159,17 @@ def open_part(
         decisions=config.exclude,
         **order,
     )
+    if config.task == MULTI_LABEL and not images.labels.any():
+        raise UsageError(f"None of the {part} images in '{path}' has a label. One at least must have one.")
+    return images
+
+
+def _label_mode(config: TrainConfig) -> str:
+    if config.task == MULTI_LABEL:
+        return "multi_hot"
+    if config.activation == "sigmoid":
+        return "binary"
+    return "categorical" if config.soft_targets else "int"
 
 
 def refuse_other_folders(data: Path) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import keras
 from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.model.task import MULTI_LABEL
 
 from kerasxfer.layers import ClassifierHead
 from kerasxfer.models import image_classifier
 from kerasxfer.runs.config import TrainConfig
+from kerasxfer.runs.labels import label_metrics
 
 
 def compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
@@ -21,6 +23,7 @@ def compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
 def _compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
     # Seeded: on PyTorch, a Dropout without a seed draws from a global generator, which no checkpoint holds.
     options: dict[str, Any] = {"dropout": config.dropout, "activation": config.activation, "seed": config.seed}
+    multi_label = config.task == MULTI_LABEL
     model = image_classifier(
         config.backbone,
         class_names,
@@ -29,9 +32,10 @@ def _compiled_model(config: TrainConfig, class_names: list[str]) -> keras.Model:
         backbone_output=config.backbone_output,
         backbone_kwargs=config.backbone_args,
         preprocess=config.preprocess,
-        head=ClassifierHead.from_spec(config.head, len(class_names), name="head", **options),
+        head=ClassifierHead.from_spec(config.head, len(class_names), name="head", multi_label=multi_label, **options),
     )
-    model.compile(optimizer=_optimizer(config), loss=_loss(config), metrics=["accuracy"])
+    metrics = label_metrics(len(class_names)) if multi_label else ["accuracy"]
+    model.compile(optimizer=_optimizer(config), loss=_loss(config), metrics=metrics)
     return model
 
 

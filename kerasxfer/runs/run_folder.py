@@ -58,8 +58,10 @@ class RunRecord:
         seconds: How long the training took; `None` while the run is not finished.
         kept_epoch: The epoch that the model's weights are of, from 1; `None` where no best one was looked for.
         result: Metrics on the validation images; empty where there were none, or while the run is not finished.
-        test_result: Metrics on the test images, with `accuracy_low` and `accuracy_high`, the 95 % Wilson interval;
-            empty likewise.
+        test_result: Metrics on the test images, with `accuracy_low` and `accuracy_high`, the 95 % Wilson interval, or
+            with several labels to an image the intervals of a bootstrap; empty likewise.
+        thresholds: Of a run with several labels to an image, the probability from which each class fits, chosen on the
+            validation images; else empty.
     """
 
     config: TrainConfig
@@ -73,6 +75,7 @@ class RunRecord:
     kept_epoch: int | None = None
     result: Mapping[str, float] = dataclasses.field(default_factory=dict)
     test_result: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    thresholds: tuple[float, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":

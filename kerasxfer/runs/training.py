@@ -11,18 +11,21 @@ from typing import Any
 import keras
 from kerasxfer_serving import __version__
 from kerasxfer_serving.errors import KerasxferError, UsageError
+from kerasxfer_serving.model.task import MULTI_LABEL
 
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch, SmoothedMetricsLogger
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_table import ImageTable
 from kerasxfer.keras_files import load_model
+from kerasxfer.multi_label.thresholds import resolve_thresholds
 from kerasxfer.proportion import Proportion
 from kerasxfer.runs.best import BestEpoch
 from kerasxfer.runs.checkpoint import Checkpoint, read_progress, restore
 from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.datasets import datasets, test_images
 from kerasxfer.runs.destination import check_destination
+from kerasxfer.runs.labels import measure_labels
 from kerasxfer.runs.model import compiled_model
 from kerasxfer.runs.run_folder import RunFolder, RunRecord, RunState, replacing
 from kerasxfer.unfreezing import resolve
@@ -72,9 +75,16 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
                     model.save(path)
             result = runner.evaluate(model, validation, return_dict=True) if validation else {}
             tested = _with_interval(runner.evaluate(model, test, return_dict=True), len(test.paths)) if test else {}
+            thresholds: tuple[float, ...] = ()
+            if config.task == MULTI_LABEL and validation:
+                figures, thresholds = measure_labels(model, validation)
+                result |= figures
+            if config.task == MULTI_LABEL and test:
+                tested |= measure_labels(model, test, resolve_thresholds(None, thresholds, test.class_names))[0]
         progress = read_progress(folder)
         kept = progress.best_epoch + 1 if config.keep == "best" and progress.best_epoch is not None else None
-        record = replace(record, seconds=progress.seconds, kept_epoch=kept, result=result, test_result=tested)
+        record = replace(record, seconds=progress.seconds, kept_epoch=kept, thresholds=thresholds)
+        record = replace(record, result=result, test_result=tested)
         record.write(folder.record)
         folder.checkpoint.unlink(missing_ok=True)
     return record

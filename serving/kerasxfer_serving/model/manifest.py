@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.inputs.text import decode_text
+from kerasxfer_serving.model.manifest_fields import (
+    read_class_names,
+    read_image_size,
+    require_one_of,
+    require_type,
+)
 from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset
 from kerasxfer_serving.model.onnx_file import read_onnx
 from kerasxfer_serving.model.task import MULTI_LABEL, SEPARATOR, SINGLE_LABEL, TASKS, complete_thresholds
@@ -23,10 +29,7 @@ OUTPUTS = ("softmax", "sigmoid", "logits")
 LAYOUTS = ("nhwc", "nchw")
 PRECISIONS = ("fp32", "fp16", "int8")
 
-# A manifest comes with a file from anywhere. These bounds hold a hundred thousand class names and stop a bomb.
-_MAX_CHARACTERS = 8 << 20
-_MAX_CLASSES = 200_000
-_MAX_SIDE = 16_384
+_MAX_CHARACTERS = 8 << 20  # enough for a hundred thousand class names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,22 +99,22 @@ class Manifest:
     format_version: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "class_names", _class_names(self.class_names))
-        object.__setattr__(self, "image_size", _image_size(self.image_size))
-        _one_of("output", self.output, OUTPUTS)
-        _one_of("task", self.task, TASKS)
+        object.__setattr__(self, "class_names", read_class_names(self.class_names))
+        object.__setattr__(self, "image_size", read_image_size(self.image_size))
+        require_one_of("output", self.output, OUTPUTS)
+        require_one_of("task", self.task, TASKS)
         object.__setattr__(self, "thresholds", self._thresholds())
         object.__setattr__(self, "format_version", 2 if self.is_multi_label else 1)
-        _one_of("layout", self.layout, LAYOUTS)
+        require_one_of("layout", self.layout, LAYOUTS)
         object.__setattr__(self, "normalisation", _normalisation(self.normalisation))
-        _one_of("precision", self.precision, PRECISIONS)
+        require_one_of("precision", self.precision, PRECISIONS)
         for name in ("input_name", "output_name"):
-            _is(name, getattr(self, name), str)
+            require_type(name, getattr(self, name), str)
         for name in ("features_name", "backbone", "preprocessing", "source_sha256", "source_backend"):
-            _is(name, getattr(self, name), str | None)
-        _is("opset", self.opset, int | None)
+            require_type(name, getattr(self, name), str | None)
+        require_type("opset", self.opset, int | None)
         for name in ("versions", "golden", "parity", "calibration"):
-            _is(name, getattr(self, name), Mapping)
+            require_type(name, getattr(self, name), Mapping)
 
     @property
     def is_multi_label(self) -> bool:
@@ -154,7 +157,7 @@ class Manifest:
     def _from_dict(cls, data: dict[str, Any]) -> "Manifest":
         # First the version: the fields of a newer manifest are unknown here for a reason worth telling.
         version = data.get("format_version", FORMAT_VERSIONS[-1])
-        _one_of("format_version", version, FORMAT_VERSIONS)
+        require_one_of("format_version", version, FORMAT_VERSIONS)
         data = _expand_preset({name: value for name, value in data.items() if name != "format_version"})
         known = {item.name for item in fields(cls) if item.init and (version > 1 or item.name not in _SINCE_VERSION_2)}
         if unknown := sorted(set(data) - known):
@@ -239,23 +242,11 @@ def _read_sidecar(path: Path) -> str:
         raise ModelError(f"`{path}` cannot be read: {error}") from error
 
 
-def _class_names(names: Any) -> tuple[str, ...]:
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
-        raise ModelError(f"`class_names` is a list of non-empty strings. Received: {names!r:.200}")
-    if not 1 < len(names) <= _MAX_CLASSES or len(set(names)) != len(names):
-        raise ModelError(f"`class_names` has 2 to {_MAX_CLASSES:,} different names. Received: {names!r:.200}")
-    try:
-        "".join(names).encode()
-    except UnicodeEncodeError:
-        raise ModelError(f"`class_names` are Unicode text, without half characters. Received: {names!a:.200}") from None
-    return tuple(names)
-
-
 def _normalisation(value: Any) -> str | Normalisation:
     if isinstance(value, Mapping):
         return Normalisation.from_dict(value)
     if not isinstance(value, Normalisation):
-        _one_of("normalisation", value, tuple(NORMALISATIONS))
+        require_one_of("normalisation", value, tuple(NORMALISATIONS))
     return value  # type: ignore[no-any-return]
 
 
@@ -269,22 +260,3 @@ def _expand_preset(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(policy, Mapping):
         policy = preset.policy.to_dict() | dict(policy)
     return {"normalisation": preset.normalisation, **said, "policy": policy}
-
-
-def _image_size(size: Any) -> tuple[int, int]:
-    match size:
-        case [int(height), int(width)] if 0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE:
-            return height, width
-    raise ModelError(f"`image_size` is (height, width), each 1 to {_MAX_SIDE:,}. Received: {size!r:.200}")
-
-
-def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed:
-        remedy = " Update kerasxfer-serving." if name == "format_version" else ""
-        raise ModelError(f"`{name}` in a manifest is one of {list(allowed)}. Received: {value!r:.200}.{remedy}")
-
-
-def _is(name: str, value: Any, kind: Any) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        expected = getattr(kind, "__name__", kind)
-        raise ModelError(f"`{name}` in a manifest is of type {expected}. Received: {value!r:.200}")

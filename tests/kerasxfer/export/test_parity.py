@@ -78,7 +78,7 @@ def test_int8_may_lose_one_point_of_accuracy_and_no_more():
 
     assert losing(2).failure(GATES["int8"]) is None
     assert "from 100.00%" in losing(3).failure(GATES["int8"])
-    assert losing(3).failure(Gate(accuracy_loss=0.02)) is None
+    assert losing(3).failure(Gate(score_loss=0.02)) is None
 
 
 def test_a_sigmoid_column_is_the_second_class():
