@@ -8,6 +8,7 @@ import griffe
 _MODULES: dict[str, tuple[str, ...]] = {
     "kerasxfer": (),
     "kerasxfer.layers": (),
+    "kerasxfer.auditing": ("result.Audit", "findings.Finding"),
     "kerasxfer.augmentation": (),
     "kerasxfer.callbacks": (),
     "kerasxfer.choosing": ("candidates.Candidate", "results.Choice", "cross_validation.CrossValidation"),

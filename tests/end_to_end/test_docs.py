@@ -15,8 +15,14 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-# `migrating.md` has a test of its own; the server's pages are tested where the server is.
-PAGES = ["index.md", "caching.md", "exporting.md", *sorted(f"how-to/{path.name}" for path in DOCS.glob("how-to/*.md"))]
+# Other pages have tests of their own; the server's are tested where the server is.
+PAGES = [
+    "index.md",
+    "audit.md",
+    "caching.md",
+    "exporting.md",
+    *sorted(f"how-to/{path.name}" for path in DOCS.glob("how-to/*.md")),
+]
 BLOCK = re.compile(r"^<!-- (before)\n(.*?)^-->|^```(python|sh)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINE = re.compile(r"^(?:    )?(kerasxfer(?:-serving)? [a-z].*)$", re.MULTILINE)
 
