@@ -70,19 +70,3 @@ def test_importing_kerasxfer_registers_its_layers():
     script = "import kerasxfer, keras; print(keras.saving.get_registered_object('kerasxfer>Preprocess').__name__)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "Preprocess"
-
-
-def _commands(package: str) -> list[str]:
-    script = f"import sys; sys.argv = [{package!r}, '--help']\nfrom {package}.commands import main\nmain()"
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=None)
-    return re.findall(r"^│ ([a-z]+) ", result.stdout.partition("Commands")[2], re.MULTILINE)
-
-
-@pytest.mark.parametrize(
-    ("package", "prefix"), [("kerasxfer", "kerasxfer"), ("kerasxfer_serving", "kerasxfer-serving")]
-)
-def test_every_command_is_in_the_readme(package, prefix):
-    commands = _commands(package)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8") + (ROOT / "serving/README.md").read_text(encoding="utf-8")
-    assert len(commands) >= 5
-    assert [name for name in commands if f"{prefix} {name}" not in readme] == []
