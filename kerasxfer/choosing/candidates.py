@@ -56,12 +56,12 @@ class Candidate:
         height, width = self.image_size
         return f"{height}" if height == width else f"{height}x{width}"
 
-    def classifier(self, class_names: Sequence[str], **head: Any) -> keras.Model:
+    def classifier(self, class_names: Sequence[str], *, multi_label: bool = False) -> keras.Model:
         """The frozen backbone with an average-pooling head on top.
 
         Args:
             class_names: The classes.
-            **head: Further arguments of `kerasxfer.image_classifier`.
+            multi_label: Whether any number of them may fit an image. Defaults to `False`.
 
         Raises:
             WeightsError: The weights are not available, or do not fit.
@@ -74,7 +74,7 @@ class Candidate:
             weights=self.weights,
             backbone_output=self.backbone_output,
             backbone_kwargs=self.backbone_args,
-            **head,
+            multi_label=multi_label,
         )
 
     def options(self) -> list[str]:

@@ -28,6 +28,7 @@ def choose(
     *,
     min_rate: float | None = None,
     table: TableOptions = NOTHING_SAID,
+    multi_label: bool = False,
     folds: int = 5,
     cache: str | os.PathLike[str] = "cache",
     rates: bool = True,
@@ -49,6 +50,8 @@ def choose(
         min_rate: Images a second that the exported model must reach on this machine. Defaults to `None`, any.
         table: What is said about the table, and for folders too the pattern of groups: no group is in two folds.
             Defaults to nothing.
+        multi_label: Whether any number of classes may fit an image; the score is then the mean average precision.
+            Defaults to `False`.
         folds: Number of folds. Defaults to `5`.
         cache: Folder of the features. Defaults to `"cache"`.
         rates: Whether to export and measure; that needs `kerasxfer[export]`. Defaults to `True`.
@@ -82,7 +85,7 @@ def choose(
     if not 0 < duration <= _LONGEST:
         raise UsageError(f"`duration` must be seconds, at most {_LONGEST:,}. Received: duration={duration}")
     refuse_other_folders(Path(data))
-    setting = Setting(data, table, folds, BottleneckCache(cache, verbose=0), seed)
+    setting = Setting(data, table, multi_label, folds, BottleneckCache(cache, verbose=0), seed)
     left_out: dict[str, str] = {}
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="kerasxfer-choose-") as temporary:
@@ -90,7 +93,7 @@ def choose(
         for candidate in candidates:
             images = setting.images(candidate.image_size)
             try:
-                probed = Probed(candidate.classifier(images.class_names), images, setting)
+                probed = Probed(setting.classifier(candidate, images), images, setting)
             except KerasxferError as error:
                 left_out[candidate.name] = str(error)
                 say(f"{candidate.name} is left out: {error}")
@@ -144,7 +147,7 @@ def _with_advice(choice: Choice, setting: Setting, try_rates: bool, say: Callabl
         return choice
     candidate = choice.recommended.candidate
     images = setting.images(candidate.image_size)
-    probed = Probed(candidate.classifier(images.class_names), images, setting)
+    probed = Probed(setting.classifier(candidate, images), images, setting)
     say(f"{candidate.name}: learning curve")
     curve = probed.learning_curve()
     trials: list[LearningRateTrial] = []
@@ -159,6 +162,8 @@ def _command(candidate: Candidate, setting: Setting, trial: LearningRateTrial | 
     words = ["kerasxfer", "train", os.fspath(setting.data), *candidate.options()]
     if setting.validation_split:
         words += ["--validation-split", f"{setting.validation_split}"]
+    if setting.multi_label:
+        words.append("--multi-label")
     words += _table_words(setting.table)
     if trial:
         words += ["--unfreeze", trial.block, "--fine-tune-learning-rate", f"{trial.learning_rate:g}"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.choosing.answers import Answers
+from kerasxfer.choosing.candidates import Candidate
 from kerasxfer.choosing.head import fit_head
 from kerasxfer.choosing.learning_curve import LearningCurve, learning_curve
 from kerasxfer.choosing.learning_rates import LearningRateTrial, try_learning_rates
@@ -31,6 +32,7 @@ class Setting:
     Args:
         data: Folder of class folders, or table of images and labels.
         table: What is said about the table; the pattern of groups counts for folders too.
+        multi_label: Whether any number of classes may fit an image.
         folds: Number of folds.
         cache: Where the features are kept.
         seed: Seed of folds and parts.
@@ -38,6 +40,7 @@ class Setting:
 
     data: str | os.PathLike[str]
     table: TableOptions
+    multi_label: bool
     folds: int
     cache: BottleneckCache
     seed: int
@@ -50,15 +53,27 @@ class Setting:
     def images(self, image_size: tuple[int, int]) -> ImageDataset:
         """The images to choose on: all, or those for training, of a table that tells them apart."""
         subset = "training" if "training" in subsets(self.data, self.table) else None
-        return opener(self.data, self.table)(image_size, shuffle=False, seed=self.seed, subset=subset)
+        return self._open(image_size, shuffle=False, subset=subset)
 
     def part(self, image_size: tuple[int, int], subset: str) -> ImageDataset:
         """Some of the images: `"training"` or `"validation"`."""
+        return self._open(
+            image_size, shuffle=subset == "training", validation_split=self.validation_split, subset=subset
+        )
+
+    def classifier(self, candidate: Candidate, images: ImageDataset) -> keras.Model:
+        """The candidate's classifier of these images."""
+        return candidate.classifier(images.class_names, multi_label=self.multi_label)
+
+    def _open(
+        self, image_size: tuple[int, int], *, shuffle: bool, subset: str | None, validation_split: float | None = None
+    ) -> ImageDataset:
         return opener(self.data, self.table)(
             image_size,
-            shuffle=subset == "training",
+            label_mode="multi_hot" if self.multi_label else "int",
+            shuffle=shuffle,
             seed=self.seed,
-            validation_split=self.validation_split,
+            validation_split=validation_split,
             subset=subset,
         )
 

@@ -54,9 +54,13 @@ def choose(
     images: options.ImagesOption = None,
     image_column: options.ImageColumnOption = None,
     label_column: options.LabelColumnOption = None,
+    separator: options.SeparatorOption = None,
     group_column: options.GroupColumnOption = None,
     group_pattern: options.GroupPatternOption = None,
     split_column: options.SplitColumnOption = None,
+    multi_label: Annotated[
+        bool, Option("--multi-label", help="Any number of classes may fit an image; compare by mAP.")
+    ] = False,
     folds: Annotated[int, Option(min=2, help="Number of folds.")] = 5,
     min_rate: Annotated[
         float | None,
@@ -110,10 +114,12 @@ def choose(
             images,
             image_column,
             label_column,
+            separator=separator,
             group_column=group_column,
             group_pattern=group_pattern,
             split_column=split_column,
         ),
+        multi_label=multi_label,
         folds=folds,
         cache=cache or out / "cache",
         rates=not no_rates,

@@ -162,3 +162,42 @@ def test_speed_is_measured_on_the_exported_model(shapes, cache):
     assert row["int8_bytes"] < row["fp32_bytes"]
     assert 0.95 <= row["int8_agreement"] <= 1
     assert choice.notes == []
+
+
+@pytest.fixture(scope="module")
+def several_labels(shapes, tmp_path_factory):
+    """A table of the shapes: each image is of its class, and of `early` where that comes early in the alphabet."""
+    names = sorted(path.name for path in shapes.iterdir() if path.is_dir())
+    early = names[: len(names) // 2]
+    rows = [
+        f"{path.relative_to(shapes).as_posix()},{path.parent.name}{'|early' if path.parent.name in early else ''}"
+        for path in sorted(shapes.glob("*/*.png"))
+    ]
+    table = tmp_path_factory.mktemp("table") / "labels.csv"
+    table.write_text("\n".join(["path,labels", *rows]) + "\n")
+    return table
+
+
+def test_several_labels_are_compared_by_mean_average_precision(several_labels, shapes, cache):
+    choice = choose(
+        several_labels,
+        [Candidate("DemoVGG", (32, 32))],
+        table=TableOptions(root=str(shapes)),
+        multi_label=True,
+        cache=cache.directory,
+        rates=False,
+    )
+    assert choice.metric == "mAP"
+    score = choice.recommended.score
+    assert 0.5 < score.low < score.value < score.high <= 1
+    assert "--multi-label" in choice.command
+
+
+def test_a_head_for_several_labels_has_a_sigmoid_for_each(several_labels, shapes, cache):
+    data = kerasxfer.ImageTable(several_labels, (32, 32), root=shapes, label_mode="multi_hot", shuffle=False)
+    model = Candidate("DemoVGG", (32, 32)).classifier(data.class_names, multi_label=True)
+    features = pooled_features(model, data, cache)
+    fit_head(model, features, data.labels, strength=0.1)
+    rows = StandardScaler().fit_transform(features.astype("float64"))
+    expected = LogisticRegression(C=0.1).fit(rows, data.labels[:, 0]).predict_proba(rows)[:, 1]
+    np.testing.assert_allclose(model.predict(data, verbose=0)[:, 0], expected, atol=1e-3)
