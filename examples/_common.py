@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import kerasxfer
 from kerasxfer.demo import draw_folder
 from kerasxfer.export.parity import Accuracy
 
+Rate = float | keras.optimizers.schedules.LearningRateSchedule
 QUICK = {"backbone": "DemoVGG", "backbone_output": None, "backbone_args": "{}", "weights": "imagenet", "image_size": 32}
 
 
@@ -23,14 +24,21 @@ def arguments(
     *,
     epochs: int,
     backbone: str = "VGG16",
-    head: str = "flatten-256",
+    head: str = "average-256",
     dropout: float = 0.5,
-    optimizer: str = "adam",
-    rate: float = 1e-3,
+    optimizer: str = "rmsprop",
+    rate: float = 1e-4,
     unfreeze: str = "1",
+    copies: int = 0,
+    published: Mapping[str, Any] | None = None,
     more: Mapping[str, Mapping[str, Any]] | None = None,
+    argv: Sequence[str] | None = None,
 ) -> argparse.Namespace:
-    """Read the command line; `--quick` stands for a few small drawn images, the demo's backbone and one epoch."""
+    """Read the command line.
+
+    `--as-published` puts the tutorial's settings, `published`, in place of our defaults; `--quick` stands for a few
+    small drawn images, the demo's backbone and one epoch.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
@@ -42,6 +50,7 @@ def arguments(
     add("--backbone-output", help="inner layer to take features from, e.g. mixed7")
     add("--backbone-args", default="{}", help='further arguments as YAML, e.g. "{alpha: 0.75}"')
     add("--weights", default="imagenet", help="`imagenet` or a weights file")
+    add("--preprocess", help="rescale, caffe, tf or torch; without it, what the backbone's weights expect")
     add("--image-size", type=int, default=150, help="side in pixels")
     add("--head", default=head, help="`flatten` or `average`, then hidden units")
     add("--dropout", type=float, default=dropout)
@@ -49,18 +58,31 @@ def arguments(
     add("--learning-rate", type=float, default=rate, help="of the head")
     add("--unfreeze", default=unfreeze, help="block to fine-tune from, or how many from the top; where a recipe does")
     add("--fine-tune-rate", type=float, default=1e-5, help="learning rate from there on")
+    add("--fine-tune-epochs", type=int, help="epochs from there on; without it, as many as --epochs")
+    add(
+        "--copies", type=int, default=copies, help="augmented copies of each image in the cache, where a recipe has any"
+    )
     add("--epochs", type=int, default=epochs, help="of each stage")
     add("--batch-size", type=int, default=32)
     add("--seed", type=int, default=0)
     add("--out", type=Path, help="folder for curves, caches and models; without it, a temporary one")
+    add("--cache", type=Path, help="folder of cached features; without it, `cache` in the output folder")
+    parser.set_defaults(as_published=False)
+    if published:
+        settings = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in published.items())
+        add("--as-published", action="store_true", help=f"the tutorial's own settings: {settings}")
     add("--quick", action="store_true", help="seconds on drawn images, to see that it works")
     for option, settings in (more or {}).items():
         add(option, **settings)
-    args = parser.parse_args()
+    if published and parser.parse_args(argv).as_published:
+        parser.set_defaults(**published)
+    args = parser.parse_args(argv)
     args.out = args.out or Path(tempfile.mkdtemp(prefix="kerasxfer-"))
     args.out.mkdir(parents=True, exist_ok=True)
+    args.cache = args.cache or args.out / "cache"
+    args.fine_tune_epochs = args.fine_tune_epochs or args.epochs
     if args.quick:
-        vars(args).update(QUICK, epochs=1)
+        vars(args).update(QUICK, epochs=1, fine_tune_epochs=1)
         for seed, name in enumerate(("data", "test")):
             images = args.out / f"drawn-{name}"
             vars(args)[name] = vars(args)[name] or draw_folder(images, ("fish", "house"), 20, size=32, seed=seed)
@@ -93,6 +115,7 @@ def classifier(args: argparse.Namespace, class_names: list[str], activation: str
         weights=args.weights,
         backbone_output=args.backbone_output,
         backbone_kwargs=args.backbone_args,
+        preprocess=args.preprocess,
         head=args.head,
         dropout=args.dropout,
         activation=activation or ("sigmoid" if len(class_names) == 2 else "softmax"),
@@ -100,9 +123,9 @@ def classifier(args: argparse.Namespace, class_names: list[str], activation: str
     return compiled(model, args)
 
 
-def compiled(model: keras.Model, args: argparse.Namespace) -> keras.Model:
-    """Compile for whole-number labels."""
-    config = {"learning_rate": args.learning_rate} | ({"momentum": 0.9} if args.optimizer == "sgd" else {})
+def compiled(model: keras.Model, args: argparse.Namespace, rate: Rate | None = None) -> keras.Model:
+    """Compile for whole-number labels; `rate` takes the place of the command line's."""
+    config = {"learning_rate": rate or args.learning_rate} | ({"momentum": 0.9} if args.optimizer == "sgd" else {})
     optimizer = keras.optimizers.get({"class_name": args.optimizer, "config": config})
     loss = "binary_crossentropy" if model.output_shape[-1] == 1 else "sparse_categorical_crossentropy"
     model.compile(optimizer, loss, metrics=["accuracy"])
@@ -119,13 +142,15 @@ class Result:
     seconds: float
     rate: float
     trained: int
+    history: dict[str, list[float]]
 
     @classmethod
     def of(cls, recipe: str, model: keras.Model, history: Any, train: Any, validation: Any, seconds: float) -> "Result":
         """After the last epoch, which is no choice that has looked at the validation images."""
         rate = len(history.epoch) * len(train.paths) / seconds
         trained = sum(math.prod(variable.shape) for variable in model.trainable_variables)
-        return cls(recipe, history.history["val_accuracy"][-1], len(validation.paths), seconds, rate, trained)
+        accuracy, images = history.history["val_accuracy"][-1], len(validation.paths)
+        return cls(recipe, accuracy, images, seconds, rate, trained, history.history)
 
     def __str__(self) -> str:
         return (

@@ -9,12 +9,23 @@ from _common import Result, arguments, classifier, folders
 import kerasxfer
 from kerasxfer.callbacks import SmoothedMetricsLogger
 
+OPTIONS = {
+    "epochs": 20,
+    "published": {
+        "head": "flatten-256",
+        "learning_rate": 1e-3,
+        "epochs": 50,
+        "batch_size": 16,
+        "preprocess": "rescale",
+    },
+}
+
 
 def run(args: argparse.Namespace, *, cached: bool = True, name: str = "bottleneck") -> Result:
-    """Train the head, by default Flatten–256–dropout–sigmoid."""
+    """Train the head; the tutorials have Flatten–256–dropout–sigmoid."""
     train, validation = folders(args)
     model = classifier(args, train.class_names)
-    fit = kerasxfer.BottleneckCache(args.out / "cache").fit if cached else keras.Model.fit
+    fit = kerasxfer.BottleneckCache(args.cache).fit if cached else keras.Model.fit
     start = time.perf_counter()
     history = fit(
         model,
@@ -30,7 +41,7 @@ def run(args: argparse.Namespace, *, cached: bool = True, name: str = "bottlenec
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__, epochs=30, rate=1e-4)
+    options = arguments(__doc__, **OPTIONS)
     print(run(options, name="first time, with the backbone's one pass"))
     print(run(options, name="again, from the cache"))
     print(f"Curves: {options.out / 'bottleneck.png'}")

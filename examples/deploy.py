@@ -10,7 +10,7 @@ from pathlib import Path
 
 from _common import arguments
 
-args = arguments(__doc__ or "", epochs=5, head="average", dropout=0.2)
+args = arguments(__doc__ or "", epochs=20)
 run, held_out = args.out / "run", args.validation or args.test or args.data
 
 

@@ -7,22 +7,27 @@ import keras
 from _common import Result, arguments, classifier, folders
 
 import kerasxfer
-from kerasxfer.layers import Augmentation
+from kerasxfer.layers.augmentation import STANDARD_AUGMENTATION, Augmentation
+
+OPTIONS = {
+    "epochs": 20,
+    "copies": 5,
+    "published": {
+        "head": "flatten-256",
+        "learning_rate": 2e-5,
+        "epochs": 30,
+        "batch_size": 20,
+        "preprocess": "rescale",
+    },
+}
 
 
 def run(args: argparse.Namespace, *, copies: int = 0) -> Result:
     """Train a head on images that change with every epoch, or on `copies` fixed changes of each image."""
-    augmentation = Augmentation(
-        rotation_range=40,
-        width_shift_range=0.2,
-        height_shift_range=0.2,
-        shear_range=0.2,
-        zoom_range=0.2,
-        horizontal_flip=True,
-    )
+    augmentation = Augmentation(**STANDARD_AUGMENTATION)
     train, validation = folders(args, augmentation=augmentation)
     model = classifier(args, train.class_names)
-    cache = kerasxfer.BottleneckCache(args.out / "cache", copies=copies, seed=args.seed)
+    cache = kerasxfer.BottleneckCache(args.cache, copies=copies)
     fit = cache.fit if copies else keras.Model.fit
     start = time.perf_counter()
     history = fit(model, train, validation_data=validation, epochs=args.epochs, shuffle=False)
@@ -33,7 +38,7 @@ def run(args: argparse.Namespace, *, copies: int = 0) -> Result:
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__, epochs=10)
+    options = arguments(__doc__, **OPTIONS)
     print(run(options))
-    print(run(options, copies=3))
+    print(run(options, copies=options.copies))
     print(f"Curves: {options.out}/augmented-*.png")

@@ -9,23 +9,37 @@ import kerasxfer
 from kerasxfer import Stage
 from kerasxfer.callbacks import ProgressiveUnfreezing, SmoothedMetricsLogger
 
+OPTIONS = {
+    "epochs": 10,
+    "unfreeze": "block5",
+    "published": {
+        "head": "flatten-256",
+        "learning_rate": 2e-5,
+        "epochs": 30,
+        "fine_tune_rate": 1e-5,
+        "fine_tune_epochs": 100,
+        "batch_size": 20,
+        "preprocess": "rescale",
+    },
+}
+
 
 def run(args: argparse.Namespace) -> Result:
-    """Train the head for `epochs`, then as long with `unfreeze`, at the tutorials' small learning rate."""
+    """Train the head for `epochs`, then on with `unfreeze` at a small learning rate."""
     train, validation = folders(args)
     model = classifier(args, train.class_names)
     stages = [
         Stage(epochs=args.epochs),
-        Stage(args.unfreeze, epochs=args.epochs, learning_rate=args.fine_tune_rate, warmup=1),
+        Stage(args.unfreeze, epochs=args.fine_tune_epochs, learning_rate=args.fine_tune_rate, warmup=1),
     ]
     unfreezing = ProgressiveUnfreezing(stages)
     unfreezing.plan(model)
     start = time.perf_counter()
-    history = kerasxfer.BottleneckCache(args.out / "cache").fit(
+    history = kerasxfer.BottleneckCache(args.cache).fit(
         model,
         train,
         validation_data=validation,
-        epochs=2 * args.epochs,
+        epochs=args.epochs + args.fine_tune_epochs,
         shuffle=False,
         callbacks=[SmoothedMetricsLogger(), unfreezing],
     )
@@ -40,6 +54,6 @@ def run(args: argparse.Namespace) -> Result:
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__, epochs=10, optimizer="rmsprop", rate=1e-4, unfreeze="block5")
+    options = arguments(__doc__, **OPTIONS)
     print(run(options))
     print(f"Smoothed curves: {options.out / 'fine-tuned.png'}, model: {options.out / 'fine-tuned.keras'}")

@@ -7,7 +7,7 @@ from kerasxfer import Stage, image_classifier, layer_groups
 from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch
 
 # Stands for your own script up to `model.compile`; the data may come from anywhere.
-args = arguments(__doc__, epochs=3)
+args = arguments(__doc__, epochs=3, rate=1e-3)
 train, validation = folders(args)
 model = image_classifier(args.backbone, train.class_names, train.image_size, weights=args.weights, dropout=0.3)
 model.compile(keras.optimizers.Adam(args.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])

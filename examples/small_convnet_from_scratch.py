@@ -1,34 +1,68 @@
 """A small convolutional net from scratch, plain and with augmentation and dropout: what there is to beat."""
 
 import argparse
+import math
 import time
 
 import keras
 from _common import Result, arguments, compiled, folders
 
 import kerasxfer
-from kerasxfer.layers.augmentation import STANDARD_AUGMENTATION
+from kerasxfer.layers.augmentation import STANDARD_AUGMENTATION, Augmentation
+
+OPTIONS = {
+    "epochs": 60,
+    "optimizer": "adam",
+    "rate": 2e-3,
+    "published": {"optimizer": "rmsprop", "learning_rate": 1e-3, "epochs": 50, "batch_size": 20},
+}
+# Milder than the tutorials': a net that starts from nothing learns faster from images that are less distorted.
+MILD_AUGMENTATION = {
+    "rotation_range": 15,
+    "width_shift_range": 0.1,
+    "height_shift_range": 0.1,
+    "zoom_range": 0.2,
+    "horizontal_flip": True,
+}
 
 
-def convnet(classes: int, image_size: int, dropout: float) -> keras.Model:
-    """Three blocks of convolution and pooling, one hidden layer."""
+def published_convnet(classes: int, image_size: int, dropout: float) -> keras.Model:
+    """The tutorials' three blocks of convolution and pooling, and one hidden layer."""
     layers = [keras.Input((image_size, image_size, 3)), kerasxfer.layers.Preprocess("rescale")]
     for filters in (16, 32, 64):
         layers += [keras.layers.Conv2D(filters, 3, activation="relu"), keras.layers.MaxPooling2D()]
-    layers += [
-        keras.layers.Flatten(),
-        keras.layers.Dropout(dropout),
-        keras.layers.Dense(128, activation="relu"),
-        keras.layers.Dense(classes if classes > 2 else 1, activation="softmax" if classes > 2 else "sigmoid"),
-    ]
-    return keras.Sequential(layers)
+    layers += [keras.layers.Flatten(), keras.layers.Dense(512, activation="relu")]
+    return keras.Sequential([*layers, *top(classes, dropout)])
+
+
+def convnet(classes: int, image_size: int, dropout: float) -> keras.Model:
+    """Three blocks at half the resolution, wider and normalised, and the average in place of the hidden layer."""
+    layers = [keras.Input((image_size, image_size, 3)), kerasxfer.layers.Preprocess("tf")]
+    for filters, stride in ((32, 2), (64, 1), (128, 1)):
+        layers += [
+            keras.layers.Conv2D(filters, 3, stride, padding="same", use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(),
+        ]
+    return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), *top(classes, dropout)])
+
+
+def top(classes: int, dropout: float) -> list[keras.layers.Layer]:
+    """Dropout and probabilities: one sigmoid unit for two classes."""
+    units, activation = (classes, "softmax") if classes > 2 else (1, "sigmoid")
+    return [keras.layers.Dropout(dropout), keras.layers.Dense(units, activation=activation)]
 
 
 def run(args: argparse.Namespace, *, augmented: bool) -> Result:
     """Train once."""
-    augmentation = kerasxfer.layers.Augmentation(**STANDARD_AUGMENTATION) if augmented else None
-    train, validation = folders(args, augmentation=augmentation)
-    model = compiled(convnet(len(train.class_names), args.image_size, args.dropout if augmented else 0.0), args)
+    augmentation = STANDARD_AUGMENTATION if args.as_published else MILD_AUGMENTATION
+    train, validation = folders(args, augmentation=Augmentation(**augmentation) if augmented else None)
+    build = published_convnet if args.as_published else convnet
+    model = build(len(train.class_names), args.image_size, args.dropout if augmented else 0.0)
+    steps = args.epochs * math.ceil(len(train.paths) / args.batch_size)
+    decay = keras.optimizers.schedules.CosineDecay(args.learning_rate, steps)
+    compiled(model, args, args.learning_rate if args.as_published else decay)
     start = time.perf_counter()
     history = model.fit(train, validation_data=validation, epochs=args.epochs, shuffle=False)
     seconds = time.perf_counter() - start
@@ -38,7 +72,7 @@ def run(args: argparse.Namespace, *, augmented: bool) -> Result:
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__, epochs=20)
+    options = arguments(__doc__, **OPTIONS)
     print(run(options, augmented=False))
     print(run(options, augmented=True))
     print(f"Curves: {options.out}/scratch*.png")

@@ -17,9 +17,17 @@ from bottleneck_features import run as bottleneck
 from feature_extraction_with_augmentation import run as augmented
 from fine_tune_last_block import run as fine_tuned
 from kerasxfer_serving import Predictor
-from small_convnet_from_scratch import run as scratch
+from small_convnet_from_scratch import OPTIONS as SCRATCH
+from small_convnet_from_scratch import run as train_convnet
 
 import kerasxfer
+
+
+def scratch(args: argparse.Namespace, *, augmented: bool) -> Result:
+    """Train the small net with its own optimizer; that of the command line is for heads."""
+    options = copy.copy(args)
+    options.optimizer, options.learning_rate = SCRATCH["optimizer"], SCRATCH["rate"]
+    return train_convnet(options, augmented=augmented)
 
 
 def served(args: argparse.Namespace) -> Result:
@@ -32,7 +40,7 @@ def served(args: argparse.Namespace) -> Result:
         seconds = time.perf_counter() - start
     right = sum(answer == images.class_names[label] for answer, label in zip(answers, images.labels, strict=True))
     count = len(images.paths)
-    return Result("served by ONNX Runtime", right / count, count, seconds, count / seconds, 0)
+    return Result("served by ONNX Runtime", right / count, count, seconds, count / seconds, 0, {})
 
 
 RECIPES = {
@@ -47,12 +55,13 @@ RECIPES = {
     "served": served,
 }
 recipes = {"nargs": "+", "choices": RECIPES, "default": list(RECIPES), "help": "which, in which order"}
-args = arguments(__doc__ or "", epochs=5, more={"--seeds": {"type": int, "default": 1}, "--recipes": recipes})
+args = arguments(__doc__ or "", epochs=10, more={"--seeds": {"type": int, "default": 1}, "--recipes": recipes})
 log = args.out / "results.jsonl"
 runs = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
 for seed in range(args.seed, args.seed + args.seeds):
     options = copy.copy(args)
     options.seed, options.out = seed, args.out / f"seed-{seed}"
+    options.cache = options.out / "cache"
     options.out.mkdir(exist_ok=True)
     for name in args.recipes:
         if not any((run["seed"], run["name"]) == (seed, name) for run in runs):

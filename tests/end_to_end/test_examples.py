@@ -69,6 +69,24 @@ def test_every_recipe_is_short_and_described():
         assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) < 80
 
 
+PUBLISHED = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from _common import arguments
+from bottleneck_features import OPTIONS, run
+options = arguments("", **OPTIONS)
+print(options.optimizer, options.learning_rate, options.batch_size, options.head, options.preprocess, options.dropout)
+print(run(options))
+"""
+
+
+def test_as_published_takes_the_tutorials_settings_unless_others_are_said(tmp_path):
+    command = [sys.executable, "-c", PUBLISHED, EXAMPLES, "--quick", "--out", tmp_path, "--as-published"]
+    output = subprocess.run([*command, "--batch-size", "4"], capture_output=True, text=True, check=True).stdout
+    assert "rmsprop 0.001 4 flatten-256 rescale 0.5\n" in output
+    assert "accuracy" in output
+
+
 @pytest.fixture(scope="module", params=BACKENDS)
 def finished(request, tmp_path_factory):
     """Run all recipes on a backend; the folder of their outcomes."""

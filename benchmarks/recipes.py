@@ -1,0 +1,137 @@
+"""The recipes of `examples/` with genuine weights on real photographs: as published, and with our settings.
+
+    KERAS_BACKEND=tensorflow python benchmarks/recipes.py --data IMAGES --weights FOLDER -o OUT [--only PART …]
+
+IMAGES has `train` and `validation`, FOLDER the weights files. Each part and seed becomes one JSON file in OUT, which is
+not made again, and the features that parts share lie in OUT/cache: a killed run goes on. In the end, or at once with
+`--only` and no name, `recipes.md` and `recipes.png` in OUT are made of all JSON files.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+from kerasxfer_serving import Predictor
+from recipes_report import write_report
+
+import kerasxfer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+VGG16 = ("--weights", "vgg16_imagenet_notop_fp16.weights.h5")
+INCEPTION = ("--weights", "inception_v3_imagenet_notop_upto_mixed7_fp16.weights.h5", "--backbone-output", "mixed7")
+PUBLISHED = ("--as-published",)
+SGD = ("--optimizer", "sgd", "--learning-rate", "1e-3", "--fine-tune-rate", "1e-4")
+OWN_PREPROCESSING = ("--preprocess", "caffe")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One recipe with its options; `copies` and `augmented` are the recipe's own arguments."""
+
+    name: str
+    module: str
+    options: tuple[str, ...]
+    arguments: dict[str, int] = dataclasses.field(default_factory=dict)
+    seeds: int = 3
+
+
+BOTTLENECK, COPIES = "bottleneck_features", "feature_extraction_with_augmentation"
+SCRATCH, FINE_TUNED, CUSTOM = "small_convnet_from_scratch", "fine_tune_last_block", "inception_v3_custom_classes"
+PARTS = (
+    Part("bottleneck-ours", BOTTLENECK, VGG16),
+    Part("bottleneck-published", BOTTLENECK, (*PUBLISHED, *VGG16)),
+    Part("bottleneck-published-preprocessed", BOTTLENECK, (*PUBLISHED, *VGG16, *OWN_PREPROCESSING)),
+    Part("fine-tuned-ours", FINE_TUNED, (*VGG16, "--fine-tune-epochs", "5")),
+    Part("copies-5-ours", COPIES, VGG16, {"copies": 5}),
+    Part("scratch-augmented-ours", SCRATCH, (), {"augmented": True}),
+    Part("fine-tuned-published-sgd", FINE_TUNED, (*PUBLISHED, *VGG16, *SGD, "--fine-tune-epochs", "10")),
+    Part("fine-tuned-published", FINE_TUNED, (*PUBLISHED, *VGG16, "--fine-tune-epochs", "10")),
+    Part("copies-5-published-preprocessed", COPIES, (*PUBLISHED, *VGG16, *OWN_PREPROCESSING), {"copies": 5}),
+    Part("scratch-published", SCRATCH, (*PUBLISHED, "--epochs", "15"), {"augmented": False}),
+    Part("scratch-augmented-published", SCRATCH, PUBLISHED, {"augmented": True}),
+    Part("inception-published", CUSTOM, (*PUBLISHED, *INCEPTION, "--unfreeze", "1")),
+    Part("inception-ours", CUSTOM, (*INCEPTION, "--unfreeze", "1")),
+    Part("copies-5-published", COPIES, (*PUBLISHED, *VGG16), {"copies": 5}),
+    Part("copies-10-ours", COPIES, VGG16, {"copies": 10}),
+)
+
+
+def run(part: Part, seed: int, arguments: argparse.Namespace) -> dict[str, object]:
+    """Run a part once."""
+    from _common import arguments as read
+
+    module = importlib.import_module(part.module)
+    options = [str(arguments.weights / each) if each.endswith(".h5") else each for each in part.options]
+    data = [str(arguments.data / "train"), "--validation", str(arguments.data / "validation")]
+    folders = ["--out", str(arguments.out / f"{part.name}-{seed}"), "--cache", str(arguments.out / "cache")]
+    # All seeds share the augmented copies, which belong to the seed of the images.
+    own_seed = ["--seed", "0" if "copies" in part.arguments else str(seed)]
+    args = read("", **module.OPTIONS, argv=[*data, *options, *folders, *own_seed])
+    keras.utils.set_random_seed(seed)
+    result = dataclasses.asdict(module.run(args, **part.arguments))
+    return result | {"part": part.name, "seed": seed, "backend": keras.backend.backend()}
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Export the fine-tuned model of the first seed in fp32 and int8, and time both from files to answers."""
+    model, result = arguments.out / "fine-tuned-ours-0" / "fine-tuned.keras", arguments.out / "exported.json"
+    if not model.exists() or result.exists():
+        return
+    images = kerasxfer.ImageFolder(arguments.data / "validation", (150, 150), shuffle=False)
+    paths = [images.root / path for path in images.paths]
+    table = {}
+    for precision in ("fp32", "int8"):
+        path = arguments.out / f"{precision}.onnx"
+        calibration = arguments.data / "train" if precision == "int8" else None
+        kerasxfer.export_onnx(model, path, precision=precision, calibration=calibration)
+        with Predictor(path) as predictor:
+            predictor.predict(paths[:32])
+            start = time.perf_counter()
+            answers = predictor.predict(paths).labels
+            rate = len(paths) / (time.perf_counter() - start)
+        right = sum(answer == images.class_names[label] for answer, label in zip(answers, images.labels, strict=True))
+        table[precision] = {"accuracy": right / len(paths), "rate": rate}
+    result.write_text(json.dumps(table), encoding="utf-8")
+
+
+def missing(arguments: argparse.Namespace) -> Iterator[tuple[Part, int, Path]]:
+    """Parts and seeds that have no result, the first seed of all parts first."""
+    for seed in range(arguments.seeds):
+        for part in PARTS:
+            path = arguments.out / f"{part.name}-{seed}.json"
+            if seed < part.seeds and not path.exists() and (arguments.only is None or part.name in arguments.only):
+                yield part, seed, path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", choices=[part.name for part in PARTS], help="parts; none: the report")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--bfloat16", action="store_true", help="on TensorFlow: convolve in bfloat16, twice as fast")
+    arguments = parser.parse_args()
+    if arguments.bfloat16:
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for part, seed, path in missing(arguments):
+        result = run(part, seed, arguments) | {"bfloat16": arguments.bfloat16}
+        path.write_text(json.dumps(result), encoding="utf-8")
+        print(f"{part.name}, seed {seed}: {result['accuracy']:.4f}, {result['seconds']:.0f} s", flush=True)
+    if arguments.only is None:
+        export(arguments)
+    write_report(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

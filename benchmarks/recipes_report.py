@@ -1,0 +1,117 @@
+"""The tables and the figure of `recipes.py`, from its JSON files."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import NamedTuple
+
+from kerasxfer_serving.files import write_atomically
+from matplotlib.figure import Figure
+
+from kerasxfer.smoothing import smooth_curve
+
+Results = dict[str, list[dict]]  # of each part, by seed
+
+
+class Row(NamedTuple):
+    """A line of the table: what a tutorial reports, and the parts that stand beside it."""
+
+    recipe: str
+    tutorial: str
+    published: str = ""
+    ours: str = ""
+
+
+ROWS = (
+    Row("three blocks from scratch", "0.72", "scratch-published"),
+    Row("the same, augmentation and dropout", "0.82", "scratch-augmented-published", "scratch-augmented-ours"),
+    Row("bottleneck features of VGG16", "0.90", "bottleneck-published", "bottleneck-ours"),
+    Row("the same, VGG16's own preprocessing", "", "bottleneck-published-preprocessed"),
+    Row("augmented, 5 cached copies, pixels / 255", "0.96", "copies-5-published"),
+    Row("the same, VGG16's own preprocessing", "", "copies-5-published-preprocessed", "copies-5-ours"),
+    Row("10 cached copies", "", "", "copies-10-ours"),
+    Row("block5 fine-tuned, RMSprop", "0.97", "fine-tuned-published", "fine-tuned-ours"),
+    Row("block5 fine-tuned, SGD", "0.94", "fine-tuned-published-sgd"),
+    Row("InceptionV3 to mixed7, then its upper block", "", "inception-published", "inception-ours"),
+)
+CURVES = {
+    "From scratch": {
+        "scratch-published": "plain, as published",
+        "scratch-augmented-published": "augmented, as published",
+        "scratch-augmented-ours": "augmented, ours",
+    },
+    "On VGG16": {
+        "bottleneck-published": "bottleneck, as published (pixels / 255)",
+        "bottleneck-published-preprocessed": "the same, VGG16's own preprocessing",
+        "bottleneck-ours": "bottleneck, ours",
+        "copies-5-ours": "5 augmented copies, ours",
+        "fine-tuned-ours": "head, then block5, ours",
+    },
+}
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")  # Okabe and Ito
+
+
+def write_report(out: Path) -> None:
+    """Write `recipes.md` and `recipes.png` from the JSON files in `out`."""
+    results = read(out)
+    write_atomically(out / "recipes.md", "\n".join((*accuracy_table(results), "", *export_table(out))) + "\n")
+    draw(results, out / "recipes.png")
+
+
+def read(out: Path) -> Results:
+    """The results of each part, by seed."""
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*-[0-9].json"))]
+    return {name: [run for run in runs if run["part"] == name] for name in dict.fromkeys(run["part"] for run in runs)}
+
+
+def accuracy_table(results: Results) -> list[str]:
+    """Tutorial, published and ours side by side."""
+    lines = ["| recipe | tutorial | as published, with our parts | ours | seconds, as published | seconds, ours |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for row in ROWS:
+        sides = [results.get(name, []) for name in (row.published, row.ours)]
+        cells = [*map(accuracy, sides), *map(seconds, sides)]
+        lines.append(f"| {row.recipe} | {row.tutorial} | {' | '.join(cells)} |")
+    return lines
+
+
+def accuracy(runs: list[dict]) -> str:
+    """Mean ± standard deviation over the seeds, and the epochs."""
+    if not runs:
+        return ""
+    values = [run["accuracy"] for run in runs]
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{spread} ({len(values)} × {len(runs[0]['history']['loss'])} epochs)"
+
+
+def seconds(runs: list[dict]) -> str:
+    return f"{statistics.median(run['seconds'] for run in runs):.0f}" if runs else ""
+
+
+def export_table(out: Path) -> list[str]:
+    """The fine-tuned model as ONNX files."""
+    path = out / "exported.json"
+    if not path.exists():
+        return []
+    lines = ["| exported | accuracy | images/s |", "| --- | --- | --- |"]
+    for precision, each in json.loads(path.read_text(encoding="utf-8")).items():
+        lines.append(f"| {precision} | {each['accuracy']:.3f} | {each['rate']:.1f} |")
+    return lines
+
+
+def draw(results: Results, path: Path) -> None:
+    """Validation accuracy of the first seed, raw as points and smoothed as lines."""
+    figure = Figure(figsize=(11, 4.2), dpi=120, layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
+        for colour, (name, label) in zip(COLOURS, names.items(), strict=False):
+            if runs := results.get(name):
+                values = runs[0]["history"]["val_accuracy"]
+                epochs = range(1, len(values) + 1)
+                axes.plot(epochs, values, "o", color=colour, alpha=0.3, markersize=3)
+                axes.plot(epochs, smooth_curve(values, debias=True), color=colour, label=label)
+        axes.set(title=title, xlabel="epoch", ylabel="validation accuracy")
+        axes.grid(axis="y", color="#dddddd")
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path)
