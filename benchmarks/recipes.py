@@ -39,6 +39,7 @@ class Part:
     module: str
     options: tuple[str, ...]
     arguments: dict[str, int] = dataclasses.field(default_factory=dict)
+    held_out: bool = False  # a fifth of the training images in place of the validation images
     seeds: int = 3
 
 
@@ -48,9 +49,12 @@ PARTS = (
     Part("bottleneck-ours", BOTTLENECK, VGG16),
     Part("bottleneck-published", BOTTLENECK, (*PUBLISHED, *VGG16)),
     Part("bottleneck-published-preprocessed", BOTTLENECK, (*PUBLISHED, *VGG16, *OWN_PREPROCESSING)),
-    Part("fine-tuned-ours", FINE_TUNED, (*VGG16, "--fine-tune-epochs", "5")),
+    Part("bottleneck-published-held-out", BOTTLENECK, (*PUBLISHED, *VGG16), held_out=True),
+    Part("bottleneck-ours-held-out", BOTTLENECK, VGG16, held_out=True),
+    Part("fine-tuned-ours", FINE_TUNED, (*VGG16, "--fine-tune-epochs", "4")),
+    Part("copies-3-ours", COPIES, VGG16, {"copies": 3}),
     Part("copies-5-ours", COPIES, VGG16, {"copies": 5}),
-    Part("scratch-augmented-ours", SCRATCH, (), {"augmented": True}),
+    Part("scratch-augmented-ours", SCRATCH, ("--epochs", "40"), {"augmented": True}),
     Part("fine-tuned-published-sgd", FINE_TUNED, (*PUBLISHED, *VGG16, *SGD, "--fine-tune-epochs", "10")),
     Part("fine-tuned-published", FINE_TUNED, (*PUBLISHED, *VGG16, "--fine-tune-epochs", "10")),
     Part("copies-5-published-preprocessed", COPIES, (*PUBLISHED, *VGG16, *OWN_PREPROCESSING), {"copies": 5}),
@@ -59,6 +63,7 @@ PARTS = (
     Part("inception-published", CUSTOM, (*PUBLISHED, *INCEPTION, "--unfreeze", "1")),
     Part("inception-ours", CUSTOM, (*INCEPTION, "--unfreeze", "1")),
     Part("copies-5-published", COPIES, (*PUBLISHED, *VGG16), {"copies": 5}),
+    Part("train-defaults", BOTTLENECK, (*VGG16, "--optimizer", "adam", "--learning-rate", "3e-4", "--epochs", "30")),
     Part("copies-10-ours", COPIES, VGG16, {"copies": 10}),
 )
 
@@ -69,7 +74,8 @@ def run(part: Part, seed: int, arguments: argparse.Namespace) -> dict[str, objec
 
     module = importlib.import_module(part.module)
     options = [str(arguments.weights / each) if each.endswith(".h5") else each for each in part.options]
-    data = [str(arguments.data / "train"), "--validation", str(arguments.data / "validation")]
+    data = [str(arguments.data / "train")]
+    data += [] if part.held_out else ["--validation", str(arguments.data / "validation")]
     folders = ["--out", str(arguments.out / f"{part.name}-{seed}"), "--cache", str(arguments.out / "cache")]
     # All seeds share the augmented copies, which belong to the seed of the images.
     own_seed = ["--seed", "0" if "copies" in part.arguments else str(seed)]
@@ -115,7 +121,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", choices=[part.name for part in PARTS], help="parts; none: the report")
+    parser.add_argument(
+        "--only", nargs="*", choices=[*(part.name for part in PARTS), "exported"], help="parts; none: the report"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--bfloat16", action="store_true", help="on TensorFlow: convolve in bfloat16, twice as fast")
     arguments = parser.parse_args()
@@ -128,7 +136,7 @@ def main() -> None:
         result = run(part, seed, arguments) | {"bfloat16": arguments.bfloat16}
         path.write_text(json.dumps(result), encoding="utf-8")
         print(f"{part.name}, seed {seed}: {result['accuracy']:.4f}, {result['seconds']:.0f} s", flush=True)
-    if arguments.only is None:
+    if arguments.only is None or "exported" in arguments.only:
         export(arguments)
     write_report(arguments.out)
 

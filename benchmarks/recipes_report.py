@@ -27,8 +27,12 @@ ROWS = (
     Row("the same, augmentation and dropout", "0.82", "scratch-augmented-published", "scratch-augmented-ours"),
     Row("bottleneck features of VGG16", "0.90", "bottleneck-published", "bottleneck-ours"),
     Row("the same, VGG16's own preprocessing", "", "bottleneck-published-preprocessed"),
+    Row(
+        "bottleneck, on a fifth of the training images", "", "bottleneck-published-held-out", "bottleneck-ours-held-out"
+    ),
     Row("augmented, 5 cached copies, pixels / 255", "0.96", "copies-5-published"),
     Row("the same, VGG16's own preprocessing", "", "copies-5-published-preprocessed", "copies-5-ours"),
+    Row("3 cached copies", "", "", "copies-3-ours"),
     Row("10 cached copies", "", "", "copies-10-ours"),
     Row("block5 fine-tuned, RMSprop", "0.97", "fine-tuned-published", "fine-tuned-ours"),
     Row("block5 fine-tuned, SGD", "0.94", "fine-tuned-published-sgd"),

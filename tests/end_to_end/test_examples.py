@@ -53,7 +53,7 @@ for name in names:
 LEFT = {
     "small_convnet_from_scratch.py": ["scratch.png", "scratch-augmented.png"],
     "bottleneck_features.py": ["bottleneck.png"],
-    "feature_extraction_with_augmentation.py": ["augmented-end-to-end.png", "augmented-3.png"],
+    "feature_extraction_with_augmentation.py": ["augmented-end-to-end.png", "augmented-5.png"],
     "fine_tune_last_block.py": ["fine-tuned.png", "fine-tuned.keras"],
     "inception_v3_custom_classes.py": ["model.keras", "model.onnx", "custom-classes.png"],
     "deploy.py": ["fp32.onnx", "int8.onnx", "predictions.csv", "fp32.json", "int8.json", "triton"],
