@@ -1,13 +1,13 @@
 """Cached against end-to-end training of VGG16 at 150 x 150, measured side by side in one run.
 
-    KERAS_BACKEND=tensorflow python benchmarks/bottleneck_cache.py IMAGES --weights FILE --out table.md --curves a.png
+    KERAS_BACKEND=tensorflow python benchmarks/bottleneck_cache.py IMAGES --weights FILE --out table.md
 
 `--weights` is a weights file of VGG16 without its top; without it they are random (He), which changes no speed. Every
 figure is the fastest epoch after the one that compiles, each side at its better `jit_compile` setting (TensorFlow; the
 other backends have one). The head is trained from the cache on more images than the rest, or the few milliseconds that
 Keras takes to begin and end an epoch would be most of such an epoch; all figures are per image. The schedule's gain is
 calculated from the measured epochs and the measured build, which taps both boundaries. `--curves` trains one schedule
-both ways, each from the same seed, and draws their losses over each other.
+both ways instead, each from the same seed, and draws their losses over each other.
 """
 
 import argparse
@@ -147,7 +147,8 @@ def draw_curves(weights, data, directory, path):
         ("end to end", keras.Model.fit),
         ("from the cache", kerasxfer.BottleneckCache(directory, verbose=0, jit_compile=False).fit),
     ):
-        callbacks = [kerasxfer.callbacks.ProgressiveUnfreezing(stages), times := EpochTimes()]
+        unfreezing, times = kerasxfer.callbacks.ProgressiveUnfreezing(stages), EpochTimes()
+        callbacks = [kerasxfer.callbacks.SetEpoch(data), unfreezing, times]  # the same orders in both
         model = make_model(weights, (), settings()[0])
         history = fit(model, data, epochs=12, shuffle=False, verbose=0, callbacks=callbacks)
         losses[name] = history.history["loss"], sum(times.seconds)
@@ -193,7 +194,9 @@ def main():
     parser.add_argument("--images", type=int, default=96, help="to train on")
     parser.add_argument("--cached-images", type=int, default=1024, help="to cache, and to train the head on")
     parser.add_argument("--weights", type=Path, help="weights file of VGG16 without its top")
-    parser.add_argument("--curves", type=Path, help="image file for the losses of both ways")
+    parser.add_argument(
+        "--curves", type=Path, help="draw the losses of both ways into this image, in place of the table"
+    )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--out", type=Path, help="Markdown file for the table")
     arguments = parser.parse_args()
@@ -209,11 +212,11 @@ def main():
         images = f"{len(some.paths)} images, {len(many.paths)} to cache and for the cached head"
         lines = [f"VGG16 at 150 x 150, {images}, batch {some.batch_size}, {where}", ""]
         lines += ["| | measured | ratio | target |", "| --- | --- | --- | --- |"]
-        print("\n".join(lines), flush=True)
         if arguments.curves:
             difference = draw_curves(arguments.weights, some, Path(directory) / "curves", arguments.curves)
-            lines.insert(1, f"Losses of 12 epochs, cached and end to end: largest difference {difference:.2g}.\n")
-            print(lines[1], flush=True)
+            print(f"{lines[0]}: 12 losses, cached and end to end, differ by at most {difference:.2g}")
+            return
+        print("\n".join(lines), flush=True)
         for row in measure(arguments.weights, some, many, directory):
             lines.append(f"| {' | '.join(row)} |")
             print(lines[-1], flush=True)

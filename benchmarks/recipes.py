@@ -4,7 +4,7 @@
 
 IMAGES has `train` and `validation`, FOLDER the weights files. Each part and seed becomes one JSON file in OUT, which is
 not made again, and the features that parts share lie in OUT/cache: a killed run goes on. In the end, or at once with
-`--only` and no name, `recipes.md` and `recipes.png` in OUT are made of all JSON files.
+`--only` and no name, OUT/recipes.png is drawn, and the tables of `--into benchmarks/results/recipes.md` are renewed.
 """
 
 import argparse
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="*", choices=[*(part.name for part in PARTS), "exported"], help="parts; none: the report"
     )
+    parser.add_argument("--into", type=Path, nargs="*", default=[], help="Markdown files whose tables to renew")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--bfloat16", action="store_true", help="on TensorFlow: convolve in bfloat16, twice as fast")
     arguments = parser.parse_args()
@@ -138,7 +139,7 @@ def main() -> None:
         print(f"{part.name}, seed {seed}: {result['accuracy']:.4f}, {result['seconds']:.0f} s", flush=True)
     if arguments.only is None or "exported" in arguments.only:
         export(arguments)
-    write_report(arguments.out)
+    write_report(arguments.out, arguments.into)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from kerasxfer.smoothing import smooth_curve
 
+BEGIN, END = "<!-- tables of recipes.py -->", "<!-- end of the tables -->"
 Results = dict[str, list[dict]]  # of each part, by seed
 
 
@@ -55,11 +57,14 @@ CURVES = {
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")  # Okabe and Ito
 
 
-def write_report(out: Path) -> None:
-    """Write `recipes.md` and `recipes.png` from the JSON files in `out`."""
+def write_report(out: Path, documents: Sequence[Path]) -> None:
+    """Write `recipes.png` into `out`, and the tables between the marks of Markdown documents."""
     results = read(out)
-    write_atomically(out / "recipes.md", "\n".join((*accuracy_table(results), "", *export_table(out))) + "\n")
     draw(results, out / "recipes.png")
+    tables = "\n".join((*accuracy_table(results), "", *export_table(out))).strip()
+    for document in documents:
+        before, rest = document.read_text(encoding="utf-8").split(BEGIN)
+        write_atomically(document, f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.split(END)[1]}")
 
 
 def read(out: Path) -> Results:
@@ -74,6 +79,8 @@ def accuracy_table(results: Results) -> list[str]:
     lines.append("| --- | --- | --- | --- | --- | --- |")
     for row in ROWS:
         sides = [results.get(name, []) for name in (row.published, row.ours)]
+        if not any(sides):
+            continue
         cells = [*map(accuracy, sides), *map(seconds, sides)]
         lines.append(f"| {row.recipe} | {row.tutorial} | {' | '.join(cells)} |")
     return lines
@@ -105,17 +112,17 @@ def export_table(out: Path) -> list[str]:
 
 def draw(results: Results, path: Path) -> None:
     """Validation accuracy of the first seed, raw as points and smoothed as lines."""
-    figure = Figure(figsize=(11, 4.2), dpi=120, layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES.items(), strict=True):
+    panels = {title: {n: label for n, label in names.items() if n in results} for title, names in CURVES.items()}
+    panels = {title: names for title, names in panels.items() if names}
+    figure = Figure(figsize=(1 + 5 * len(panels), 4.2), dpi=120, layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for colour, (name, label) in zip(COLOURS, names.items(), strict=False):
-            if runs := results.get(name):
-                values = runs[0]["history"]["val_accuracy"]
-                epochs = range(1, len(values) + 1)
-                axes.plot(epochs, values, "o", color=colour, alpha=0.3, markersize=3)
-                axes.plot(epochs, smooth_curve(values, debias=True), color=colour, label=label)
+            values = results[name][0]["history"]["val_accuracy"]
+            epochs = range(1, len(values) + 1)
+            axes.plot(epochs, values, "o", color=colour, alpha=0.3, markersize=3)
+            axes.plot(epochs, smooth_curve(values, debias=True), color=colour, label=label)
         axes.set(title=title, xlabel="epoch", ylabel="validation accuracy")
         axes.grid(axis="y", color="#dddddd")
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, fontsize=9)
     figure.savefig(path)
