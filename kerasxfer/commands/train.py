@@ -146,10 +146,10 @@ def train(
     head: Annotated[
         str,
         Option(help="Pooling, then hidden units: average, max or flatten, as in flatten-256.", rich_help_panel=_MODEL),
-    ] = "average",
+    ] = "average-256",
     dropout: Annotated[
         float, Option(min=0, max=1, help="Fraction of units that the head drops.", rich_help_panel=_MODEL)
-    ] = 0.2,
+    ] = 0.5,
     sigmoid: Annotated[
         bool, Option("--sigmoid", help="One sigmoid unit for two classes.", rich_help_panel=_MODEL)
     ] = False,
@@ -167,7 +167,7 @@ def train(
     optimizer: Annotated[str, Option(help="Name of an optimizer in keras.optimizers.")] = "adam",
     learning_rate: Annotated[
         float, Option(help="Learning rate of the head; the stages of a schedule may have their own.")
-    ] = 1e-3,
+    ] = 3e-4,
     epochs: Annotated[
         int | None,
         Option(

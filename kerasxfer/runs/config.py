@@ -71,12 +71,12 @@ class TrainConfig:
     preprocess: str | None = None
     image_size: tuple[int, int] = (150, 150)
     policy: dict[str, Any] = dataclasses.field(default_factory=lambda: ImagePolicy().to_dict())
-    head: str = "average"
-    dropout: float = 0.2
+    head: str = "average-256"
+    dropout: float = 0.5
     activation: str = "softmax"
     task: str = SINGLE_LABEL
     optimizer: str = "adam"
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     epochs: int = 30
     batch_size: int = 32
     augment: dict[str, Any] = dataclasses.field(default_factory=dict)

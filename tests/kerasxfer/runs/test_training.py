@@ -44,6 +44,8 @@ def config(folders):
         validation=str(folders / "validation"),
         backbone="DemoVGG",
         image_size=(48, 48),
+        head="average",
+        dropout=0.2,
         learning_rate=1e-2,
         epochs=6,
         batch_size=8,
