@@ -49,7 +49,7 @@ def train(
     data: Annotated[
         Path, Argument(metavar="DATA", help="Class folders, or a table of images and labels.", show_default=False)
     ],
-    out: Annotated[Path | None, Option(help="Run folder to write.", show_default=False)] = None,
+    out: Annotated[Path, Option(help="Run folder to write.")] = Path("run"),
     validation: Annotated[
         Path | None,
         Option(help="Class folders, or a table, to validate on.", rich_help_panel=_IMAGES, show_default=False),
@@ -224,8 +224,6 @@ def train(
     """
     from kerasxfer.runs.config import TrainConfig
 
-    if out is None and not plan:
-        raise UsageError("`--out` names the run folder to write; only `--plan` does without.")
     _refuse_both("--resume", resume, "--overwrite", overwrite)
     _refuse_both("--cache", cache, "--no-cache", no_cache)
     _refuse_both("--sigmoid", sigmoid, "--multi-label", multi_label)
@@ -265,7 +263,7 @@ def train(
         keep=keep.value,
         monitor=monitor,
         patience=patience,
-        cache=str(cache) if cache else None if no_cache or augmentation else str((out or Path()) / "cache"),
+        cache=str(cache) if cache else None if no_cache or augmentation else str(out / "cache"),
         seed=seed,
         on_error=on_error.value,
         exclude=str(exclude) if exclude else None,
@@ -282,7 +280,7 @@ def train(
     )
     if plan:
         _show_plan(config, format)
-    elif out is not None:
+    else:
         _train(config, out, resume=resume, overwrite=overwrite, format=format)
 
 

@@ -12,6 +12,7 @@ import pytest
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from PIL import Image
 
+from kerasxfer.commands import train as command
 from kerasxfer.data import ImageFolder
 from kerasxfer.report import build_report
 from kerasxfer.runs.config import TrainConfig
@@ -73,6 +74,12 @@ def history(run):
 def assert_same_history(run, other, tolerance):
     for row, expected in zip(history(run), history(other), strict=True):
         assert row == pytest.approx(expected, rel=tolerance)
+
+
+def test_data_alone_is_enough(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command.train(folders / "train", backbone="DemoVGG", image_size="48", epochs=1)
+    assert RunFolder(tmp_path / "run").read().images == {"training": 32, "validation": 0}
 
 
 def test_a_run_leaves_model_history_curves_and_configuration(run, config):
