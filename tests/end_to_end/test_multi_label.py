@@ -57,7 +57,7 @@ def run(folder):
         "train", folder / "train" / "labels.csv", "--validation", folder / "validation" / "labels.csv", "--multi-label",
         "--test", folder / "validation" / "labels.csv",
         "--backbone", "DemoVGG", "--backbone-output", "block1_pool", "--image-size", "32", "--epochs", "12",
-        "--batch-size", "4", "--learning-rate", "0.05", "--dropout", "0", "--out", folder / "run",
+        "--batch-size", "4", "--learning-rate", "0.05", "--head", "average", "--dropout", "0", "--out", folder / "run",
     )  # fmt: skip
     return folder / "run"
 
