@@ -25,6 +25,7 @@ VALID = {
     "demo": {"out": ["data"]},
     "split": {"source": ["data"], "destination": ["out"], "train": ["1"]},
     "train": {"data": ["data"], "plan": [], "backbone": ["DemoVGG"], "image_size": ["32"]},
+    "audit": {"data": ["missing"], "backbone": ["DemoVGG"], "image_size": ["32"]},
     "choose": {"data": ["missing"], "candidates": ["DemoVGG"], "image_sizes": ["32"], "no_rates": []},
     "report": {"runs": ["run"]},
     "preview": {"data": ["data"], "image_size": ["32"]},
