@@ -25,11 +25,11 @@ def average_precisions(evaluation: LabelEvaluation) -> Chart:
     )
     key = Key("95 % interval", COLOURS[0])
     figure.add_scatter(
-        x=[figure_.value for _, figure_ in known],
+        x=[average.value for _, average in known],
         y=[plain(each.name) for each, _ in known],
         error_x={
-            "array": [figure_.high - figure_.value for _, figure_ in known],
-            "arrayminus": [figure_.value - figure_.low for _, figure_ in known],
+            "array": [average.high - average.value for _, average in known],
+            "arrayminus": [average.value - average.low for _, average in known],
             "thickness": 1.5,
         },
         mode="markers",
