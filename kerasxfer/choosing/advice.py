@@ -20,6 +20,8 @@ def _recommendation(choice: Choice) -> str:
     taken = choice.recommended
     if taken is None:
         fastest = max(choice.results, key=_best_rate)
+        if not fastest.speed.rates:
+            return f"No candidate could be exported: none is known to reach {choice.min_rate:g} images/s."
         return (
             f"No candidate reaches {choice.min_rate:g} images/s on this machine; the fastest is "
             f"{fastest.candidate.name} with {_best_rate(fastest):.0f}. Try smaller images or a smaller backbone."
@@ -27,9 +29,11 @@ def _recommendation(choice: Choice) -> str:
     sentence = f"Take {taken.candidate.name}: {_score(choice, taken)}"
     if taken is not choice.best:
         best = choice.best
+        measured = best.speed.rate("fp32") and taken.speed.rate("fp32")
+        cost = f"takes {best.cost / taken.cost:.1f} times as long" if measured else "is the larger"
         sentence += (
             f". {best.candidate.name} has {_score(choice, best)}, which may be chance (p = {choice.p(taken):.2g}), "
-            f"and costs {best.cost / taken.cost:.1f} times as much"
+            f"and {cost}"
         )
     elif others := [result for result in choice.tied if result is not taken]:
         sentence += f". Tied with it, but no cheaper: {', '.join(result.candidate.name for result in others)}"

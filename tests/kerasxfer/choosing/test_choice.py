@@ -82,7 +82,7 @@ def test_of_those_that_are_tied_the_cheapest_is_taken():
     assert choice.recommended.candidate.backbone == "MobileNet"
     assert [choice.verdict(result) for result in choice.results] == ["best", "take", ""]
     assert "which may be chance" in advice(choice)[0]
-    assert "costs 10.0 times as much" in advice(choice)[0]
+    assert "takes 10.0 times as long" in advice(choice)[0]
 
 
 def test_a_rate_that_is_asked_for_rules_out_what_is_slower():
@@ -103,7 +103,10 @@ def test_a_rate_that_is_asked_for_rules_out_what_is_slower():
 def test_without_rates_weights_and_pixels_decide():
     choice = made_up({"VGG16": 980, "MobileNet": 979})
     small = replace(choice.results[1], parameters=1000)
-    assert replace(choice, results=[choice.results[0], small]).recommended is small
+    choice = replace(choice, results=[choice.results[0], small])
+    assert choice.recommended is small
+    assert "is the larger" in advice(choice)[0]
+    assert "could be exported" in advice(replace(choice, min_rate=10.0))[0]
 
 
 @pytest.mark.parametrize(
