@@ -155,7 +155,7 @@ def decode_rate(predictor, folder: str) -> tuple[int, float, float]:
 
 def session_rate(arguments: argparse.Namespace, predictor) -> tuple[int, float, float]:
     """The faster of: one run with all cores, and a run per core with one thread each."""
-    from kerasxfer_serving.runtime.session import open_session
+    from kerasxfer_serving.runtime.opening import open_session
     from kerasxfer_serving.runtime.threads import available_cores
 
     cores = available_cores()

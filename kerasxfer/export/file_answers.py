@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from kerasxfer_serving.runtime.session import Session, open_session
+from kerasxfer_serving.runtime.opening import open_session
+from kerasxfer_serving.runtime.session import Session
 from numpy.typing import NDArray
 
 from kerasxfer.export.errors import ExportError

@@ -24,7 +24,9 @@ from kerasxfer_serving.model.probabilities import check_probabilities
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.runtime.concurrency import batched, map_in_order
 from kerasxfer_serving.runtime.memory import refuse_oversized_batch
-from kerasxfer_serving.runtime.session import Session, open_session
+from kerasxfer_serving.runtime.opening import open_session
+from kerasxfer_serving.runtime.precision import default_cpu_precision
+from kerasxfer_serving.runtime.session import Session
 from kerasxfer_serving.runtime.threads import available_cores
 
 # A larger batch is no faster on a CPU, where each core runs a batch of its own, and takes more memory.
@@ -43,6 +45,7 @@ class PredictorArguments(TypedDict, total=False):
     batch_size: int | None
     threads: int | None
     tf32: bool
+    cpu_precision: str | None
     cache_dir: str | Path | None
     decode: Decoder | None
     features: bool
@@ -57,7 +60,8 @@ class Predictor:
 
     Args:
         model: An `.onnx` file.
-        device: `"auto"`, `"cpu"`, `"cuda"` or `"tensorrt"`. Defaults to `"auto"`; see `open_session`.
+        device: `"auto"`, `"cpu"`, `"openvino"`, `"cuda"`, `"tensorrt"` or `"fastest"`. Defaults to `"auto"`; see
+            `open_session`.
         gpu_ids: The GPUs to use, taken in turn. With `device="auto"`, naming them rules out the CPU. Defaults to
             `None`, the first.
         batch_size: Images in one run of the model. Defaults to the model's own where that is fixed, else 8 on the CPU
@@ -65,6 +69,8 @@ class Predictor:
         threads: CPU threads of one run. Defaults to all cores this process may use for what fits into one batch, and to
             one a run, with as many runs at once, beyond.
         tf32: See `open_session`.
+        cpu_precision: See `open_session`. Defaults to `None`: bfloat16 where OpenVINO runs a model whose manifest says
+            that it keeps its answers so (`Manifest.passed_in`), on a CPU that has it; else float32.
         cache_dir: See `open_session`.
         decode_processes: Processes that decode what `stream` is given, beside this one; 0 decodes in threads of this
             one. Defaults to `None`: on a GPU, one for each core where there are four or more; else 0.
@@ -99,6 +105,7 @@ class Predictor:
         batch_size: int | None = None,
         threads: int | None = None,
         tf32: bool = True,
+        cpu_precision: str | None = None,
         cache_dir: str | Path | None = None,
         decode: Decoder | None = None,
         decode_processes: int | None = None,
@@ -119,6 +126,7 @@ class Predictor:
             batch_size=batch_size,
             threads=threads,
             tf32=tf32,
+            cpu_precision=cpu_precision,
             cache_dir=cache_dir,
             decode=decode,
             decode_processes=decode_processes,
@@ -141,12 +149,14 @@ class Predictor:
             outputs=adapted.outputs,
             batch_size=batch_size or _GPU_BATCH,
             tf32=tf32,
+            cpu_precision=cpu_precision or default_cpu_precision(device, self.manifest),
             cache_dir=cache_dir,
         )
         first = self._open(device=device, gpu_id=gpu_ids[0] if gpu_ids else None, threads=threads)
         self.device = first.device
         self.reason = first.reason
-        self.gpu_ids = tuple(gpu_ids or (0,)) if first.device != "cpu" else (0,)
+        self.on_cpu = first.on_cpu
+        self.gpu_ids = (0,) if first.on_cpu else tuple(gpu_ids or (0,))
         self._closed = False
         self._sessions = {(first.threads, self.gpu_ids[0]): first}
         self.batch_size = first.fixed_batch or batch_size or _CPU_BATCH
@@ -167,7 +177,7 @@ class Predictor:
     def workers(self) -> int:
         """Batches worth working on at once."""
         cores = available_cores()
-        if self.device == "cpu":
+        if self.on_cpu:
             return max(1, cores // (self._threads or 1))
         running = _RUNS_AT_ONCE * len(self.gpu_ids)
         if self._gpu_decoder is not None:
@@ -269,7 +279,7 @@ class Predictor:
         with self._lock:
             self._turn = lane = (self._turn + 1) % len(self.gpu_ids)
         session = self._session(threads or self._threads or available_cores(), self.gpu_ids[lane])
-        with nullcontext() if session.device == "cpu" else self._slots[lane]:
+        with nullcontext() if session.on_cpu else self._slots[lane]:
             outputs = session.run(images)
         probabilities, *features = (_as_rows(output, len(images)) for output in outputs)
         if not self._checked:  # on the first batch: what a manifest says is not believed
@@ -283,6 +293,8 @@ class Predictor:
             "model": self.sha256,
             "manifest": self.manifest.to_dict(),
             "device": self.device,
+            "runtime": self.session.runtime,
+            "cpu_precision": self.session.cpu_precision,
             "tf32": self.session.tf32,
             "threads": self.session.threads,
             "batch_size": self.batch_size,
@@ -324,12 +336,12 @@ class Predictor:
         cores = available_cores()
         if wanted is not None:
             return wanted
-        return cores if self.device != "cpu" and self._gpu_decoder is None and cores >= _MANY_CORES else 0
+        return cores if not self.on_cpu and self._gpu_decoder is None and cores >= _MANY_CORES else 0
 
     def _open_gpu_decoder(self) -> gpu.GpuDecoder:
         """The decoder on the first GPU, if its pixels and the model's answers to them are close enough to Pillow's."""
-        if self.device == "cpu":
-            raise DeviceError("`decode='gpu'` needs the model on a GPU too. Received: device='cpu'")
+        if self.on_cpu:
+            raise DeviceError(f"`decode='gpu'` needs the model on a GPU too. Received: device={self.device!r}")
         decoder, pairs = gpu.checked_decoder(self.manifest.image_size, self.manifest.policy, self.gpu_ids[0])
         ours, pillow = (self.run(np.stack(images))[0] for images in zip(*pairs, strict=True))
         apart = float(np.abs(ours - pillow).max())
@@ -373,7 +385,7 @@ class Predictor:
         return probabilities
 
     def _session(self, threads: int, gpu_id: int) -> Session:
-        key = (threads if self.device == "cpu" else 1, gpu_id)
+        key = (threads if self.on_cpu else 1, gpu_id)
         with self._lock:
             if self._closed:  # or a thread that was decoding would open one that nobody ends
                 raise ModelError("The predictor is closed. Make another one.")

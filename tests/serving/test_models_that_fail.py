@@ -17,7 +17,7 @@ from kerasxfer_serving.errors import DeviceError, ModelError
 from kerasxfer_serving.image_io.batch import decode_input
 from kerasxfer_serving.inputs.input import given_input
 from kerasxfer_serving.outputs.tables import without_formulas
-from kerasxfer_serving.runtime.session import open_session
+from kerasxfer_serving.runtime.opening import open_session
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 

@@ -4,10 +4,10 @@ import numpy as np
 import onnxruntime
 import pytest
 from kerasxfer_serving.errors import DeviceError, ModelError
+from kerasxfer_serving.runtime import onnxruntime_session as sessions
 from kerasxfer_serving.runtime import providers
-from kerasxfer_serving.runtime import session as sessions
+from kerasxfer_serving.runtime.opening import open_session
 from kerasxfer_serving.runtime.providers import cuda_devices
-from kerasxfer_serving.runtime.session import open_session
 
 needs_no_gpu = pytest.mark.skipif(cuda_devices() > 0, reason="there is a GPU")
 

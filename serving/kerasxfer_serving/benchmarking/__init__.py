@@ -28,7 +28,8 @@ __all__ = ["Measurement", "Report", "Rules", "benchmark", "compare"]
 
 _LONGEST = 3600
 SCENARIOS = ("offline", "single-stream")
-BATCH_SIZES = {"cpu": (1, 8, 32), "cuda": (1, 8, 32, 128), "tensorrt": (1, 8, 32, 128)}
+_BATCH_SIZES_ON_CPU = (1, 8, 32)
+_BATCH_SIZES_ON_GPU = (1, 8, 32, 128)
 
 
 def benchmark(
@@ -122,7 +123,11 @@ def benchmark(
 
 def _sweep(predictor: Predictor, batch_sizes: Sequence[int] | None) -> Sequence[int]:
     fixed = predictor.batch_size != 1  # what was asked for is 1: the model has one of its own
-    return (predictor.batch_size,) if fixed else batch_sizes or BATCH_SIZES[predictor.device]
+    return (
+        (predictor.batch_size,)
+        if fixed
+        else batch_sizes or (_BATCH_SIZES_ON_CPU if predictor.on_cpu else _BATCH_SIZES_ON_GPU)
+    )
 
 
 def _open(model: str | Path, sessions: list[dict[str, Any]], arguments: PredictorArguments) -> Predictor:

@@ -10,6 +10,7 @@ from kerasxfer_serving.benchmarking.measuring import Measurement, Rules
 from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.files import write_atomically, writing
 from kerasxfer_serving.notebook import html_table
+from kerasxfer_serving.runtime.providers import ON_CPU
 
 FORMAT_VERSION = 1
 _BUSY = 0.1
@@ -105,7 +106,7 @@ class Report:
         decode, model = self.best("decode_resize"), self.model_alone
         if not decode or not decode.rate or not model:
             return None
-        if self.device["device"] == "cpu":
+        if self.device["device"] in ON_CPU:
             return 1 / (1 / decode.rate + 1 / model)
         return min(decode.rate, model)
 
@@ -179,7 +180,7 @@ class Report:
         return "decode" if decode.rate < model else "model"
 
     def _share_off_device(self) -> float:
-        if self.device["device"] == "cpu":
+        if self.device["device"] in ON_CPU:
             return 0.0
         placement: Mapping[str, int] = self.device["placement"]
         return placement.get("CPUExecutionProvider", 0) / max(1, sum(placement.values()))

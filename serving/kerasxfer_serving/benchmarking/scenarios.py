@@ -39,7 +39,7 @@ def device_rates(predictor: Predictor, duration: float, rules: Rules) -> Iterato
         predictor.run(images, threads=predictor.stream_threads)
         return batch
 
-    if predictor.device == "cpu":  # several runs at once, as the pipeline has them
+    if predictor.on_cpu:  # several runs at once, as the pipeline has them
         work = concurrently(run, predictor.workers)
     else:
         work = _repeated(predictor.session.bind(images), batch)

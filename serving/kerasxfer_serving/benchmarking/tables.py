@@ -7,6 +7,7 @@ from typing import Any
 from kerasxfer_serving.benchmarking.measuring import LATENCIES
 from kerasxfer_serving.benchmarking.percentiles import latency
 from kerasxfer_serving.benchmarking.report import Report
+from kerasxfer_serving.runtime.session import executed_precisions
 
 _BOTTLENECKS = {
     "decode": "decoding the images",
@@ -65,7 +66,8 @@ def _size(size: tuple[int, int]) -> str:
 def _device(device: Mapping[str, Any]) -> str:
     nodes = ", ".join(f"{count} nodes on {provider}" for provider, count in device["placement"].items())
     tf32 = "" if device["tf32"] is None else f", TF32 {'on' if device['tf32'] else 'off'}"
-    return f"{device['device']} ({nodes}{tf32})"
+    executed = "".join(f", {count} in {precision}" for precision, count in executed_precisions(device).items())
+    return f"{device['device']} ({nodes}{executed}{tf32})"
 
 
 def _machine(environment: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from kerasxfer_serving.model.foreign import adapt
 from kerasxfer_serving.model.model_file import load_model_file
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.predictor import PredictorArguments
+from kerasxfer_serving.runtime.providers import ON_CPU
 
 _DEATHS = 3  # of a single image, two of them alone: a machine that goes away takes innocent ones along
 _FAILURES = 5
@@ -38,7 +39,7 @@ class RayPredictor:
         ray: The module, connected to a cluster (`kerasxfer_serving.cluster.ray.start`).
         model: An `.onnx` file, which only this machine needs to have.
         num_workers: Predictors. Defaults to as many as the cluster has room for, also when it grows or shrinks.
-        gpus_per_worker: GPUs of each. Defaults to 1 where the cluster has any and `device` is not `"cpu"`, else to 0.
+        gpus_per_worker: GPUs of each. Defaults to 1 where the cluster has any and `device` is none on the CPU, else 0.
         tune: Measure the best batch size, where none is given. Defaults to `False`.
         **predictor: Arguments of `Predictor`; `threads` defaults to 1, and Ray gives out `gpu_ids`.
 
@@ -75,7 +76,7 @@ class RayPredictor:
         file = load_model_file(model, sha256=predictor.pop("sha256", None))
         self.manifest = adapt(file, predictor.get("manifest") or file.manifest).manifest
         if gpus_per_worker is None:
-            on_gpus = predictor.get("device") != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+            on_gpus = predictor.get("device") not in ON_CPU and ray.cluster_resources().get("GPU", 0) > 0
             gpus_per_worker = float(on_gpus)
         threads = predictor.get("threads") or 1
         gpu_ids = tuple(range(math.ceil(gpus_per_worker))) or None  # as Ray numbers them for each worker

@@ -100,7 +100,12 @@ class Pool:
 
     def fix(self, description: dict[str, Any], *, device: str, batch_size: int) -> None:
         """Demand of every further predictor what the first one is."""
-        self._arguments = self._arguments | {"device": device, "batch_size": batch_size}
+        fixed: PredictorArguments = {
+            "device": device,
+            "cpu_precision": description["cpu_precision"],
+            "batch_size": batch_size,
+        }
+        self._arguments = self._arguments | fixed
         self._description = description
 
     def room(self) -> int:

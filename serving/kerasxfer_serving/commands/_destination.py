@@ -1,10 +1,10 @@
 """Where the rows of `predict` go, as its options say."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, TYPE_CHECKING, Annotated, TypeAlias
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -113,12 +113,11 @@ class OutputOptions:
 
         return Destination.of(self.out, self.format)
 
-    def begun_batch_size(self) -> int | None:
-        """The batch size of the run that is resumed; `None` where there is none."""
+    def begun_run(self) -> Mapping[str, Any]:
+        """What was asked for by the run that is resumed; empty where there is none."""
         from kerasxfer_serving.outputs.journal import begun_run
 
-        size = begun_run(self.destination.journal).get("batch_size") if self.resume else None
-        return size if isinstance(size, int) else None
+        return begun_run(self.destination.journal) if self.resume else {}
 
 
 def stdout_for(options: OutputOptions) -> IO[bytes] | None:

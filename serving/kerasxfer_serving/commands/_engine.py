@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from kerasxfer_serving.commands._model import ModelOptions
-from kerasxfer_serving.commands.choices import Decode, Device, EngineName
+from kerasxfer_serving.commands.choices import CpuPrecision, Decode, Device, EngineName
 from kerasxfer_serving.commands.options import ON_RAY, RUNNING, refuse_without_ray
 from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import UsageError
@@ -72,8 +72,9 @@ class EngineOptions:
         tune: Measure the best batch size, where none is given and the model leaves one open.
         threads: CPU threads of one run.
         tf32: Let CUDA round float32 products to TF32.
+        cpu_precision: What OpenVINO computes in; `None` for what the model's manifest says.
         decode_processes: Processes that decode; `None` for as many as are worth it.
-        cache_dir: Where TensorRT keeps engines and timings.
+        cache_dir: Where TensorRT keeps engines, and OpenVINO what it compiled.
         features: Also return the input of the last dense layer.
         address: Of the cluster.
         num_workers: Predictors on the cluster.
@@ -87,6 +88,7 @@ class EngineOptions:
     tune: bool = False
     threads: int = 1
     tf32: bool = True
+    cpu_precision: CpuPrecision | None = None
     decode_processes: int | None = None
     cache_dir: Path | None = None
     features: bool = False
@@ -117,7 +119,7 @@ def open_engine(
         with Predictor(model, decode_processes=options.decode_processes, **arguments) as predictor:
             if options.tune:
                 best_batch_size(predictor)
-            note(_describe(predictor))
+            note(_describe(predictor, options.device))
             yield predictor
         return
 
@@ -148,6 +150,7 @@ def _arguments(model: Path, model_options: ModelOptions, options: EngineOptions)
         "batch_size": options.batch_size,
         "threads": options.threads,
         "tf32": options.tf32,
+        "cpu_precision": options.cpu_precision and options.cpu_precision.value,
         "cache_dir": options.cache_dir,
         "features": options.features,
         "manifest": model_options.manifest(model),
@@ -162,15 +165,19 @@ def _silent() -> Iterator[None]:
         yield
 
 
-def _describe(predictor: "Predictor") -> str:
+def _describe(predictor: "Predictor", wanted: Device) -> str:
+    from kerasxfer_serving.runtime.session import executed_precisions
+
     session = predictor.session
-    if predictor.device == "cpu":
-        where = f"{predictor.workers} runs at once, threads of each: {session.threads}"
+    if predictor.on_cpu:
+        precisions = executed_precisions(session.describe())
+        nodes = f", nodes in {', '.join(f'{name} {count}' for name, count in precisions.items())}" if precisions else ""
+        where = f"{predictor.workers} runs at once, threads of each: {session.threads}{nodes}"
     else:
         nodes = ", ".join(f"{count} nodes on {provider}" for provider, count in session.placement.items())
         tf32 = "on" if session.tf32 else "off"
         where = f"GPU {', '.join(map(str, predictor.gpu_ids))}, TF32 {tf32}, {nodes}, {_decoder(predictor)}"
-    chosen = f" (auto: {session.reason})" if session.reason else ""
+    chosen = f" ({wanted}: {predictor.reason})" if predictor.reason else ""
     return f"Device {predictor.device}{chosen}; {where}; batch {predictor.batch_size}."
 
 

@@ -68,6 +68,7 @@ def benchmark(
         ),
     ] = None,
     tf32: options.Tf32Option = True,
+    cpu_precision: options.CpuPrecisionOption = None,
     cache_dir: options.CacheDirOption = None,
     preprocess: _model.PreprocessOption = None,
     mean: _model.MeanOption = None,
@@ -138,6 +139,7 @@ def benchmark(
         threads=threads,
         gpu_ids=None if gpu_id is None else (gpu_id,),
         tf32=tf32,
+        cpu_precision=cpu_precision and cpu_precision.value,
         cache_dir=cache_dir,
         manifest=model_options.manifest(model),
     )

@@ -15,8 +15,17 @@ class Device(StrEnum):
 
     auto = "auto"
     cpu = "cpu"
+    openvino = "openvino"
     cuda = "cuda"
     tensorrt = "tensorrt"
+    fastest = "fastest"
+
+
+class CpuPrecision(StrEnum):
+    """What OpenVINO computes float32 products in."""
+
+    f32 = "f32"
+    bf16 = "bf16"
 
 
 class Decode(StrEnum):

@@ -17,7 +17,20 @@ ON_RAY = "On a Ray cluster"
 FormatOption: TypeAlias = Annotated[choices.ResultFormat, typer.Option(help="How to print the result.")]
 DeviceOption: TypeAlias = Annotated[
     choices.Device,
-    typer.Option(help="A device named here is used or refused, never replaced.", rich_help_panel=RUNNING),
+    typer.Option(
+        help="A device named here is used or refused, never replaced; `openvino` is the CPU in OpenVINO. `auto` takes "
+        "a GPU that starts, else `cpu`; `fastest` tries what is installed for two seconds each.",
+        rich_help_panel=RUNNING,
+    ),
+]
+CpuPrecisionOption: TypeAlias = Annotated[
+    choices.CpuPrecision | None,
+    typer.Option(
+        help="What OpenVINO computes in. Default: bf16 where the model's manifest says that it passed the gate so, and "
+        "the CPU has it; else f32.",
+        rich_help_panel=RUNNING,
+        show_default=False,
+    ),
 ]
 Tf32Option: TypeAlias = Annotated[
     bool, typer.Option(help="Let CUDA round float32 products to TF32.", rich_help_panel=RUNNING)
@@ -25,7 +38,9 @@ Tf32Option: TypeAlias = Annotated[
 CacheDirOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        help="Folder in which TensorRT keeps its engines and timings.", rich_help_panel=RUNNING, show_default=False
+        help="Folder in which TensorRT keeps its engines and OpenVINO what it compiled.",
+        rich_help_panel=RUNNING,
+        show_default=False,
     ),
 ]
 Sha256Option: TypeAlias = Annotated[

@@ -1,11 +1,11 @@
 """`predict`: one row per image, whatever the images."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,6 +41,7 @@ def predict(
     gpu_id: _engine.GpuIdOption = None,
     threads: _engine.ThreadsOption = 1,
     tf32: options.Tf32Option = True,
+    cpu_precision: options.CpuPrecisionOption = None,
     decode_processes: _engine.DecodeProcessesOption = None,
     cache_dir: options.CacheDirOption = None,
     preprocess: _model.PreprocessOption = None,
@@ -125,7 +126,11 @@ def predict(
         interpolation=interpolation,
     )
     reader = _open_reader(inputs, root, all_files)
-    size = _batch_size(batch_size, output_options)
+    begun = output_options.begun_run()
+    size = _batch_size(batch_size, begun)
+    if device is choices.Device.fastest and begun:
+        device = choices.Device(begun["device"])
+        cpu_precision = choices.CpuPrecision(begun["cpu_precision"]) if begun["cpu_precision"] else None
     engine_options = EngineOptions(
         engine=engine,
         device=device,
@@ -134,6 +139,7 @@ def predict(
         tune=size is None and not _has_few(reader),
         threads=threads,
         tf32=tf32,
+        cpu_precision=cpu_precision,
         decode_processes=decode_processes,
         cache_dir=cache_dir,
         features=features,
@@ -184,10 +190,10 @@ def _open_reader(inputs: list[str], root: Path | None, all_files: bool) -> "Read
     return Reader(inputs, root=root, all_files=all_files)
 
 
-def _batch_size(text: str, output_options: OutputOptions) -> int | None:
+def _batch_size(text: str, begun: Mapping[str, Any]) -> int | None:
     """The size asked for, or the one that the run was begun with; `None` where it is to be measured."""
     if text == "auto":
-        return output_options.begun_batch_size()
+        return begun.get("batch_size")
     if len(numbers := options.read_integers("--batch-size", text, least=1)) > 1:
         raise UsageError(f"`--batch-size` is `auto` or one number. Received: {text!r}")
     return numbers[0]

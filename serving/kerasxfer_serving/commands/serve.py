@@ -20,6 +20,7 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Port for the same protocol over gRPC.")
     ] = None,
     device: options.DeviceOption = choices.Device.auto,
+    cpu_precision: options.CpuPrecisionOption = None,
     processes: Annotated[
         int, typer.Option(min=1, max=256, help="Number of processes; one that crashes is replaced.")
     ] = 1,
@@ -55,6 +56,7 @@ def serve(
 
     limits = ServerOptions(
         device=device.value,
+        cpu_precision=cpu_precision and cpu_precision.value,
         threads=threads,
         max_batch=max_batch,
         batch_delay=batch_delay,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from kerasxfer_serving.diagnostics.env import environment, versions
-from kerasxfer_serving.runtime.probe import probe
+from kerasxfer_serving.runtime.probe import OPENVINO, probe
 from kerasxfer_serving.runtime.providers import cuda_devices
 
 _UNINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu"
@@ -54,6 +54,8 @@ def diagnose() -> dict[str, Any]:
     found = environment()
     runtime = found["onnxruntime"]
     probes = {provider: probe(provider) for provider in _PROBED if runtime and provider in runtime["providers"]}
+    if OPENVINO in found["versions"]:
+        probes[OPENVINO] = probe(OPENVINO)
     libraries = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
     facts = Facts(found["versions"] | versions(libraries), runtime, cuda_devices(), found["cuda"]["driver"], probes)
     return found | {"providers": probes, "problems": [problem._asdict() for problem in problems(facts)]}
@@ -141,6 +143,13 @@ def _no_tensorrt(facts: Facts) -> Problem | None:
     return Problem(what, f"pip install tensorrt-cu{_major((facts.onnxruntime or {}).get('built_for_cuda') or '13')}")
 
 
+def _no_openvino(facts: Facts) -> Problem | None:
+    if OPENVINO not in facts.packages or facts.starts(OPENVINO):
+        return None
+    what = f"OpenVINO is installed and does not start: {facts.probes[OPENVINO]['reason']}"
+    return Problem(what, "pip install --force-reinstall 'kerasxfer-serving[openvino]'")
+
+
 CHECKS: tuple[Callable[[Facts], Problem | None], ...] = (
     _no_runtime,
     _both_wheels,
@@ -152,6 +161,7 @@ CHECKS: tuple[Callable[[Facts], Problem | None], ...] = (
     _other_cudnn,
     _cuda_does_not_start,
     _no_tensorrt,
+    _no_openvino,
 )
 
 

@@ -18,6 +18,7 @@ PACKAGES = (
     "kerasxfer",
     "onnxruntime",
     "onnxruntime-gpu",
+    "openvino",
     "onnx",
     "numpy",
     "pillow",

@@ -1,7 +1,7 @@
 """The manifest: what a model file says about itself, as JSON in the ONNX metadata. `docs/manifest.md` is its schema."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ class Manifest:
         golden: SHA-256 of known images after decoding and resizing, by case.
         parity: Figures of the comparison with the source model.
         calibration: How an int8 model was calibrated.
+        runtimes: What the file's answers are in each runtime and precision that it was checked in, and how fast it was.
 
     Attributes:
         format_version: Version of the schema: 2 of a multi-label model, which an older reader would take for another,
@@ -96,6 +97,7 @@ class Manifest:
     golden: Mapping[str, str] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    runtimes: Sequence[Mapping[str, Any]] = ()
     format_version: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,6 +117,17 @@ class Manifest:
         require_type("opset", self.opset, int | None)
         for name in ("versions", "golden", "parity", "calibration"):
             require_type(name, getattr(self, name), Mapping)
+        require_type("runtimes", self.runtimes, list | tuple)
+        object.__setattr__(self, "runtimes", tuple(self.runtimes))
+        for row in self.runtimes:
+            require_type("runtimes", row, Mapping)
+
+    def passed_in(self, runtime: str, precision: str) -> bool:
+        """Whether the file passed the gate in a runtime (`"openvino"`) and a precision of the CPU (`"bf16"`)."""
+        return any(
+            (row.get("runtime"), row.get("precision"), row.get("passed")) == (runtime, precision, True)
+            for row in self.runtimes
+        )
 
     @property
     def is_multi_label(self) -> bool:

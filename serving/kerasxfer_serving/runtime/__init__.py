@@ -1,1 +1,1 @@
-"""ONNX Runtime: sessions, execution providers, threads and batch sizes."""
+"""Sessions in ONNX Runtime and OpenVINO: devices, precisions, threads and batch sizes."""

@@ -1,4 +1,4 @@
-"""`python -m kerasxfer_serving.runtime.probe PROVIDER`: does it start? In a process of its own.
+"""`python -m kerasxfer_serving.runtime.probe PROVIDER`, or `openvino`: does it start? In a process of its own.
 
 A provider that does not start prints why on stderr, from C++, and one with mismatched libraries may take the process
 with it. The parent reads both.
@@ -10,11 +10,15 @@ import subprocess
 import sys
 from typing import Any
 
+OPENVINO = "openvino"
 _SECONDS = 120
 
 
 def probe(provider: str) -> dict[str, Any]:
-    """Start an execution provider of ONNX Runtime and run one node on it.
+    """Start an execution provider of ONNX Runtime, or OpenVINO, and run one node on it.
+
+    Args:
+        provider: Its name, or `"openvino"`.
 
     Returns:
         `starts`, and either `loaded` (the CUDA libraries that it uses) or `reason`.
@@ -44,13 +48,8 @@ def _plain(line: str) -> str:
 def main(provider: str) -> None:
     """The child: an error, or the loaded libraries as JSON."""
     import numpy as np
-    import onnxruntime
     from onnx import TensorProto, helper
 
-    from kerasxfer_serving.diagnostics.env import loaded_cuda
-
-    if provider != "CPUExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 4, 1]) for name in "xy"]
     node = helper.make_node("Conv", ["x", "w"], ["y"])  # a convolution: it needs cuDNN
     weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 4, 1, 1], np.eye(4, dtype="float32").ravel())
@@ -59,11 +58,24 @@ def main(provider: str) -> None:
         opset_imports=[helper.make_opsetid("", 15)],
         ir_version=8,
     )
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[provider])
+    data, ones = model.SerializeToString(), np.ones((1, 4, 4, 1), "float32")
+    if provider == OPENVINO:
+        import openvino
+
+        openvino.Core().compile_model(data, "CPU")([ones])
+        print("{}")
+        return
+    import onnxruntime
+
+    from kerasxfer_serving.diagnostics.env import loaded_cuda
+
+    if provider != "CPUExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    session = onnxruntime.InferenceSession(data, providers=[provider])
     if session.get_providers()[0] != provider:
         sys.exit(1)  # ONNX Runtime has said why
     session.disable_fallback()
-    session.run(None, {"x": np.ones((1, 4, 4, 1), "float32")})
+    session.run(None, {"x": ones})
     print(json.dumps(loaded_cuda()))
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from kerasxfer_serving.errors import DeviceError
 
-DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+DEVICES = ("auto", "cpu", "openvino", "cuda", "tensorrt", "fastest")
+ON_CPU = ("cpu", "openvino")
+CPU_PRECISIONS = ("f32", "bf16")
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -71,7 +73,7 @@ def provider_list(device: str, *, gpu_id: int = 0, tf32: bool = True, cache_dir:
 
     Args:
         device: `"cpu"`, `"cuda"` or `"tensorrt"`.
-        gpu_id: See `kerasxfer_serving.runtime.session.open_session`, as for the rest.
+        gpu_id: See `kerasxfer_serving.runtime.opening.open_session`, as for the rest.
         tf32: Whether CUDA may round float32 products to TF32.
         cache_dir: Where TensorRT keeps engines and timings.
     """

@@ -147,7 +147,7 @@ class GrpcService:
         return message("ModelMetadataResponse")(
             name=model.name,
             versions=self._server.registry.versions(model.name),
-            platform=oip.PLATFORM,
+            platform=oip.platform(model),
             inputs=[spec(**item._asdict()) for item in tensors.input_specs(model)],
             outputs=[spec(**item._asdict()) for item in tensors.output_specs(model)],
         )

@@ -116,8 +116,14 @@ def open_model(name: str, version: str, path: str | Path, options: ServerOptions
         ModelError: The file is refused.
         DeviceError: The device is not available.
     """
-    first = Predictor(path, device=options.device, threads=1, batch_size=options.max_batch or _GPU_BATCH)
-    if first.device == "cpu":
+    first = Predictor(
+        path,
+        device=options.device,
+        cpu_precision=options.cpu_precision,
+        threads=1,
+        batch_size=options.max_batch or _GPU_BATCH,
+    )
+    if first.on_cpu:
         predictors = {first.session.fixed_batch or options.max_batch or _CPU_BATCH: first}
     else:
         buckets = [size for size in _GPU_BUCKETS if size < first.batch_size]
@@ -132,7 +138,7 @@ def open_model(name: str, version: str, path: str | Path, options: ServerOptions
 
 def batch_policy(models: Sequence[ServedModel], options: ServerOptions) -> BatchPolicy:
     """How the engine batches, by the device that the models run on."""
-    gpus = [model.predictor for model in models if model.predictor.device != "cpu"]
+    gpus = [model.predictor for model in models if not model.predictor.on_cpu]
     if gpus:
         return BatchPolicy(_RUNS_AT_ONCE * len(gpus[0].gpu_ids), options.batch_delay)
     return BatchPolicy(options.cores)

@@ -20,7 +20,6 @@ from kerasxfer_serving.server.models import ServedModel
 from kerasxfer_serving.server.tensors import Tensor, TensorSpec, Wanted
 
 EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics")
-PLATFORM = "onnxruntime_onnx"
 _HEADER = "inference-header-content-length"
 _MICROSECONDS = 1e6
 
@@ -89,7 +88,7 @@ async def model_metadata(request: Request) -> Response:
         {
             "name": model.name,
             "versions": server_of(request).registry.versions(model.name),
-            "platform": PLATFORM,
+            "platform": platform(model),
             "inputs": [spec._asdict() for spec in tensors.input_specs(model)],
             "outputs": [spec._asdict() for spec in tensors.output_specs(model)],
         }
@@ -133,12 +132,17 @@ def timeout_of(parameters: _Parameters) -> float | None:
     return timeout / _MICROSECONDS or None
 
 
+def platform(model: ServedModel) -> str:
+    """What runs a model, and what it is, in the protocol's words."""
+    return f"{model.predictor.session.runtime}_onnx"
+
+
 def config(model: ServedModel) -> dict[str, Any]:
     """A model's configuration in Triton's words."""
     return {
         "name": model.name,
-        "platform": PLATFORM,
-        "backend": "onnxruntime",
+        "platform": platform(model),
+        "backend": model.predictor.session.runtime,
         "max_batch_size": 0,
         "input": [_config_tensor(spec) for spec in tensors.input_specs(model)],
         "output": [_config_tensor(spec) for spec in tensors.output_specs(model)],

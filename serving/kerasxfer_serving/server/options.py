@@ -14,7 +14,9 @@ class ServerOptions:
     """Options of `create_app`. All limits are per process.
 
     Args:
-        device: `"auto"`, `"cpu"`, `"cuda"` or `"tensorrt"`; see `Predictor`. Defaults to `"auto"`.
+        device: `"auto"`, `"cpu"`, `"openvino"`, `"cuda"`, `"tensorrt"` or `"fastest"`; see `Predictor`. Defaults to
+            `"auto"`.
+        cpu_precision: `"f32"` or `"bf16"`; see `Predictor`. Defaults to `None`, what the model's manifest says.
         threads: CPU cores to use: as many images are decoded, and as many batches run, at once. Defaults to all cores
             this process may use.
         max_batch: Most images in one run of a model. Defaults to `None`: 8 on the CPU, 128 on a GPU.
@@ -32,6 +34,7 @@ class ServerOptions:
     """
 
     device: str = "auto"
+    cpu_precision: str | None = None
     threads: int | None = None
     max_batch: int | None = None
     batch_delay: float = 0.002

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from kerasxfer_serving.model.manifest import Manifest
-from kerasxfer_serving.runtime.session import open_session
+from kerasxfer_serving.runtime.opening import open_session
 from PIL import Image
 
 from kerasxfer import export_onnx

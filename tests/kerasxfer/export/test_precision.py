@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from kerasxfer_serving.runtime.session import open_session
+from kerasxfer_serving.runtime.opening import open_session
 from onnx import TensorProto, helper, numpy_helper
 
 from kerasxfer.export.precision import to_fp16, to_int8

@@ -1,7 +1,7 @@
 import numpy as np
 import onnx
 import pytest
-from kerasxfer_serving.runtime.session import open_session
+from kerasxfer_serving.runtime.opening import open_session
 from onnx import TensorProto, helper, numpy_helper
 
 from kerasxfer.export.reshapes import drop_unused, fix_shapes

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.model.model_file import load_model_file
-from kerasxfer_serving.runtime.session import open_session
+from kerasxfer_serving.runtime.opening import open_session
 from onnx import TensorProto, helper, numpy_helper
 
 from kerasxfer.export.errors import ExportError
