@@ -32,6 +32,7 @@ def check(
 ) -> None:
     """Compare an exported file with its Keras model on labelled images; exit 1 where they disagree."""
     from kerasxfer.export.check import check_file
+    from kerasxfer.export.runtimes import notes
 
     result = check_file(
         model,
@@ -47,11 +48,14 @@ def check(
         output.print_json(result.to_dict())
     else:
         print(f"{model} on {result.device}: {result.parity}")
+        output.print_table([check.row() for check in result.runtimes], title="In each precision, on this machine")
         if result.tf32_difference is not None:
             print(f"largest difference that TF32 makes: {result.tf32_difference:.2g}")
         output.print_table(result.parity.worst, title="Farthest apart")
     if not result.same_source:
         output.note(f"`{against}` is not, or no longer, the model that was exported.")
+    for note in notes(result.runtimes[1:], result.precision):
+        output.note(note)
     if result.failure:
         output.note(f"Error: {result.failure}")
         raise Exit(1)

@@ -111,6 +111,14 @@ def export(
             show_default=False,
         ),
     ] = None,
+    runtimes: Annotated[
+        str | None,
+        Option(
+            help="Runtimes to check and measure the file in, on the images of --check: onnxruntime,openvino.",
+            rich_help_panel=_PROOF,
+            show_default=False,
+        ),
+    ] = None,
     samples: Annotated[
         Path | None,
         Option(
@@ -156,6 +164,7 @@ def export(
         calibration=calibration,
         check=check,
         table=table_options(images, image_column, label_column),
+        runtimes=[name.strip() for name in runtimes.split(",")] if runtimes else (),
         modules=import_ or (),
         preprocess_input=preprocess_input,
         safe_mode=not unsafe,
@@ -184,3 +193,5 @@ def _print(exported: "Exported") -> None:
     if exported.check is not None:
         print(f"labelled images: {exported.check}")
         print_table(exported.check.worst, title="Farthest apart")
+    if exported.runtimes:
+        print_table([check.row() for check in exported.runtimes], title="In each runtime, on this machine")

@@ -1,7 +1,8 @@
 """A model file against the Keras model it came from, on labelled images: `kerasxfer check`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.file_answers import BATCH, answers, open_file
 from kerasxfer.export.outputs import Output, read_output
-from kerasxfer.export.parity import CUDA_GATES, GATES, Parity, compare_answers
+from kerasxfer.export.parity import Parity, compare_answers
 from kerasxfer.export.reference import own_answers, reference_model
+from kerasxfer.export.runtimes import RuntimeCheck, judge, open_runtimes
 from kerasxfer.export.source import Source, open_source
 from kerasxfer.export.workspace import workspace
 
@@ -34,6 +36,8 @@ class Checked:
         parity: The comparison.
         failure: What breaks the gate, or `None`.
         device: Where the file ran.
+        precision: Of the file.
+        runtimes: The file in every precision that the device has, with its speed; the first is `parity`.
         tf32_difference: On CUDA, how far a probability moves with TF32 on, else `None`.
         same_source: Whether the Keras model is the very one that was exported.
     """
@@ -41,6 +45,8 @@ class Checked:
     parity: Parity
     failure: str | None
     device: str
+    precision: str
+    runtimes: tuple[RuntimeCheck, ...]
     tf32_difference: float | None
     same_source: bool
 
@@ -67,7 +73,8 @@ def check_file(
         against: The Keras model, as in `export_onnx`.
         data: Folder of class folders, or table of images and labels.
         table: What is said about `data`, where it is a table. Defaults to nothing.
-        device: `"cpu"`, `"cuda"`, `"tensorrt"` or `"auto"`. Defaults to `"cpu"`.
+        device: As of `kerasxfer_serving.Predictor`. On `"openvino"` the file is checked in float32 and, where the CPU
+            has it, in bfloat16. Defaults to `"cpu"`.
         modules: As in `export_onnx`.
         preprocess_input: As in `export_onnx`.
         safe_mode: As in `export_onnx`.
@@ -83,22 +90,28 @@ def check_file(
     if manifest is None:
         raise ExportError(f"`{path}` has no manifest: only files that kerasxfer exported can be checked.")
     images = labelled_images(data, manifest, table)
-    session = open_file(file.data, device, output=manifest.output_name)
+    if device == "openvino":
+        sessions = open_runtimes(file.data, ["openvino"], manifest.output_name)
+    else:
+        sessions = [open_file(file.data, device, output=manifest.output_name)]
+    session = sessions[0]
     tf32 = _Tf32(file.data, session, manifest.output_name) if session.device == "cuda" else None
     with workspace() as folder:
         source = open_source(against, folder, modules=modules, preprocess_input=preprocess_input, safe_mode=safe_mode)
-        parity = compare_on(
+        parities = compare_on(
             images,
             reference_model(source),
-            tf32 or (lambda images: answers(session, images)),
+            [tf32] if tf32 else [partial(answers, session) for session in sessions],
             probabilities=lambda outputs: _output(source, outputs, manifest).probabilities(outputs),
             manifest=manifest,
         )
-    gate = (GATES if session.device == "cpu" else CUDA_GATES)[manifest.precision]
+    runtimes = judge(sessions, parities, manifest.precision)
     return Checked(
-        parity=parity,
-        failure=parity.failure(gate),
+        parity=parities[0],
+        failure=runtimes[0].failure,
         device=session.device,
+        precision=manifest.precision,
+        runtimes=runtimes,
         tf32_difference=tf32.difference if tf32 else None,
         same_source=manifest.source_sha256 == source.sha256,
     )
@@ -155,33 +168,29 @@ def labelled_images(path: str | Path, manifest: Manifest, table: TableOptions = 
 def compare_on(
     folder: ImageDataset,
     model: keras.Model,
-    file: Answer,
+    files: Sequence[Answer],
     *,
     probabilities: Callable[[NDArray[Any]], NDArray[Any]],
     manifest: Manifest,
-) -> Parity:
-    """Ask the model and the file about every image, a batch at a time.
+) -> list[Parity]:
+    """Ask the model and files about every image, a batch at a time.
 
     Args:
         folder: From `labelled_images`.
         model: The source, from `reference_model`.
-        file: Answers uint8 images with the file's probabilities.
+        files: Each answers uint8 images with a file's probabilities.
         probabilities: Turns the model's outputs into probabilities.
         manifest: What the file says of itself.
 
     Returns:
-        A `Parity` with both accuracies, or both mean average precisions.
+        A `Parity` with both accuracies, or both mean average precisions, for each file.
     """
-    expected, received = [], []
+    expected: list[NDArray[Any]] = []
+    received: list[list[NDArray[Any]]] = [[] for _ in files]
     for start in range(0, len(folder.paths), BATCH):
         images = folder.load(np.arange(start, min(start + BATCH, len(folder.paths))))
         expected.append(own_answers(model, images, manifest.preprocessing))
-        received.append(file(images))
-    return compare_answers(
-        probabilities(np.concatenate(expected)),
-        np.concatenate(received),
-        folder.paths,
-        folder.class_names,
-        folder.labels,
-        manifest.thresholds,
-    )
+        for answer, parts in zip(files, received, strict=True):
+            parts.append(answer(images))
+    source, about = probabilities(np.concatenate(expected)), (folder.paths, folder.class_names, folder.labels)
+    return [compare_answers(source, np.concatenate(parts), *about, manifest.thresholds) for parts in received]

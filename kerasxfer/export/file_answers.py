@@ -13,16 +13,32 @@ from kerasxfer.export.graph import OUTPUT
 BATCH = 16
 
 
-def open_file(data: bytes, device: str = "cpu", *, output: str = OUTPUT, tf32: bool = False) -> Session:
+def open_file(
+    data: bytes,
+    device: str = "cpu",
+    *,
+    output: str = OUTPUT,
+    tf32: bool = False,
+    threads: int | None = None,
+    cpu_precision: str = "f32",
+) -> Session:
     """A session that gives probabilities. Comparisons are made on the CPU, or on CUDA without TF32.
 
     Raises:
         ExportError: ONNX Runtime is missing.
-        ModelError: It refuses the file.
+        ModelError: The runtime refuses the file.
         DeviceError: The device is not available.
     """
     try:
-        return open_session(data, device, batch_size=BATCH, outputs=[output], tf32=tf32)
+        return open_session(
+            data,
+            device,
+            batch_size=BATCH,
+            outputs=[output],
+            tf32=tf32,
+            threads=threads,
+            cpu_precision=cpu_precision,
+        )
     except ImportError as error:
         raise ExportError('The comparison needs ONNX Runtime: `pip install "kerasxfer[cpu]"`, or `[gpu]`.') from error
 

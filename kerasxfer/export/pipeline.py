@@ -1,7 +1,7 @@
 """From a Keras model to a proved ONNX file: the pipeline of `kerasxfer export`."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from kerasxfer.export.outputs import OUTPUT_KINDS
 from kerasxfer.export.precision import to_fp16, to_int8
 from kerasxfer.export.proof import Proof, open_converted
 from kerasxfer.export.report import Exported, Steps
+from kerasxfer.export.runtimes import DEVICES, RuntimeCheck, fp32_rates, judge, notes, open_runtimes
 from kerasxfer.export.samples import Samples, choose_samples
 from kerasxfer.export.served import needs_preparation
 from kerasxfer.export.source import Source, open_source
@@ -55,6 +56,7 @@ def export_onnx(
     calibration: str | Path | None = None,
     check: str | Path | None = None,
     table: TableOptions = NOTHING_SAID,
+    runtimes: Sequence[str] = (),
     modules: Iterable[str] = (),
     preprocess_input: str | None = None,
     safe_mode: bool = True,
@@ -94,6 +96,9 @@ def export_onnx(
         check: Folder or table of labelled images, all of which are compared. Defaults to `None`, for int8 to
             `calibration` where it holds the classes.
         table: What is said about `samples`, `calibration` and `check` where they are tables. Defaults to nothing.
+        runtimes: Runtimes to check and measure the file in, on the labelled images: `"onnxruntime"` and `"openvino"`,
+            the latter also in bfloat16 where the CPU has it. What does not pass its gate there is told, and kept in
+            the manifest. Defaults to `()`.
         modules: Names or `.py` files of modules with custom layers that Keras must know to read the file.
         preprocess_input: The application whose `preprocess_input` a `Lambda` layer of the file calls (`"vgg16"`): the
             file names the function only. Defaults to `None`.
@@ -119,6 +124,8 @@ def export_onnx(
     ```
     """
     _validate(precision, target, opset, output, calibration)
+    if unknown := sorted(set(runtimes) - set(DEVICES)):
+        raise ExportArgumentError(f"`runtimes` must be of {tuple(DEVICES)}. Received: {unknown}")
     require_converter()
     steps = Steps(verbose)
     with workspace() as folder:
@@ -145,10 +152,14 @@ def export_onnx(
             )
             labelled = _labelled(check, calibration, manifest, table)
             calibrating = _calibrating(calibration, manifest, table)
+            if runtimes and labelled is None:
+                raise ExportArgumentError(
+                    "`runtimes` are checked on labelled images: give `check=`, a labelled folder."
+                )
         with steps("Convert, on tensorflow"):
             proto = tidy(convert(source, folder, entry, proof.output, opset), features=features)
         with steps("Compare"):
-            parity = {"fp32": proof.compare(proto, manifest)}
+            parity, fp32 = {"fp32": proof.compare(proto, manifest)}, proto
         for note in (*_notes(source, manifest, proof, thresholds), *proof.notes()):
             steps.note(note)
         wanted = precision or ("fp16" if target == "gpu" else "fp32")
@@ -164,19 +175,28 @@ def export_onnx(
                     steps.note(f"The file computes in fp32, for fp16 was tried and failed: {error}")
         if target == "gpu" and not precision and manifest.precision == "fp16":
             steps.note("The file computes in fp16, for the target is a GPU: say `precision='fp32'` for full precision.")
-        checked = None
+        checked, checks = None, tuple[RuntimeCheck, ...]()
         if labelled is not None:
             with steps("Check on the labelled images"):
-                checked = proof.check(proto, manifest, labelled)
+                sessions = open_runtimes(proto.SerializeToString(), runtimes)
+                checked, others = proof.check(proto, manifest, labelled, sessions)
+                rates = fp32_rates(fp32.SerializeToString(), runtimes) if manifest.precision != "fp32" else None
+                checks = judge(sessions, others, manifest.precision, rates)
+            for note in notes(checks, manifest.precision):
+                steps.note(note)
         elif calibrating is not None:
             with steps("Check on the images of the calibration"):
                 checked = proof.check_unlabelled(proto, manifest, calibrating)
             steps.note("The calibration has no class folders of the model, so no accuracy was measured: give `check=`.")
     with steps("Write"):
         figures = parity if checked is None else {**parity, "check": checked}
-        manifest = replace(manifest, parity={name: comparison.summary() for name, comparison in figures.items()})
+        manifest = replace(
+            manifest,
+            parity={name: comparison.summary() for name, comparison in figures.items()},
+            runtimes=[check.summary() for check in checks],
+        )
         written = _write(with_manifest(proto, manifest), Path(path))
-    return Exported(written, parity, checked, steps.seconds, tuple(steps.notes))
+    return Exported(written, parity, checked, checks, steps.seconds, tuple(steps.notes))
 
 
 def _labelled(

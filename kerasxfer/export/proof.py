@@ -1,7 +1,8 @@
 """The proof of a file: what the Keras model says to images, and that the file says the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +93,28 @@ class Proof:
         )
         return _passed(parity, manifest, GATES[manifest.precision])
 
-    def check(self, proto: onnx.ModelProto, manifest: Manifest, labelled: ImageDataset) -> Parity:
-        """The parity on all labelled images, with both scores; an error as in `compare`."""
-        session = open_converted(proto)
-        parity = compare_on(
+    def check(
+        self, proto: onnx.ModelProto, manifest: Manifest, labelled: ImageDataset, others: Sequence[Session] = ()
+    ) -> tuple[Parity, list[Parity]]:
+        """The parity on all labelled images, with both scores; an error as in `compare`.
+
+        Args:
+            proto: The file.
+            manifest: Its manifest.
+            labelled: The images.
+            others: Other sessions of the same file, which may fail.
+
+        Returns:
+            The parity, and that in each of the others.
+        """
+        parity, *rest = compare_on(
             labelled,
             self.model,
-            lambda images: answers(session, images),
+            [partial(answers, session) for session in (open_converted(proto), *others)],
             probabilities=self.output.probabilities,
             manifest=manifest,
         )
-        return _passed(parity, manifest, GATES[manifest.precision])
+        return _passed(parity, manifest, GATES[manifest.precision]), rest
 
     def check_unlabelled(self, proto: onnx.ModelProto, manifest: Manifest, samples: Samples) -> Parity:
         """The parity of an int8 file on images without labels: how many answers stay; an error as in `compare`."""

@@ -11,6 +11,7 @@ from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.model.model_file import ModelFile
 
 from kerasxfer.export.parity import Parity
+from kerasxfer.export.runtimes import RuntimeCheck
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Exported:
         file: The file as read back, with its manifest, hash and graph statistics.
         parity: Comparison with the source on a few images, by precision; `"fp32"` is always there.
         check: Comparison on the labelled images, or `None`.
+        runtimes: The file in each runtime and precision that it was checked in.
         seconds: Duration of each step.
         notes: What a person should know.
     """
@@ -28,6 +30,7 @@ class Exported:
     file: ModelFile
     parity: dict[str, Parity]
     check: Parity | None
+    runtimes: tuple[RuntimeCheck, ...]
     seconds: dict[str, float]
     notes: tuple[str, ...]
 
@@ -43,6 +46,7 @@ class Exported:
             **self.file.to_dict(),
             "parity": {precision: parity.to_dict() for precision, parity in self.parity.items()},
             "check": self.check and self.check.to_dict(),
+            "runtimes": [check.to_dict() for check in self.runtimes],
             "seconds": self.seconds,
             "notes": list(self.notes),
         }

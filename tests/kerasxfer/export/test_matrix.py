@@ -1,13 +1,16 @@
 """Every kind of model that people bring, on this run's backend: the file gives its answers, or the export fails."""
 
+from importlib.util import find_spec
+
 import keras
 import numpy as np
 import pytest
 from kerasxfer_serving.images import ImagePolicy
+from kerasxfer_serving.runtime.opening import open_session
 
 from kerasxfer import export_onnx, image_classifier
 from kerasxfer.export.outputs import read_output
-from kerasxfer.export.parity import class_columns
+from kerasxfer.export.parity import class_columns, compare_answers
 from kerasxfer.export.reference import own_answers
 from kerasxfer.export.samples import choose_samples
 
@@ -91,6 +94,11 @@ def test_the_file_gives_the_answers_of_a_model_that_tells_images_apart(request, 
     assert exported.parity["fp32"].max_difference <= 1e-5
     assert exported.parity["fp32"].same_top_class == 1.0
     assert exported.parity["fp32"].spread > 0.2
+    if find_spec("openvino"):
+        (received,) = open_session(exported.file.path, "openvino").run(large_samples.images)
+        in_openvino = compare_answers(probabilities, received, large_samples.names, ("a", "b", "c"))
+        assert in_openvino.max_difference <= 1e-4
+        assert in_openvino.same_top_class == 1.0
     operators = exported.file.statistics["operators"]
     assert operators["Cast"] == 1
     assert operators["Transpose"] == (2 if "nested" in request.node.name else 1)  # flattening is channels last
