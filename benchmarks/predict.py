@@ -1,11 +1,13 @@
-"""End-to-end prediction against its ceilings and against Keras, side by side in one run.
+"""End-to-end prediction in each runtime and precision, against its ceilings and against others, side by side in a run.
 
-    python benchmarks/predict.py model.onnx IMAGES [--keras model.keras] [--int8 model-int8.onnx] [-o result.json]
+    python benchmarks/predict.py model.onnx IMAGES [--int8 model-int8.onnx] [--openvino] [--keras model.keras] [--torch]
+        [-o result.json]
 
-The ceiling is what the same cores could do with nothing but decoding and the model: 1 / (1 / decode + 1 / session),
-with the bare decode of all images on all cores, and the raw ONNX Runtime session on preloaded arrays, in whichever of
-two arrangements is faster. Every figure is the median of `--repeats` interleaved rounds. Beside the wall-clock rates
-stand those per second of processor time, which other work on the machine disturbs less.
+A way is a file in a runtime. Its ceiling is what the same cores could do with nothing but decoding and the model:
+1 / (1 / decode + 1 / session), with the bare decode of all images on all cores, and the raw session on preloaded arrays
+in the arrangement of the pipeline or with all cores in one run, whichever is faster. Every figure is the median of
+`--repeats` interleaved rounds, so that other work on the machine disturbs all ways alike. Beside the wall-clock rates
+stand those per second of processor time, which other work disturbs less.
 """
 
 import argparse
@@ -17,12 +19,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-WAYS_OF_KERAS = ("dataset + predict", "one at a time")
+KERAS = ("dataset + predict", "one at a time")
 KERAS = """
 import sys, time, json, os
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -50,17 +54,28 @@ print("RATE", done, time.perf_counter() - started, time.process_time() - cpu)
 """
 
 
+class Way(NamedTuple):
+    """A file in a runtime and a precision of the CPU."""
+
+    name: str
+    model: str
+    device: str
+    precision: str
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("images")
+    parser.add_argument("--int8", help="the same model quantised")
+    parser.add_argument("--openvino", action="store_true", help="OpenVINO too, in f32 and bf16, and with --int8 that")
     parser.add_argument("--keras", help="the same model as .keras: adds the two ways of Keras")
-    parser.add_argument("--int8", help="the same model quantised: adds its end-to-end rate")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--torch", action="store_true", help="the same file in PyTorch, compiled, channels last")
+    parser.add_argument("--device", default="cpu", help="of the first way")
     parser.add_argument("--batch-size", type=int, help="default: the best by measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each session measurement")
-    parser.add_argument("--keras-repeats", type=int, default=3, help="rounds in which Keras takes part")
+    parser.add_argument("--keras-repeats", type=int, default=3, help="rounds in which Keras and PyTorch take part")
     parser.add_argument("--one-at-a-time", type=int, default=60, help="images for Keras' slow way")
     parser.add_argument("-o", "--out", type=Path)
     arguments = parser.parse_args()
@@ -70,62 +85,83 @@ def main() -> None:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
+def ways_of(arguments: argparse.Namespace) -> list[Way]:
+    ways = [Way("ONNX Runtime fp32", arguments.model, arguments.device, "f32")]
+    if arguments.int8:
+        ways.append(Way("ONNX Runtime int8", arguments.int8, arguments.device, "f32"))
+    if arguments.openvino:
+        ways.append(Way("OpenVINO f32", arguments.model, "openvino", "f32"))
+        ways.append(Way("OpenVINO bf16", arguments.model, "openvino", "bf16"))
+        if arguments.int8:
+            ways.append(Way("OpenVINO int8", arguments.int8, "openvino", "f32"))
+    return ways
+
+
 def measure(arguments: argparse.Namespace) -> dict:
     from kerasxfer_serving.predictor import Predictor
     from kerasxfer_serving.runtime.tuning import best_batch_size
 
-    def opened(model: str) -> Predictor:
-        predictor = Predictor(model, device=arguments.device, threads=1, batch_size=arguments.batch_size)
+    predictors = {}
+    for way in ways_of(arguments):
+        predictors[way] = Predictor(
+            way.model, device=way.device, cpu_precision=way.precision, threads=1, batch_size=arguments.batch_size
+        )
         if arguments.batch_size is None:
-            best_batch_size(predictor)
-        return predictor
-
-    predictor = opened(arguments.model)
-    steps = {
-        "decode": lambda: decode_rate(predictor, arguments.images),
-        "session": lambda: session_rate(arguments, predictor),
-        "end to end": lambda: end_to_end_rate(predictor, arguments.images),
-    }
-    if arguments.int8:
-        int8 = opened(arguments.int8)
-        steps["end to end int8"] = lambda: end_to_end_rate(int8, arguments.images)
+            best_batch_size(predictors[way])
+    first = next(iter(predictors.values()))
+    steps: dict[str, Callable[[], tuple[int, float, float]]] = {"decode": lambda: decode_rate(first, arguments.images)}
+    for way, predictor in predictors.items():
+        steps[f"{way.name}, session"] = lambda way=way, predictor=predictor: session_rate(arguments, way, predictor)
+        steps[f"{way.name}, end to end"] = lambda predictor=predictor: end_to_end_rate(predictor, arguments.images)
+    peers = {}
+    if arguments.torch:
+        peers["PyTorch, session"] = lambda: torch_rate(arguments)
     if arguments.keras:
-        steps["dataset + predict"] = lambda: keras_rate(arguments, predictor, "dataset")
-        steps["one at a time"] = lambda: keras_rate(arguments, predictor, "single")
-    samples: dict[str, list[float]] = {name: [] for name in steps}
-    per_cpu: dict[str, list[float]] = {name: [] for name in steps}
+        peers["Keras, dataset + predict"] = lambda: keras_rate(arguments, first, "dataset")
+        peers["Keras, one at a time"] = lambda: keras_rate(arguments, first, "single")
+    samples: dict[str, list[float]] = {}
+    per_cpu: dict[str, list[float]] = {}
     for number in range(arguments.repeats):
-        for name, step in steps.items():
-            if name in WAYS_OF_KERAS and number >= arguments.keras_repeats:
-                continue
+        for name, step in (steps | (peers if number < arguments.keras_repeats else {})).items():
             images, seconds, cpu_seconds = step()
-            samples[name].append(images / seconds)
-            per_cpu[name].append(images / cpu_seconds)
+            samples.setdefault(name, []).append(images / seconds)
+            per_cpu.setdefault(name, []).append(images / cpu_seconds)
             print(f"{name}: {samples[name][-1]:.1f}/s, {per_cpu[name][-1]:.1f} per CPU second", file=sys.stderr)
     rates = {name: statistics.median(values) for name, values in samples.items()}
     cpu_rates = {name: statistics.median(values) for name, values in per_cpu.items()}
-    ceiling = rates["decode"]
-    if arguments.device == "cpu":  # on a GPU, decoding has the cores to itself
-        ceiling = 1 / (1 / rates["decode"] + 1 / rates["session"])
     return {
         "command": " ".join(["benchmarks/predict.py", *(Path(word).name for word in sys.argv[1:])]),
-        "machine": {"processor": processor(), "cores": predictor.workers, "python": platform.python_version()},
-        "session": predictor.session.describe(),
-        "batch_size": predictor.batch_size,
+        "machine": {"processor": processor(), "cores": first.workers, "python": platform.python_version()},
         "images": len(list(read_folder(arguments.images))),
+        "batch_sizes": {way.name: predictor.batch_size for way, predictor in predictors.items()},
+        "sessions": {way.name: predictor.session.describe() for way, predictor in predictors.items()},
         "images_per_second": rates,
         "images_per_cpu_second": cpu_rates,
         "samples": samples,
+        "ways": {way.name: figures(way.name, rates, cpu_rates, predictor) for way, predictor in predictors.items()},
+    }
+
+
+def figures(name: str, rates: dict, cpu_rates: dict, predictor) -> dict:
+    """What a way is to its ceiling, to bare decode, and to the others."""
+    whole, session, decode = (rates[key] for key in (f"{name}, end to end", f"{name}, session", "decode"))
+    ceiling = 1 / (1 / decode + 1 / session) if predictor.on_cpu else decode  # on a GPU decoding has all the cores
+    whole_cpu, session_cpu, decode_cpu = (
+        cpu_rates[key] for key in (f"{name}, end to end", f"{name}, session", "decode")
+    )
+    others = [other for other in rates if other.startswith("Keras") or other == "ONNX Runtime fp32, end to end"]
+    return {
         "ceiling": ceiling,
-        "share_of_ceiling": rates["end to end"] / ceiling,
-        "share_of_ceiling_by_cpu_time": cpu_rates["end to end"] * (1 / cpu_rates["decode"] + 1 / cpu_rates["session"]),
-        "share_of_decode": rates["end to end"] / rates["decode"],
-        "times_faster_than": {
-            f"{way}{' int8' * (name == 'end to end int8')}": rates[name] / rates[way]
-            for name in ("end to end", "end to end int8")
-            for way in WAYS_OF_KERAS
-            if name in rates and way in rates
+        "share_of_ceiling": whole / ceiling,
+        "share_of_ceiling_by_cpu_time": whole_cpu * (1 / decode_cpu + 1 / session_cpu),
+        "share_of_decode": whole / decode,
+        "times": {other: whole / rates[other] for other in others}
+        | {
+            f"session of {other}": session / rates[f"{other}, session"]
+            for other in ("ONNX Runtime fp32", "PyTorch")
+            if f"{other}, session" in rates
         },
+        "times_by_cpu_time": {other: whole_cpu / cpu_rates[other] for other in others},
     }
 
 
@@ -153,7 +189,7 @@ def decode_rate(predictor, folder: str) -> tuple[int, float, float]:
     return clock.rate(len(items))
 
 
-def session_rate(arguments: argparse.Namespace, predictor) -> tuple[int, float, float]:
+def session_rate(arguments: argparse.Namespace, way: Way, predictor) -> tuple[int, float, float]:
     """The faster of: one run with all cores, and a run per core with one thread each."""
     from kerasxfer_serving.runtime.opening import open_session
     from kerasxfer_serving.runtime.threads import available_cores
@@ -161,11 +197,12 @@ def session_rate(arguments: argparse.Namespace, predictor) -> tuple[int, float, 
     cores = available_cores()
     shape = (predictor.batch_size, *predictor.manifest.image_size, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    if arguments.device != "cpu":
+    if not predictor.on_cpu:
         return bound_rate(predictor.session, images, arguments.seconds)
-    arrangements = [(cores, 1), (1, cores)]
-    sessions = [(open_session(arguments.model, "cpu", threads=threads), lanes) for threads, lanes in arrangements]
-    rates = [lanes_rate(session, images, lanes, arguments.seconds / 2) for session, lanes in sessions]
+    rates = []
+    for threads, lanes in ((cores, 1), (1, cores)):
+        session = open_session(way.model, way.device, cpu_precision=way.precision, threads=threads)
+        rates.append(lanes_rate(session, images, lanes, arguments.seconds / 2))
     return max(rates, key=lambda rate: rate[0] / rate[1])
 
 
@@ -222,17 +259,16 @@ def end_to_end(engine, reader) -> tuple[tuple[int, float, float], bytes]:
 def keras_rate(arguments: argparse.Namespace, predictor, mode: str) -> tuple[int, float, float]:
     """In a process of its own, without the time to load: Keras and ONNX Runtime share no thread pool."""
     size = "x".join(map(str, predictor.manifest.image_size))
-    command = [
-        sys.executable,
-        "-c",
-        KERAS,
-        arguments.keras,
-        arguments.images,
-        size,
-        mode,
-        str(arguments.one_at_a_time),
-    ]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return peer_rate("-c", KERAS, arguments.keras, arguments.images, size, mode, str(arguments.one_at_a_time))
+
+
+def torch_rate(arguments: argparse.Namespace) -> tuple[int, float, float]:
+    script = Path(__file__).with_name("torch_onnx.py")
+    return peer_rate(str(script), arguments.model, "--seconds", str(arguments.seconds))
+
+
+def peer_rate(*command: str) -> tuple[int, float, float]:
+    output = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True).stdout
     images, seconds, cpu_seconds = output.rpartition("RATE")[2].split()
     return int(images), float(seconds), float(cpu_seconds)
 
@@ -243,15 +279,14 @@ def processor() -> str:
 
 
 def table(result: dict) -> str:
-    lines = [
-        f"{'images/s':>10}  what",
-        *(f"{rate:10.1f}  {name}" for name, rate in result["images_per_second"].items()),
-    ]
-    lines.append(f"{result['ceiling']:10.1f}  ceiling; end to end is {result['share_of_ceiling']:.3f} of it")
-    lines.append(f"{result['share_of_ceiling_by_cpu_time']:10.3f}  of it by processor time")
-    lines.append(f"{result['share_of_decode']:10.3f}  end to end / bare decode")
-    lines += [f"{ratio:9.2f}×  faster than {way}" for way, ratio in result["times_faster_than"].items()]
-    return "\n".join(lines)
+    lines = [f"{rate:10.1f}  {name}" for name, rate in result["images_per_second"].items()]
+    for name, way in result["ways"].items():
+        lines.append(
+            f"{name}: {way['share_of_ceiling']:.3f} of its ceiling of {way['ceiling']:.1f} images/s, by processor"
+        )
+        lines[-1] += f" time {way['share_of_ceiling_by_cpu_time']:.3f}; {way['share_of_decode']:.2f} of bare decode"
+        lines += [f"{ratio:9.2f}×  {other}" for other, ratio in way["times"].items()]
+    return "\n".join([f"{'images/s':>10}  what", *lines])
 
 
 if __name__ == "__main__":

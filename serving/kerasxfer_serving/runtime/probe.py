@@ -62,7 +62,8 @@ def main(provider: str) -> None:
     if provider == OPENVINO:
         import openvino
 
-        openvino.Core().compile_model(data, "CPU")([ones])
+        core = openvino.Core()
+        core.compile_model(core.read_model(data), "CPU")([ones])
         print("{}")
         return
     import onnxruntime
