@@ -145,6 +145,8 @@ class Manifest:
         if self.format_version == 1:
             data = {name: value for name, value in data.items() if name not in _SINCE_VERSION_2}
         data["policy"] = self.policy.to_dict()
+        if not self.runtimes:  # unknown to older readers
+            del data["runtimes"]
         if isinstance(self.normalisation, Normalisation):
             data["normalisation"] = self.normalisation.to_dict()
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
