@@ -80,6 +80,16 @@ def test_good_odd_and_bad_files_have_the_rows_of_the_local_engine(predictor, ima
     assert rows(predictor.stream(inputs)) == expected(inputs)
 
 
+def test_predictors_in_openvino_take_cores_and_give_the_rows_of_the_local_one(ray, model, images, rows):
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    inputs = [local_input(path) for path in images[:40]]
+    with Predictor(model, device="openvino", batch_size=BATCH, threads=1) as local:
+        expected = rows(local.stream(inputs))
+    with RayPredictor(ray, model, device="openvino", batch_size=BATCH, num_workers=1) as cluster:
+        assert (cluster.device, cluster.describe()["cpu_precision"]) == ("openvino", "f32")
+        assert rows(cluster.stream(inputs)) == expected
+
+
 def test_files_are_the_same_byte_for_byte(predictor, model, images, tmp_path, monkeypatch, capfdbinary):
     folder = Path(images[0]).parent
     common = (model, folder, "--batch-size", BATCH, "--top-k", 3, "--device", "cpu")
