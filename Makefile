@@ -79,7 +79,7 @@ docs: .venv/installed
 	$(PYTHON) -m venv .venv-serving
 	.venv-serving/bin/python $(PIP_INSTALL) --constraint requirements/serving.txt pip
 	.venv-serving/bin/python $(PIP_INSTALL) --constraint requirements/serving.txt --group serving-test \
-		--editable "./serving[cpu,parquet,plot,ray,remote]"
+		--editable "./serving[cpu,openvino,parquet,plot,ray,remote]"
 	touch $@
 
 .venv-lowest/installed: pyproject.toml serving/pyproject.toml requirements/lowest.txt

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _DTYPES = {"u8": np.uint8, "f32": np.float32, "f16": np.float16}
 _OUTPUT_TYPES = {"f32", "f16", "f64"}
 _NOT_COMPUTED = {"Const", "Input", "Output"}
-_PROPERTIES = ("EXECUTION_DEVICES", "NUM_STREAMS", "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT")
+_PROPERTIES = ("EXECUTION_DEVICES", "NUM_STREAMS", "INFERENCE_NUM_THREADS")
 
 
 class OpenVinoSession(Session):
@@ -89,7 +89,7 @@ class OpenVinoSession(Session):
         executed: dict[str, dict[str, int]] = {}
         for (layer, precision), nodes in sorted(self._executed.items()):
             executed.setdefault(layer, {})[precision] = nodes
-        properties = {name: str(self.raw.get_property(name)) for name in _PROPERTIES}
+        properties = {name: self.raw.get_property(name) for name in _PROPERTIES}
         return super().describe() | {"properties": properties, "executed": executed}
 
     def close(self) -> None:
