@@ -21,6 +21,7 @@ from kerasxfer_serving.runtime.threads import available_cores
 if TYPE_CHECKING:
     import openvino
 
+_FIRST_USE = threading.Lock()
 _DTYPES = {"u8": np.uint8, "f32": np.float32, "f16": np.float16}
 _OUTPUT_TYPES = {"f32", "f16", "f64"}
 _NOT_COMPUTED = {"Const", "Input", "Output"}
@@ -160,7 +161,11 @@ def has_bf16() -> bool:
 def _core() -> "openvino.Core":
     import openvino
 
-    return openvino.Core()
+    with _FIRST_USE:
+        # On first use of a tensor's data OpenVINO looks for NumPy. Two threads that make it do so at once wait for each
+        # other for ever: one has Python's lock and wants the initialisation's, the other has that and wants Python's.
+        _ = openvino.Tensor(np.zeros(1, np.uint8)).data
+        return openvino.Core()
 
 
 def _compile(model: bytes, options: SessionOptions) -> "openvino.CompiledModel":
