@@ -23,6 +23,7 @@ FULL = Manifest(
     versions={"keras": "3.15.1"},
     golden={"rgb.png": "1" * 64},
     parity={"fp32": {"max_difference_below": 1e-06}},
+    runtimes=({"runtime": "openvino", "precision": "bf16", "passed": True},),
     calibration={"pictures": 256},
 )
 
