@@ -130,7 +130,7 @@ def predict(
     size = _batch_size(batch_size, begun)
     if device is choices.Device.fastest and begun:
         device = choices.Device(begun["device"])
-        cpu_precision = choices.CpuPrecision(begun["cpu_precision"]) if begun["cpu_precision"] else None
+        cpu_precision = choices.CpuPrecision(begun["cpu_precision"]) if begun.get("cpu_precision") else None
     engine_options = EngineOptions(
         engine=engine,
         device=device,
