@@ -80,7 +80,7 @@ def audit(
     Example:
 
     ```python
-    found = kerasxfer.audit("pets/train", "pets/validation", backbone="MobileNet", output="audit")
+    found = kerasxfer.audit("pets", backbone="DemoVGG", image_size=(48, 48), output="audit")
     for finding in found.labels[:5]:
         print(finding.path, finding.reason)
     ```

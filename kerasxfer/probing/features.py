@@ -25,8 +25,8 @@ def pooled_features(model: keras.Model, data: Data, cache: BottleneckCache) -> N
     Example:
 
     ```python
-    model = kerasxfer.image_classifier("DemoVGG", ["circle", "square"], (64, 64))
-    data = kerasxfer.ImageFolder("shapes/train", (64, 64))
+    data = kerasxfer.ImageFolder("pets", (64, 64))
+    model = kerasxfer.image_classifier("DemoVGG", data.class_names, data.image_size)
     features = pooled_features(model, data, kerasxfer.BottleneckCache("cache"))
     ```
     """
