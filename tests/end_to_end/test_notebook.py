@@ -12,13 +12,10 @@ nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
 NOTEBOOK = Path(__file__).parents[2] / "examples/quickstart.ipynb"
 
 
-def execute(folder, monkeypatch, **replacements):
+def execute(folder, monkeypatch):
     """The notebook with its outputs, run in a folder without its cell that installs."""
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "install" not in cell.metadata.get("tags", ())]
-    for cell in notebook.cells:
-        for old, new in replacements.values():
-            cell.source = cell.source.replace(old, new)
     # The kernel and the commands of this environment, which may not be on the path.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("KERAS_BACKEND", os.environ.get("KERAS_BACKEND", "tensorflow"))
