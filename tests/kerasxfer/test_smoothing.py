@@ -1,13 +1,12 @@
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kerasxfer.smoothing import MovingAverage, smooth_curve
 
 # A machine with other work to do is no failure of the code.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 finite = st.floats(-1e6, 1e6)
 factors = st.floats(0, 0.99)
@@ -25,13 +24,11 @@ def chollets_smooth_curve(points, factor):
     return smoothed_points
 
 
-@unhurried
 @given(st.lists(finite), factors)
 def test_equals_the_tutorials_function(points, factor):
     assert smooth_curve(points, factor) == pytest.approx(chollets_smooth_curve(points, factor), rel=1e-12, abs=1e-12)
 
 
-@unhurried
 @given(st.lists(finite, min_size=1), factors)
 def test_debiased_is_adams_corrected_first_moment(points, factor):
     moment = 0.0
@@ -42,7 +39,6 @@ def test_debiased_is_adams_corrected_first_moment(points, factor):
 
 
 @pytest.mark.parametrize("debias", [False, True])
-@unhurried
 @given(points=st.lists(finite | st.sampled_from([math.nan, math.inf, -math.inf, None])))
 def test_lost_points_leave_the_average_as_if_they_had_not_been(points, debias):
     average = MovingAverage(0.8, debias)

@@ -188,7 +188,7 @@ class TestActivation:
         answer = Predictor(path, manifest=manifest, device="cpu").predict(PIXELS)
         np.testing.assert_allclose(answer.probabilities, expected, atol=1 / 255 if chain == "quantised" else 1e-5)
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(
         chain=st.lists(st.sampled_from([*sorted(CHAINS)]), max_size=4),
         activation=st.sampled_from(["Softmax", "Sigmoid", "LogSoftmax", None]),
@@ -447,7 +447,7 @@ class TestClassNames:
         with pytest.raises(UsageError):
             normalise_class_names(names)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(st.lists(st.text("abc 1", min_size=1).map(str.strip).filter(bool), min_size=1, unique=True), st.randoms())
     def test_any_order_of_a_mapping_gives_the_order_of_the_indices(self, names, chance):
         indices = list(enumerate(names))
@@ -481,7 +481,7 @@ class TestClassNames:
             read_labels(tmp_path / name)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_graph_is_it_is_described_or_refused(foreign, data):
     path = TestActivation.ending(foreign(activation="Softmax"), *CHAINS["reshape"], *CHAINS["clip"])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.image_io.decoding import ERROR_CODES
@@ -51,7 +51,7 @@ def ends_well(policy, data, size):
     return pixels.shape == (*size, 3) and pixels.dtype == np.uint8
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), policies, sizes)
 def test_damaged_files(files, data, policy, size):
     content = bytearray(data.draw(st.sampled_from(files))[1])
@@ -61,13 +61,13 @@ def test_damaged_files(files, data, policy, size):
     assert ends_well(policy, bytes(content), size)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=64), policies, sizes, st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0"]))
 def test_any_bytes(data, policy, size, start):
     assert ends_well(policy, start + data, size)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.sampled_from(MODES), sizes, sizes, policies, st.integers(1, 8))
 def test_every_mode_shape_policy_and_orientation(mode, stored, size, policy, orientation):
     image = Image.new(mode, stored)
@@ -82,7 +82,7 @@ def test_every_mode_shape_policy_and_orientation(mode, stored, size, policy, ori
     assert (decoded.width, decoded.height) == (width, height)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 255), sizes, sizes, policies)
 @example(200, (2, 27), (1, 21), ImagePolicy(resize="crop"))  # 27 / 21 * 21 > 27
 @example(200, (27, 2), (21, 1), ImagePolicy(resize="crop"))

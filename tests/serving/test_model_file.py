@@ -328,7 +328,7 @@ def test_a_name_that_no_file_can_have():
         load_model_file("a\0b.onnx")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_done_to_the_bytes_it_is_read_or_refused(path, data):
     whole = path.read_bytes()

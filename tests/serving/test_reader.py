@@ -126,7 +126,7 @@ def test_standard_input_lines_and_nul(folder):
     assert paths("-", stdin=io.BytesIO(b"new\nline.jpg\0c.jpg\0")) == ["new\nline.jpg", "c.jpg"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(NAMES), st.sampled_from(["txt", "nul", "csv", "tsv"]), st.booleans())
 def test_every_list_comes_back_as_it_was_written(names, kind, header):
     if kind == "nul":
@@ -148,7 +148,7 @@ def test_names_that_are_not_utf_8_keep_their_bytes():
         assert os.fsencode(name) == b"\xff\xfe.jpg"
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES, unique_by=str.casefold, max_size=8))
 def test_every_image_of_a_folder_comes_once_whatever_its_name(tmp_path, names):
     root = Path(tempfile.mkdtemp(dir=tmp_path))
@@ -412,7 +412,7 @@ class TestHostileArchives:
         Path("a.zip").write_bytes(data[:start] + directory)
         assert {code(item) for item in Reader(["a.zip"])} == {"decompression_bomb"}
 
-    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data(), name=st.sampled_from(["a.zip", "a.tar", "a.tar.gz"]))
     def test_whatever_is_done_to_the_bytes_there_are_rows(self, folder, data, name):
         if name == "a.zip":

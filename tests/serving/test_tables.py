@@ -62,7 +62,7 @@ def same(ours, theirs):
 
 @pytest.mark.parametrize("format", TABLES)
 def test_rows_come_back(format, tmp_path):
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(ROWS)
     def check(rows):
         same(read(format, write(format, rows, tmp_path / "t")), rows)
@@ -72,7 +72,7 @@ def test_rows_come_back(format, tmp_path):
 
 @pytest.mark.parametrize("format", TABLES)
 def test_joined_parts_are_the_table_in_one(format, tmp_path):
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(st.lists(ROWS, max_size=3))
     def check(parts):
         files = [write(format, rows, tmp_path / f"{index}") for index, rows in enumerate(parts)]

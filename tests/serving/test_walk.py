@@ -137,7 +137,7 @@ def test_the_report_counts_and_gives_examples(tmp_path):
 PARTS = st.sampled_from(["a", "b.jpg", "@eaDir", ".x", "._y.png", "c.JPE", "n.txt", "__MACOSX", "Thumbs.db", "d.heic"])
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(paths=st.sets(st.lists(PARTS, min_size=1, max_size=3).map("/".join), max_size=8))
 def test_training_and_prediction_find_the_same_files(tmp_path_factory, paths):
     root = tmp_path_factory.mktemp("tree")

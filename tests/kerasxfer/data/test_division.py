@@ -30,7 +30,7 @@ def grouped_rows(draw):
     return rows_of(np.array(labels)[shuffled], groups[shuffled])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=grouped_rows(), fraction=st.floats(0.05, 0.6), seed=st.integers(0, 2**40))
 def test_no_group_is_on_both_sides_and_the_draw_can_be_repeated(rows, fraction, seed):
     chosen = divide(rows, fraction, seed)
@@ -39,7 +39,7 @@ def test_no_group_is_on_both_sides_and_the_draw_can_be_repeated(rows, fraction, 
     np.testing.assert_array_equal(chosen, divide(rows, fraction, seed))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=grouped_rows(), seed=st.integers(0, 99))
 def test_a_group_is_in_one_part_at_most(rows, seed):
     try:
@@ -50,7 +50,7 @@ def test_a_group_is_in_one_part_at_most(rows, seed):
     assert set(parts) <= {0, 1, 2}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     fraction=st.sampled_from([0.1, 0.15, 0.2, 0.25, 0.4, 0.5]),
     images=st.integers(1, 4),
@@ -65,7 +65,7 @@ def test_groups_of_one_size_divide_evenly_in_every_class(fraction, images, seed)
     assert all(abs(share - fraction) <= 0.05 + 1e-9 for share in division.shares.values())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(labels=st.lists(st.integers(0, 2), min_size=4, max_size=80), fraction=st.floats(0.1, 0.5))
 def test_without_groups_each_class_of_two_is_on_both_sides(labels, fraction):
     chosen = divide(rows_of(labels), fraction, 0)

@@ -37,7 +37,7 @@ def test_every_figure_is_scikit_learns():
     assert figures.mean_average_precision == mean_average_precision(targets, probabilities)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_weights_are_repetitions_and_ties_are_one_step(data):
     images = data.draw(st.integers(2, 12))

@@ -14,7 +14,7 @@ NAMES = ("cat", "dog")
 SCORES = st.floats(0, 1, width=32)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_no_other_threshold_gives_a_better_f1(data):
     images = data.draw(st.integers(1, 12))

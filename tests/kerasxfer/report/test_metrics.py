@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -8,7 +8,6 @@ from kerasxfer.proportion import Proportion
 from kerasxfer.report.metrics import chance_of_difference, evaluate
 
 # A machine with other work to do is no failure of the code.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 #                      right         right         wrong, sure   right, unsure  wrong
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.97, 0.03], [0.45, 0.55], [0.4, 0.6]])
@@ -20,7 +19,6 @@ def evaluation():
     return evaluate(LABELS, PROBABILITIES, ["cats", "dogs"])
 
 
-@unhurried
 @given(st.integers(1, 2000), st.data())
 def test_wilson_interval(total, data):
     part = data.draw(st.integers(0, total))
