@@ -70,6 +70,10 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
             if state is RunState.trained:
                 model.set_weights(load_model(folder.model).get_weights())
             else:
+                if config.keep == "best" and best is None:
+                    print(
+                        "No validation images tell the best epoch: the weights of the last are kept.", file=sys.stderr
+                    )
                 _fit(runner, model, config, stages, training, validation, folder, best)
                 with replacing(folder.model) as path:
                     model.save(path)
@@ -155,8 +159,6 @@ def _monitor(config: TrainConfig, validation: ImageDataset | None) -> str | None
             f"`--patience` watches {config.monitor}, and there are no validation images. Give `--validation` or "
             "`--validation-split`, or `--monitor loss`."
         )
-    if config.keep == "best" and not measured:
-        print("No validation images tell the best epoch: the weights of the last one are kept.", file=sys.stderr)
     return config.monitor if measured and (config.keep == "best" or config.patience) else None
 
 

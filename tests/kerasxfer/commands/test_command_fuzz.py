@@ -75,7 +75,7 @@ def test_a_wrong_value_ends_in_a_sentence(case, folder, monkeypatch):
         ("train data --out run2 --backbone MobileNet --weights none --image-size 8", "at least 32x32"),
         ("train data --out run2 --backbone MobileNet --weights none --backbone-args alpha=x", "alpha='x'"),
         ("train data --out run2 --backbone DemoVGG --preprocess torchvision", "`mode` must be one of"),
-        ("train data --out run2 --augment rotate=40", "takes arguments of `Augmentation`"),
+        ("train data --out run2 --augment rotate=40", "arguments of `Augmentation`, as height_shift_range"),
         ("train data --out run2 --resume --overwrite", "exclude each other"),
         ("train data --out garbage --backbone DemoVGG", "must be empty, missing or a run folder"),
     ],

@@ -79,7 +79,7 @@ def test_the_last_epoch_is_kept_where_it_is_asked_for(spoilt, tmp_path):
 
 def test_each_stage_begins_with_the_best_weights_of_the_one_before(spoilt, tmp_path):
     spoiling = {"epochs": 3, "learning_rate": 100.0}
-    mended = [spoiling, {"unfreeze": "block5", "epochs": 1, "learning_rate": 1e-12}]
+    mended = [spoiling, {"unfreeze": "block5", "epochs": 1, "learning_rate": 1e-30}]
     train(dataclasses.replace(spoilt, schedule=mended, optimizer="sgd"), tmp_path / "run")
     *first, last = history(tmp_path / "run")
     assert last["val_loss"] == pytest.approx(min(row["val_loss"] for row in first), rel=1e-3)
@@ -102,7 +102,7 @@ def test_without_validation_images_the_last_epoch_is_kept_and_that_is_said(spoil
     alone = dataclasses.replace(spoilt, validation=None, epochs=1, schedule=[])
     record = train(alone, tmp_path / "run")
     assert record.kept_epoch is None
-    assert "the weights of the last one are kept" in capsys.readouterr().err
+    assert "the weights of the last are kept" in capsys.readouterr().err
     with pytest.raises(UsageError, match="`--patience` watches val_loss"):
         train(dataclasses.replace(alone, patience=2), tmp_path / "other")
 
