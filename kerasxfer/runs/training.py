@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from kerasxfer_serving import __version__
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.model.task import MULTI_LABEL
+from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch, SmoothedMetricsLogger
@@ -26,6 +28,7 @@ from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.datasets import datasets, test_images
 from kerasxfer.runs.destination import check_destination
 from kerasxfer.runs.labels import measure_labels
+from kerasxfer.runs.leaks import leaked, tell_of_leaks
 from kerasxfer.runs.model import compiled_model
 from kerasxfer.runs.run_folder import RunFolder, RunRecord, RunState, replacing
 from kerasxfer.unfreezing import resolve
@@ -67,6 +70,7 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
         with _nothing_left_of_a_false_start(folder), _own_errors(training, validation, test):
             # What fits and evaluates: `keras.Model` itself, or the cache in its place.
             runner: Any = BottleneckCache(config.cache) if config.cache else keras.Model
+            copies = _leaked(config, model, stages, training, validation)
             if state is RunState.trained:
                 model.set_weights(load_model(folder.model).get_weights())
             else:
@@ -78,6 +82,8 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
                 with replacing(folder.model) as path:
                     model.save(path)
             result = runner.evaluate(model, validation, return_dict=True) if validation else {}
+            if validation and copies.any():
+                print(tell_of_leaks(runner, model, validation, copies, result), file=sys.stderr)
             tested = _with_interval(runner.evaluate(model, test, return_dict=True), len(test.paths)) if test else {}
             thresholds: tuple[float, ...] = ()
             if config.task == MULTI_LABEL and validation:
@@ -188,6 +194,20 @@ def _what_was_read(dataset: ImageDataset) -> Iterator[str]:
         yield f"Left out in '{dataset.root}': {', '.join(map(str, dataset.skipped))}"
     if dataset.division is not None:
         yield f"For validation: {dataset.division}"
+
+
+def _leaked(
+    config: TrainConfig,
+    model: keras.Model,
+    stages: list[Stage],
+    training: ImageDataset,
+    validation: ImageDataset | None,
+) -> NDArray[np.bool_]:
+    """Which validation images are trained on; near copies too where the first stage trains on cached features."""
+    if validation is None:
+        return np.zeros(0, bool)
+    head_first = not stages or not stages[0].unfreeze
+    return leaked(training, validation, model, BottleneckCache(config.cache) if config.cache and head_first else None)
 
 
 def _begin(folder: RunFolder, record: RunRecord, *, resume: bool) -> RunState:
