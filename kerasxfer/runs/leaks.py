@@ -1,7 +1,7 @@
 """Validation images that are trained on too."""
 
 import copy
-from collections.abc import Iterator
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasxfer.auditing.duplicates import ALIKE
+from kerasxfer.auditing.duplicates import ALIKE, RULES
+from kerasxfer.auditing.inspection import inspect
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.bottleneck.hashing import file_hash
 from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.data.image_files import BadImage
 from kerasxfer.probing.features import pooled_features, standardised
 
 _BLOCK = 30_000_000
@@ -32,27 +34,60 @@ def leaked(
     Returns:
         A flag for each validation image, `[images]`.
     """
-    hashes = set(_hashes(training)) - {None}
-    equal = np.array([each in hashes for each in _hashes(validation)])
-    if cache is None:
-        return equal
-    features = [pooled_features(model, images, cache) for images in (training, validation)]
-    directions = standardised(np.concatenate(features))
+    copies = _equal_files(training, validation)
+    if cache is not None:
+        best, cosine = _most_alike(*(pooled_features(model, images, cache) for images in (training, validation)))
+        rows = np.flatnonzero(~copies & (cosine >= ALIKE))
+        copies[rows] = _same_shape(training, best[rows], validation, rows)
+    return copies
+
+
+def _equal_files(training: ImageDataset, validation: ImageDataset) -> NDArray[np.bool_]:
+    """Which validation files are equal to a training file; only files of one size are read."""
+    trained, rest = _sizes(training), _sizes(validation)
+    both = {size for _, size in trained} & {size for _, size in rest} - {None}
+    hashes = {file_hash(path) for path, size in trained if size in both}
+    return np.array([size in both and file_hash(path) in hashes for path, size in rest], bool)
+
+
+def _sizes(images: ImageDataset) -> list[tuple[Path, int | None]]:
+    """The size of each file; `None` where none can be read, of which training will say more."""
+    paths = [Path(images.root) / path for path in images.paths]
+    return [(path, path.stat().st_size if os.access(path, os.R_OK) else None) for path in paths]
+
+
+def _most_alike(
+    trained: NDArray[np.float32], others: NDArray[np.float32]
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """For each of the others the row that is the most like it, and the cosine of their standardised features."""
+    directions = standardised(np.concatenate([trained, others]))
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
-    trained, rest = directions[: len(training.paths)].T, directions[len(training.paths) :]
-    step = max(1, _BLOCK // len(training.paths))
-    for start in range(0, len(rest), step):
-        equal[start : start + step] |= (rest[start : start + step] @ trained).max(axis=1) >= ALIKE
-    return equal
+    rows, columns = directions[len(trained) :], directions[: len(trained)].T
+    best, cosine = np.empty(len(rows), np.intp), np.empty(len(rows), np.float32)
+    step = max(1, _BLOCK // len(trained))
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step] @ columns
+        best[start : start + step] = block.argmax(axis=1)
+        cosine[start : start + step] = block.max(axis=1)
+    return best, cosine
 
 
-def _hashes(images: ImageDataset) -> Iterator[str | None]:
-    """The hash of each file; `None` where there is none to read, of which training will say more."""
-    for path in images.paths:
-        try:
-            yield file_hash(Path(images.root) / path)
-        except OSError:
-            yield None
+def _same_shape(
+    training: ImageDataset, trained: NDArray[np.intp], validation: ImageDataset, others: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Which pairs have difference hashes that agree too: images of a kind, such as drawings, have alike features."""
+    _, most_bits = RULES[0]
+    looks = [
+        list(inspect(Path(images.root), [images.paths[row] for row in rows]))
+        for images, rows in ((training, trained), (validation, others))
+    ]
+    same = []
+    for one, other in zip(*looks, strict=True):
+        if isinstance(one, BadImage) or isinstance(other, BadImage):
+            same.append(False)
+        else:
+            same.append(min((one.shape ^ each).bit_count() for each in (other.shape, other.mirrored)) <= most_bits)
+    return np.array(same, bool)
 
 
 def tell_of_leaks(
