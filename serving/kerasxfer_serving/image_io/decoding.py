@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.image_io.formats import HEAD, NAMES, format_of, refuse_unreadable
 from kerasxfer_serving.image_io.limits import GuardedFile, allow_pixels, check_cost, default_max_pixels, max_bytes
+from kerasxfer_serving.image_io.whole_scans import require_whole_scans
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray[Any, Any]
 
@@ -67,6 +68,7 @@ def open_image(source: Source, max_pixels: int | None = None) -> Iterator[Image.
             guarded = GuardedFile(file, max_pixels)
             with Image.open(guarded, "r", [_sniff(file)]) as image:
                 check_cost(image, guarded, max_pixels)
+                require_whole_scans(image, file)
                 guarded.opened()
                 yield image
 

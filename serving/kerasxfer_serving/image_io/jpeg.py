@@ -1,11 +1,12 @@
 """What the header of a JPEG file says, read without decoding it."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 _ORIENTATION = 0x0112
-_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended and progressive, each with Huffman coding
+HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})  # kinds of frames: baseline, extended and progressive
 _OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
+_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 class Frame(NamedTuple):
@@ -22,6 +23,37 @@ class Frame(NamedTuple):
     height: int
     mode: str
     orientation: int
+
+
+class _File(Protocol):
+    def seek(self, offset: int, /) -> int: ...
+    def read(self, size: int, /) -> bytes: ...
+
+
+def first_scan(file: _File) -> tuple[int, int]:
+    """Find the first scan of a JPEG file.
+
+    Args:
+        file: Binary file.
+
+    Returns:
+        The kind of its frame, 0 where none is found, and where the scan begins.
+    """
+    position, frame = 2, 0
+    while True:
+        file.seek(position)
+        start = file.read(4)
+        if len(start) < 4 or start[0] != 0xFF:
+            return 0, position
+        marker = start[1]
+        if marker == _START_OF_SCAN:
+            return frame, position
+        if marker == 0xFF or marker in _NO_LENGTH:
+            position += 1 if marker == 0xFF else 2
+            continue
+        if marker in HUFFMAN or marker in _OTHER_FRAMES:
+            frame = marker
+        position += 2 + int.from_bytes(start[2:])
 
 
 def read_frame(data: bytes) -> Frame | None:
@@ -43,7 +75,7 @@ def read_frame(data: bytes) -> Frame | None:
             position += 1
             continue
         start, end = position + 4, position + 2 + int.from_bytes(data[position + 2 : position + 4])
-        if marker in _FRAMES:
+        if marker in HUFFMAN:
             return _frame(data[start:end], orientation)
         if marker in _OTHER_FRAMES or marker == _START_OF_SCAN or _is_special(marker, data, start):
             return None

@@ -12,6 +12,7 @@ from typing import IO, Any
 from PIL import Image, PngImagePlugin
 
 from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.image_io.jpeg import HUFFMAN, first_scan
 from kerasxfer_serving.runtime.memory import available_memory
 from kerasxfer_serving.runtime.threads import available_cores
 
@@ -24,10 +25,8 @@ _MOST_PIXELS, _LEAST_PIXELS = 120_000_000, 50_000_000  # the largest cameras of 
 _BYTES_OF_A_PIXEL = 16  # WebP, the hungriest, while it is decoded
 _SCAN_PIXELS = 8_000_000_000  # a core's work for about five seconds
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
-_HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})
 _PROGRESSIVE = 0xC2
 _SCAN = b"\xff\xda"
-_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 # Pillow refuses an image whose metadata unpack to more than a megabyte in one piece; 64 in all are harmless.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
@@ -114,29 +113,13 @@ def _check_jpeg(image: Image.Image, file: GuardedFile, pixels: int) -> None:
         return
     file.seek(0)
     data = file.read()
-    file.seek(position)
     if progressive and (scans := data.count(_SCAN)) * pixels > _SCAN_PIXELS:
         raise _bomb(f"has {scans:,} scans of {pixels:,} pixels")
-    frame, start = _first_scan(data)
+    frame, start = first_scan(file)
+    file.seek(position)
     # Huffman's code has at least a bit for the mean of every block of 8 × 8, and in one scan another for its end.
-    if frame in _HUFFMAN and 8 * (len(data) - start) < blocks * (1 if frame == _PROGRESSIVE else 2):
+    if frame in HUFFMAN and 8 * (len(data) - start) < blocks * (1 if frame == _PROGRESSIVE else 2):
         raise ImageError("truncated", f"has {len(data) - start:,} bytes for {blocks:,} blocks of pixels: too few")
-
-
-def _first_scan(data: bytes) -> tuple[int, int]:
-    """The kind of a JPEG's frame, 0 where it is not found, and where its first scan begins."""
-    position, frame = 2, 0
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == _SCAN[1]:
-            return frame, position
-        if marker == 0xFF or marker in _NO_LENGTH:
-            position += 1 if marker == 0xFF else 2
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frame = marker
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return 0, position
 
 
 def _bomb(message: str) -> ImageError:
