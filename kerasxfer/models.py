@@ -22,7 +22,9 @@ from kerasxfer.types import Data, Scores, Tensor
 class ImageClassifier(keras.Model):
     """A functional model on uint8 pixels that refuses data which cannot be pixels in 0–255.
 
-    `fit`, `evaluate`, `predict` and their `…_on_batch` look at what they are given; see `kerasxfer.pixel_range`.
+    Its own `fit`, `evaluate`, `predict` and their `…_on_batch` look at what they are given; see
+    `kerasxfer.pixel_range`. Nothing else does: neither a call of the model, nor Keras's methods called past it
+    (`keras.Model.fit(model, x, y)`).
     """
 
     def fit(self, x: Data = None, *args: Any, validation_data: Data = None, **kwargs: Any) -> keras.callbacks.History:

@@ -23,6 +23,7 @@ from kerasxfer.bottleneck.job import CacheJob, Settings
 from kerasxfer.bottleneck.planner import CachePlan
 from kerasxfer.bottleneck.progress import progress
 from kerasxfer.bottleneck.sources import ArraySource, FolderSource, ImageSource
+from kerasxfer.keras_files import load_model
 
 _PARTS_PER_WORKER = 4  # so that the last worker to finish does not keep the others waiting for long
 _RETRIES = 3
@@ -184,6 +185,6 @@ def _loaded(work: _Work) -> keras.Model:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         path.write_bytes(work.model)
-        model = keras.saving.load_model(path, compile=False)
+        model = load_model(path)
     model.jit_compile = work.jit_compile
     return model
