@@ -285,7 +285,7 @@ def test_inputs_are_not_read_ahead(folder):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("suffix", ["txt", "csv", "tsv"])
 def test_lists_in_every_encoding(folder, encoding, line_end, suffix):
     names = ["photos/ü 1.jpg", "b.jpg", "猫.jpg", "https://example.org/a.jpg"]

@@ -56,15 +56,21 @@ def read_list(file: IO[bytes], kind: str) -> Iterator[str]:
     head = reader.peek(PEEK)[:PEEK]
     if b"\0" in head and encoding_of(head) == "utf-8":
         return _between_nuls(reader)
-    return _lines(reader)
+    return _lines(reader, _line_end(head))
 
 
-def _lines(reader: io.BufferedReader) -> Iterator[str]:
-    text = open_text(reader, newline="\n")
+def _line_end(head: bytes) -> str:
+    """What ends a line; a name may hold a carriage return."""
+    text = head.decode(encoding_of(head), "replace")
+    return "\r" if "\r" in text and "\n" not in text else "\n"
+
+
+def _lines(reader: io.BufferedReader, end: str) -> Iterator[str]:
+    text = open_text(reader, newline=end)
     try:
         while line := text.readline(LONGEST_NAME + 1):
             rest = line
-            while rest and not rest.endswith("\n"):  # the end of a line too long, or of the file
+            while rest and not rest.endswith(end):  # the end of a line too long, or of the file
                 rest = text.readline(LONGEST_NAME + 1)
             if name := line.rstrip("\r\n"):
                 yield name

@@ -49,8 +49,11 @@ def encoding_of(head: bytes) -> str:
         # UTF-16's marks are also what a name that is not UTF-8 may begin with; its letters have a zero byte each.
         if head.startswith(mark) and (mark == codecs.BOM_UTF8 or b"\0" in head):
             return encoding
-    for encoding, zeros, line_end in (("utf-16-le", head[1::2], b"\n\0"), ("utf-16-be", head[::2], b"\0\n")):
-        if len(head) > 32 and line_end in head and zeros.count(0) > 0.8 * len(zeros):
+    for encoding, zeros, line_end in (
+        ("utf-16-le", head[1::2], rb"[\r\n]\0"),
+        ("utf-16-be", head[::2], rb"\0[\r\n]"),
+    ):
+        if len(head) > 32 and re.search(line_end, head) and zeros.count(0) > 0.8 * len(zeros):
             return encoding
     return "utf-8"
 
