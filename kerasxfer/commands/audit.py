@@ -1,13 +1,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from kerasxfer_serving.commands.choices import InterpolationName, ResizeName, ResultFormat
+from kerasxfer_serving.commands.choices import ResultFormat
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import FormatOption, read_size
 from kerasxfer_serving.commands.output import note, print_json, print_table
 from typer import Argument, Option
 
 from kerasxfer.commands import _options as options
-from kerasxfer.commands._options import Exif
 from kerasxfer.commands._progress import track
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _SHOWN = 5
 
 
+@grouped
 def audit(
     data: Annotated[Path, Argument(metavar="DATA", help="Folder of class folders, or a table.", show_default=False)],
     validation: Annotated[
@@ -32,31 +33,10 @@ def audit(
             show_default=False,
         ),
     ] = None,
+    *,
     image_size: options.ImageSizeOption = "150",
-    resize: options.ResizeOption = ResizeName.stretch,
-    interpolation: options.InterpolationOption = InterpolationName.bilinear,
-    exif: options.ExifOption = Exif.apply,
-    backbone: Annotated[
-        str, Option(help="Name of a network in keras.applications, or DemoVGG.", rich_help_panel=options.MODEL)
-    ] = "VGG16",
-    backbone_output: Annotated[
-        str | None,
-        Option(help="Inner layer to take features from, as mixed7.", rich_help_panel=options.MODEL, show_default=False),
-    ] = None,
-    backbone_args: Annotated[
-        str | None,
-        Option(
-            help="Further arguments of the network, as alpha=0.75.", rich_help_panel=options.MODEL, show_default=False
-        ),
-    ] = None,
-    preprocess: Annotated[
-        str | None,
-        Option(
-            help="What is done to pixels first: caffe, tf, torch, rescale or none. Defaults to the network's own.",
-            rich_help_panel=options.MODEL,
-            show_default=False,
-        ),
-    ] = None,
+    policy: options.PolicyOptions,
+    network: options.BackboneOptions,
     weights: Annotated[str, Option(help="`imagenet`, or a weights file.", rich_help_panel=options.MODEL)] = "imagenet",
     batch_size: options.BatchSizeOption = 32,
     seed: Annotated[int, Option(min=0, help="Seed of the folds that labels are looked at in.")] = 0,
@@ -80,13 +60,13 @@ def audit(
         test,
         output=output,
         cache=cache,
-        backbone=backbone,
+        backbone=network.backbone,
         image_size=read_size("--image-size", image_size),
         weights=weights,
-        backbone_output=backbone_output,
-        backbone_kwargs=options.assignments("--backbone-args", backbone_args),
-        preprocess=preprocess,
-        policy=ImagePolicy.from_dict(options.policy(resize, interpolation, exif)),
+        backbone_output=network.backbone_output,
+        backbone_kwargs=network.arguments,
+        preprocess=network.preprocess,
+        policy=ImagePolicy.from_dict(policy.fields()),
         batch_size=batch_size,
         seed=seed,
         track=track,

@@ -1,10 +1,12 @@
 """`kerasxfer cache`: plan, fill, check and clear a directory of cached activations."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from kerasxfer_serving.commands.choices import EngineName, InterpolationName, ResizeName, ResultFormat
+from kerasxfer_serving.commands.choices import EngineName, ResultFormat
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import (
     ON_RAY,
     AddressOption,
@@ -19,15 +21,9 @@ from typer import Argument, Option
 
 from kerasxfer.commands._options import (
     BatchSizeOption,
-    Exif,
-    ExifOption,
-    ImageColumnOption,
-    ImagesOption,
-    InterpolationOption,
+    PolicyOptions,
     PreprocessInputOption,
-    ResizeOption,
-    policy,
-    table_options,
+    TableOfImages,
 )
 from kerasxfer.commands._quiet import quiet
 from kerasxfer.data.tables.columns import TableOptions
@@ -54,16 +50,15 @@ Budget = Annotated[str | None, Option(help="Largest size of the folder, e.g. 20G
 
 @app.command()
 @quiet
+@grouped
 def plan(
     cache: Directory,
     model: Model,
     data: Data,
     schedule: Schedule = None,
-    images: ImagesOption = None,
-    image_column: ImageColumnOption = None,
-    resize: ResizeOption = ResizeName.stretch,
-    interpolation: InterpolationOption = InterpolationName.bilinear,
-    exif: ExifOption = Exif.apply,
+    *,
+    table: TableOfImages,
+    policy: PolicyOptions,
     preprocess_input: PreprocessInputOption = None,
     batch_size: BatchSizeOption = 32,
     dtype: Dtype = None,
@@ -72,13 +67,13 @@ def plan(
 ) -> None:
     """Show where each stage would be cached, how large that is and what it gains; compute nothing."""
     bottleneck, network = _cache(cache, dtype, budget, verbose=0), _loaded(model, preprocess_input)
-    table = table_options(images, image_column)
-    dataset = _dataset(data, table, network, batch_size, policy(resize, interpolation, exif))
+    dataset = _dataset(data, table.said(), network, batch_size, policy)
     _print_plan(bottleneck.plan(network, dataset, _stages(schedule)), format)
 
 
 @app.command()
 @quiet
+@grouped
 def build(
     cache: Directory,
     model: Model,
@@ -93,11 +88,9 @@ def build(
     gpus_per_worker: Annotated[
         float, Option(min=0, help="Number of GPUs that each worker takes.", rich_help_panel=ON_RAY)
     ] = 0,
-    images: ImagesOption = None,
-    image_column: ImageColumnOption = None,
-    resize: ResizeOption = ResizeName.stretch,
-    interpolation: InterpolationOption = InterpolationName.bilinear,
-    exif: ExifOption = Exif.apply,
+    *,
+    table: TableOfImages,
+    policy: PolicyOptions,
     preprocess_input: PreprocessInputOption = None,
     batch_size: BatchSizeOption = 32,
     dtype: Dtype = None,
@@ -110,8 +103,8 @@ def build(
     if engine is EngineName.ray and shard is not None:
         raise UsageError(f"`--shard` is for builds without Ray, which divides the work itself. Received: {shard!r}")
     bottleneck, network = _cache(cache, dtype, budget), _loaded(model, preprocess_input)
-    table = table_options(images and images.resolve(), image_column)
-    dataset = _dataset(data.resolve(), table, network, batch_size, policy(resize, interpolation, exif))
+    table = replace(table, images=table.images and table.images.resolve())
+    dataset = _dataset(data.resolve(), table.said(), network, batch_size, policy)
     if engine is EngineName.ray:
         done = bottleneck.build_on_ray(
             network,
@@ -187,7 +180,7 @@ def _loaded(path: Path, preprocess_input: str | None) -> "keras.Model":
 
 
 def _dataset(
-    data: Path, table: TableOptions, model: "keras.Model", batch_size: int, policy: dict[str, Any]
+    data: Path, table: TableOptions, model: "keras.Model", batch_size: int, policy: PolicyOptions
 ) -> "ImageDataset":
     from kerasxfer_serving.images import ImagePolicy
 
@@ -196,7 +189,9 @@ def _dataset(
     shape = model.input_shape
     if not (isinstance(shape, tuple) and len(shape) == 4 and all(shape[1:3]) and shape[3] == 3):
         raise UsageError(f"`MODEL` must take RGB images of one size, (None, height, width, 3). Received: {shape}")
-    dataset = without_labels(data, table)(shape[1:3], batch_size, shuffle=False, policy=ImagePolicy.from_dict(policy))
+    dataset = without_labels(data, table)(
+        shape[1:3], batch_size, shuffle=False, policy=ImagePolicy.from_dict(policy.fields())
+    )
     if dataset.left_out:
         note(f"Not taken for images: {dataset.left_out}")
     return dataset

@@ -3,25 +3,20 @@ from typing import Annotated
 
 from kerasxfer_serving.commands import output
 from kerasxfer_serving.commands.choices import Device, ResultFormat
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import FormatOption
 from typer import Argument, Exit, Option
 
-from kerasxfer.commands._options import (
-    ImageColumnOption,
-    ImagesOption,
-    LabelColumnOption,
-    PreprocessInputOption,
-    table_options,
-)
+from kerasxfer.commands._options import PreprocessInputOption, TableOfLabels
 
 
+@grouped
 def check(
     model: Annotated[Path, Argument(metavar="MODEL.onnx", help="Exported file.", show_default=False)],
     against: Annotated[Path, Option(help="Run folder or model file it came from.", show_default=False)],
     data: Annotated[Path, Option(help="Folder or table of labelled images.", show_default=False)],
-    images: ImagesOption = None,
-    image_column: ImageColumnOption = None,
-    label_column: LabelColumnOption = None,
+    *,
+    table: TableOfLabels,
     device: Annotated[Device, Option(help="Where the file runs.")] = Device.cpu,
     import_: Annotated[
         list[str] | None, Option("--import", help="Module or .py file with custom layers.", show_default=False)
@@ -38,7 +33,7 @@ def check(
         model,
         against,
         data,
-        table=table_options(images, image_column, label_column),
+        table=table.said(),
         device=device,
         modules=import_ or (),
         preprocess_input=preprocess_input,

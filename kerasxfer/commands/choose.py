@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Annotated
 
 from kerasxfer_serving.commands.choices import ResultFormat
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import FormatOption, read_size
 from kerasxfer_serving.commands.output import note, print_json, print_line, print_table
 from kerasxfer_serving.errors import UsageError
@@ -14,6 +15,7 @@ _CANDIDATES, _SPEED = "Candidates", "Speed"
 _PAGE_ALONE = ("p", "fp32 file", "same class")  # a terminal has 80 columns
 
 
+@grouped
 def choose(
     data: Annotated[
         Path, Argument(metavar="DATA", help="Class folders, or a table of images and labels.", show_default=False)
@@ -51,13 +53,8 @@ def choose(
             show_default=False,
         ),
     ] = None,
-    images: options.ImagesOption = None,
-    image_column: options.ImageColumnOption = None,
-    label_column: options.LabelColumnOption = None,
-    separator: options.SeparatorOption = None,
-    group_column: options.GroupColumnOption = None,
-    group_pattern: options.GroupPatternOption = None,
-    split_column: options.SplitColumnOption = None,
+    *,
+    table: options.TableWithSplit,
     multi_label: Annotated[
         bool, Option("--multi-label", help="Any number of classes may fit an image; compare by mAP.")
     ] = False,
@@ -110,15 +107,7 @@ def choose(
         data,
         tried,
         min_rate=min_rate,
-        table=options.table_options(
-            images,
-            image_column,
-            label_column,
-            separator=separator,
-            group_column=group_column,
-            group_pattern=group_pattern,
-            split_column=split_column,
-        ),
+        table=table.said(),
         multi_label=multi_label,
         folds=folds,
         cache=cache or out / "cache",

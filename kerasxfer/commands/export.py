@@ -3,20 +3,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from kerasxfer_serving.commands.choices import ActivationName, ResultFormat
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import FormatOption, read_size, read_thresholds
 from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import format_bytes
 from typer import Argument, Option
 
-from kerasxfer.commands._options import (
-    MODEL,
-    ImageColumnOption,
-    ImagesOption,
-    LabelColumnOption,
-    PreprocessInputOption,
-    table_options,
-)
+from kerasxfer.commands._options import MODEL, PreprocessInputOption, TableOfLabels
 
 if TYPE_CHECKING:
     from kerasxfer.export.report import Exported
@@ -39,6 +33,7 @@ class Precision(StrEnum):
     int8 = "int8"
 
 
+@grouped
 def export(
     model: Annotated[Path, Argument(help="Run folder, .keras or .h5 file, or SavedModel.", show_default=False)],
     out: Annotated[Path, Option("--out", "-o", help="File to write.")] = Path("model.onnx"),
@@ -129,9 +124,8 @@ def export(
         Path | None,
         Option(help="Folder or table of images to calibrate int8 with.", rich_help_panel=_PROOF, show_default=False),
     ] = None,
-    images: ImagesOption = None,
-    image_column: ImageColumnOption = None,
-    label_column: LabelColumnOption = None,
+    *,
+    table: TableOfLabels,
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Write a Keras model as one ONNX file that gives the model's own answers, or fail."""
@@ -163,7 +157,7 @@ def export(
         samples=samples,
         calibration=calibration,
         check=check,
-        table=table_options(images, image_column, label_column),
+        table=table.said(),
         runtimes=[name.strip() for name in runtimes.split(",")] if runtimes else (),
         modules=import_ or (),
         preprocess_input=preprocess_input,

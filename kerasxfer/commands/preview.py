@@ -1,33 +1,27 @@
 from pathlib import Path
 from typing import Annotated
 
-from kerasxfer_serving.commands.choices import ResizeName
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import read_size
 from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from typer import Argument, Option
 
-from kerasxfer.commands._options import (
-    ImageColumnOption,
-    ImageSizeOption,
-    ImagesOption,
-    ResizeOption,
-    assignments,
-    table_options,
-)
+from kerasxfer.commands._options import ImageSizeOption, PolicyOptions, TableOfImages, assignments
 
 
+@grouped
 def preview(
     data: Annotated[Path, Argument(help="Folder or table of images, or one image.", show_default=False)],
     augment: Annotated[
         str, Option(help="What changes the images, as in `kerasxfer train`: standard, rand, mixup=0.2, …")
     ] = "standard",
-    images: Annotated[int, Option("--pictures", min=1, max=1000, help="Number of images, a row each.")] = 4,
+    count: Annotated[int, Option("--pictures", min=1, max=1000, help="Number of images, a row each.")] = 4,
     copies: Annotated[int, Option(min=1, max=1000, help="Number of augmented copies of each image.")] = 6,
+    *,
     image_size: ImageSizeOption = "150",
-    resize: ResizeOption = ResizeName.stretch,
-    images_root: ImagesOption = None,
-    image_column: ImageColumnOption = None,
+    policy: PolicyOptions,
+    table: TableOfImages,
     seed: Annotated[int, Option(min=0, help="Seed that chooses the images and augments them.")] = 0,
     output: Annotated[Path, Option("--output", "-o", help="Image file to write.")] = Path("preview.png"),
 ) -> None:
@@ -52,9 +46,9 @@ def preview(
     augmentation, in_batches, left_out = make_augmentation(settings), make_batch_augmentation(settings), LeftOut()
     root, names = data.parent, [data.name]
     if data.is_dir() or is_table(data):
-        root, names = image_paths(data, table_options(images_root, image_column), left_out)
-    chosen, policy = sample_images(names, images, seed), ImagePolicy(resize=resize.value)
-    rows = augmented_copies(root, chosen, augmentation, size, policy, copies, seed, in_batches)
+        root, names = image_paths(data, table.said(), left_out)
+    chosen, read_as = sample_images(names, count, seed), ImagePolicy.from_dict(policy.fields())
+    rows = augmented_copies(root, chosen, augmentation, size, read_as, copies, seed, in_batches)
     if left_out:
         note(f"Not taken for images: {left_out}")
     if not rows:

@@ -3,17 +3,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kerasxfer_serving.commands.choices import ResultFormat
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import FormatOption
 from kerasxfer_serving.commands.output import note, print_json
 from typer import Argument, Option
 
-from kerasxfer.commands._options import ImageColumnOption, ImagesOption, LabelColumnOption, table_options
+from kerasxfer.commands._options import TableOfLabels
 from kerasxfer.commands._progress import track
 
 if TYPE_CHECKING:
     from kerasxfer.report.page import RunResult
 
 
+@grouped
 def report(
     runs: Annotated[
         list[Path], Argument(metavar="RUN…", help="Run folders; several are compared.", show_default=False)
@@ -22,17 +24,16 @@ def report(
         Path | None,
         Option(help="Class folders, or a table, to measure on. Defaults to the run's validation.", show_default=False),
     ] = None,
-    images: ImagesOption = None,
-    image_column: ImageColumnOption = None,
-    label_column: LabelColumnOption = None,
+    *,
+    table: TableOfLabels,
     output: Annotated[Path, Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Show runs on one page: curves, accuracy, confusion, mistakes, settings."""
     from kerasxfer.report import build_report
 
-    table = table_options(images, image_column, label_column)
-    results = build_report(runs, output, data=data, table=table, progress=functools.partial(track, what="Predicting"))
+    progress = functools.partial(track, what="Predicting")
+    results = build_report(runs, output, data=data, table=table.said(), progress=progress)
     figures = [_figures(result) for result in results]
     if format is ResultFormat.json:
         print_json({"report": str(output), "runs": figures})

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from kerasxfer_serving.commands.choices import ResultFormat
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import FormatOption
 from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from kerasxfer.data.image_rows import ImageRows
 
 
+@grouped
 def split(
     source: Annotated[
         Path,
@@ -54,12 +56,8 @@ def split(
         bool,
         Option("--tables", help="Write DST/train.csv, … that name the images where they are, as for a table."),
     ] = False,
-    images: options.ImagesOption = None,
-    image_column: options.ImageColumnOption = None,
-    label_column: options.LabelColumnOption = None,
-    separator: options.SeparatorOption = None,
-    group_column: options.GroupColumnOption = None,
-    group_pattern: options.GroupPatternOption = None,
+    *,
+    table: options.TableWithGroups,
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Divide images into train, validation and test: folders of class folders, or tables.
@@ -82,14 +80,7 @@ def split(
     if not amounts:
         raise UsageError("Say how many images go where: --train, --validation, --test.")
     splits.refuse_destination(source, destination)
-    said = options.table_options(
-        images,
-        image_column,
-        label_column,
-        separator=separator,
-        group_column=group_column,
-        group_pattern=group_pattern,
-    )
+    said = table.said()
     not_taken = LeftOut()
     decisions = Decisions.read(apply) if apply else None
     if decisions and decisions.undecided:
@@ -106,10 +97,10 @@ def split(
         refuse_table_options(source, said)
         _refuse("--link", link and tables, "`--tables` names the images where they are")
         classes = splits.find_classes(source, pattern, not_taken)
-        rows, targets = splits.rows_of(classes, source, group_pattern)
+        rows, targets = splits.rows_of(classes, source, table.group_pattern)
         if decisions:
             decisions.kept(rows)  # says so where the table is of another place
-            rows, targets = splits.rows_of(splits.decided(classes, decisions), source, group_pattern)
+            rows, targets = splits.rows_of(splits.decided(classes, decisions), source, table.group_pattern)
         subsets, unreadable = _draw(rows, amounts, seed)
         if tables:
             split_tables.write_tables(rows, split_tables.columns_of(rows), subsets, destination)

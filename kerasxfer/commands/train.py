@@ -5,7 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kerasxfer_serving.commands.choices import InterpolationName, ResizeName, ResultFormat
+from kerasxfer_serving.commands.choices import ResultFormat
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import FormatOption, read_size
 from kerasxfer_serving.commands.output import note, print_json
 from kerasxfer_serving.errors import UsageError
@@ -13,7 +14,7 @@ from kerasxfer_serving.model.task import MULTI_LABEL, SINGLE_LABEL
 from typer import Argument, Exit, Option
 
 from kerasxfer.commands import _options as options
-from kerasxfer.commands._options import Exif, OnError
+from kerasxfer.commands._options import OnError
 
 if TYPE_CHECKING:
     from kerasxfer.runs.config import TrainConfig
@@ -45,11 +46,13 @@ class Dtype(StrEnum):
     mixed_float16 = "mixed_float16"
 
 
+@grouped
 def train(
     data: Annotated[
         Path, Argument(metavar="DATA", help="Class folders, or a table of images and labels.", show_default=False)
     ],
     out: Annotated[Path, Option(help="Run folder to write.")] = Path("run"),
+    *,
     validation: Annotated[
         Path | None,
         Option(help="Class folders, or a table, to validate on.", rich_help_panel=_IMAGES, show_default=False),
@@ -69,9 +72,7 @@ def train(
         ),
     ] = None,
     image_size: options.ImageSizeOption = "150",
-    resize: options.ResizeOption = ResizeName.stretch,
-    interpolation: options.InterpolationOption = InterpolationName.bilinear,
-    exif: options.ExifOption = Exif.apply,
+    policy: options.PolicyOptions,
     augment: Annotated[
         str | None,
         Option(
@@ -113,33 +114,8 @@ def train(
             show_default=False,
         ),
     ] = None,
-    images: options.ImagesOption = None,
-    image_column: options.ImageColumnOption = None,
-    label_column: options.LabelColumnOption = None,
-    separator: options.SeparatorOption = None,
-    group_column: options.GroupColumnOption = None,
-    group_pattern: options.GroupPatternOption = None,
-    weight_column: options.WeightColumnOption = None,
-    split_column: options.SplitColumnOption = None,
-    backbone: Annotated[
-        str, Option(help="Name of a network in keras.applications, or DemoVGG.", rich_help_panel=_MODEL)
-    ] = "VGG16",
-    backbone_output: Annotated[
-        str | None,
-        Option(help="Inner layer to take features from, as mixed7.", rich_help_panel=_MODEL, show_default=False),
-    ] = None,
-    backbone_args: Annotated[
-        str | None,
-        Option(help="Further arguments of the network, as alpha=0.75.", rich_help_panel=_MODEL, show_default=False),
-    ] = None,
-    preprocess: Annotated[
-        str | None,
-        Option(
-            help="What is done to pixels first: caffe, tf, torch, rescale or none. Defaults to the network's own.",
-            rich_help_panel=_MODEL,
-            show_default=False,
-        ),
-    ] = None,
+    table: options.TableToTrainOn,
+    network: options.BackboneOptions,
     weights: Annotated[
         str, Option(help="`imagenet`, a weights file, or `none` for random ones.", rich_help_panel=_MODEL)
     ] = "imagenet",
@@ -238,13 +214,13 @@ def train(
         validation=str(validation) if validation else None,
         validation_split=validation_split,
         test=str(test) if test else None,
-        backbone=backbone,
-        backbone_output=backbone_output,
-        backbone_args=options.assignments("--backbone-args", backbone_args),
+        backbone=network.backbone,
+        backbone_output=network.backbone_output,
+        backbone_args=network.arguments,
         weights=None if weights == "none" else weights,
-        preprocess=preprocess,
+        preprocess=network.preprocess,
         image_size=read_size("--image-size", image_size),
-        policy=options.policy(resize, interpolation, exif),
+        policy=policy.fields(),
         head=head,
         dropout=dropout,
         activation="sigmoid" if sigmoid or multi_label else "softmax",
@@ -267,16 +243,7 @@ def train(
         seed=seed,
         on_error=on_error.value,
         exclude=str(exclude) if exclude else None,
-        table=options.table_options(
-            images,
-            image_column,
-            label_column,
-            separator=separator,
-            group_column=group_column,
-            group_pattern=group_pattern,
-            weight_column=weight_column,
-            split_column=split_column,
-        ),
+        table=table.said(),
     )
     if plan:
         _show_plan(config, format)

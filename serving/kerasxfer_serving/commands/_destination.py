@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,77 +21,55 @@ if TYPE_CHECKING:
     from kerasxfer_serving.outputs.writer import Writer
     from kerasxfer_serving.pipeline import PredictionEngine
 
-OutOption: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--out",
-        "-o",
-        help="A .csv, .jsonl or .parquet file, a folder for parts, or `-`: stdout.",
-        rich_help_panel=ROWS,
-    ),
-]
-TableFormatOption: TypeAlias = Annotated[
-    TableFormat | None,
-    typer.Option(
-        help="Default: by the suffix of OUT; parquet in a folder, csv on stdout.",
-        show_default=False,
-        rich_help_panel=ROWS,
-    ),
-]
-TopKOption: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Classes in each row, most probable first.", rich_help_panel=ROWS)
-]
-AllProbabilitiesOption: TypeAlias = Annotated[
-    bool,
-    typer.Option("--all-probabilities", help="Add the probabilities of all classes.", rich_help_panel=ROWS),
-]
-FeaturesOption: TypeAlias = Annotated[
-    bool, typer.Option("--features", help="Add the input of the last dense layer.", rich_help_panel=ROWS)
-]
-CsvSafeOption: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--csv-safe",
-        help="Put an apostrophe before cells that a spreadsheet would compute.",
-        rich_help_panel=ROWS,
-    ),
-]
-ResumeOption: TypeAlias = Annotated[
-    bool, typer.Option("--resume", help="Continue a run that was interrupted.", rich_help_panel=STOPPING)
-]
-OverwriteOption: TypeAlias = Annotated[
-    bool, typer.Option("--overwrite", help="Begin anew, whatever OUT holds.", rich_help_panel=STOPPING)
-]
-PartRowsOption: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Most rows that are committed at once.", rich_help_panel=STOPPING)
-]
-
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written, and where.
+    """What is written, and where."""
 
-    Args:
-        out: A file, a folder for parts, or `"-"` for standard output.
-        format: Format of the table; `None` for that of `out`.
-        top_k: Classes in each row.
-        all_probabilities: Whether rows have the probabilities of all classes.
-        features: Whether rows have the features.
-        csv_safe: Whether cells that a spreadsheet would take for formulas are written as text.
-        resume: Continue a run that was interrupted.
-        overwrite: Begin anew whatever `out` holds.
-        part_rows: Rows that are committed at once, at most.
-    """
-
-    out: str = "-"
-    format: TableFormat | None = None
-    top_k: int = 1
-    all_probabilities: bool = False
-    features: bool = False
-    csv_safe: bool = False
-    resume: bool = False
-    overwrite: bool = False
-    part_rows: int = 50_000
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            help="A .csv, .jsonl or .parquet file, a folder for parts, or `-`: stdout.",
+            rich_help_panel=ROWS,
+        ),
+    ] = "-"
+    format: Annotated[
+        TableFormat | None,
+        typer.Option(
+            help="Default: by the suffix of OUT; parquet in a folder, csv on stdout.",
+            show_default=False,
+            rich_help_panel=ROWS,
+        ),
+    ] = None
+    top_k: Annotated[
+        int, typer.Option(min=1, help="Classes in each row, most probable first.", rich_help_panel=ROWS)
+    ] = 1
+    all_probabilities: Annotated[
+        bool,
+        typer.Option("--all-probabilities", help="Add the probabilities of all classes.", rich_help_panel=ROWS),
+    ] = False
+    features: Annotated[
+        bool, typer.Option("--features", help="Add the input of the last dense layer.", rich_help_panel=ROWS)
+    ] = False
+    csv_safe: Annotated[
+        bool,
+        typer.Option(
+            "--csv-safe",
+            help="Put an apostrophe before cells that a spreadsheet would compute.",
+            rich_help_panel=ROWS,
+        ),
+    ] = False
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a run that was interrupted.", rich_help_panel=STOPPING)
+    ] = False
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew, whatever OUT holds.", rich_help_panel=STOPPING)
+    ] = False
+    part_rows: Annotated[
+        int, typer.Option(min=1, help="Most rows that are committed at once.", rich_help_panel=STOPPING)
+    ] = 50_000
 
     def __post_init__(self) -> None:
         if self.resume and self.overwrite:

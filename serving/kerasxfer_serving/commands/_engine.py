@@ -1,17 +1,17 @@
 """What predicts for `predict`: this process, or the workers of a Ray cluster."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kerasxfer_serving.commands._model import ModelOptions
-from kerasxfer_serving.commands.choices import CpuPrecision, Decode, Device, EngineName
-from kerasxfer_serving.commands.options import ON_RAY, RUNNING, refuse_without_ray
+from kerasxfer_serving.commands import options
+from kerasxfer_serving.commands.choices import CpuPrecision, Device, EngineName
+from kerasxfer_serving.commands.options import ON_RAY, RUNNING, read_integers, refuse_without_ray
 from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import UsageError
 
@@ -19,111 +19,131 @@ if TYPE_CHECKING:
     from kerasxfer_serving.cluster.engine import RayPredictor
     from kerasxfer_serving.predictor import Predictor, PredictorArguments
 
-BatchSizeOption: TypeAlias = Annotated[
-    str, typer.Option(help="Images in one run of the model; `auto` measures.", rich_help_panel=RUNNING)
-]
-GpuIdOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="GPU to use, or several, as in 0,1. Default: the first.",
-        show_default=False,
-        rich_help_panel=RUNNING,
-    ),
-]
-ThreadsOption: TypeAlias = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        max=1024,
-        help="CPU threads of one run of the model; the cores share the runs.",
-        rich_help_panel=RUNNING,
-    ),
-]
-DecodeProcessesOption: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        max=1024,
-        help="Processes that decode; 0: threads of this one. Default: a process for each core in front of a GPU.",
-        rich_help_panel=RUNNING,
-        show_default=False,
-    ),
-]
-GpusPerWorkerOption: TypeAlias = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        help="GPUs of each worker. Default: 1 where the cluster has any.",
-        rich_help_panel=ON_RAY,
-        show_default=False,
-    ),
-]
-
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What runs the model, and how.
+    """What runs the model, and how."""
 
-    Args:
-        engine: This process, or a Ray cluster.
-        device: Where the model runs.
-        gpu_ids: The GPUs to use; `None` where none is named.
-        batch_size: Images in one run of the model; `None` for the model's or the default one.
-        tune: Measure the best batch size, where none is given and the model leaves one open.
-        threads: CPU threads of one run.
-        tf32: Let CUDA round float32 products to TF32.
-        cpu_precision: What OpenVINO computes in; `None` for what the model's manifest says.
-        decode_processes: Processes that decode; `None` for as many as are worth it.
-        cache_dir: Where TensorRT keeps engines, and OpenVINO what it compiled.
-        features: Also return the input of the last dense layer.
-        address: Of the cluster.
-        num_workers: Predictors on the cluster.
-        gpus_per_worker: GPUs of each.
-    """
-
-    engine: EngineName = EngineName.local
-    device: Device = Device.auto
-    gpu_ids: tuple[int, ...] | None = None
-    batch_size: int | None = None
-    tune: bool = False
-    threads: int = 1
-    tf32: bool = True
-    cpu_precision: CpuPrecision | None = None
-    decode_processes: int | None = None
-    cache_dir: Path | None = None
-    features: bool = False
-    address: str | None = None
-    num_workers: int | None = None
-    gpus_per_worker: float | None = None
+    batch_size: Annotated[
+        str, typer.Option(help="Images in one run of the model; `auto` measures.", rich_help_panel=RUNNING)
+    ] = "auto"
+    device: options.DeviceOption = Device.auto
+    gpu_id: Annotated[
+        str | None,
+        typer.Option(
+            help="GPU to use, or several, as in 0,1. Default: the first.",
+            show_default=False,
+            rich_help_panel=RUNNING,
+        ),
+    ] = None
+    threads: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="CPU threads of one run of the model; the cores share the runs.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = 1
+    tf32: options.Tf32Option = True
+    cpu_precision: options.CpuPrecisionOption = None
+    decode_processes: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=1024,
+            help="Processes that decode; 0: threads of this one. Default: a process for each core in front of a GPU.",
+            rich_help_panel=RUNNING,
+            show_default=False,
+        ),
+    ] = None
+    cache_dir: options.CacheDirOption = None
+    engine: options.EngineOption = EngineName.local
+    address: options.AddressOption = None
+    num_workers: options.NumWorkersOption = None
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="GPUs of each worker. Default: 1 where the cluster has any.",
+            rich_help_panel=ON_RAY,
+            show_default=False,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         refuse_without_ray(
             self.engine, address=self.address, num_workers=self.num_workers, gpus_per_worker=self.gpus_per_worker
         )
-        if self.engine is EngineName.ray and self.gpu_ids is not None:
+        if self.engine is EngineName.ray and self.gpu_id is not None:
             raise UsageError("`--gpu-id` is for one machine: with `--engine ray`, give `--gpus-per-worker`.")
         if self.engine is EngineName.ray and self.decode_processes is not None:
             raise UsageError("`--decode-processes` is for one machine: with `--engine ray`, Ray's tasks decode.")
 
+    @property
+    def gpu_ids(self) -> tuple[int, ...] | None:
+        """The GPUs to use; `None` where none is named."""
+        return None if self.gpu_id is None else read_integers("--gpu-id", self.gpu_id, least=0)
+
+    @property
+    def size(self) -> int | None:
+        """Images in one run of the model; `None` where that is to be measured."""
+        if self.batch_size == "auto":
+            return None
+        if len(numbers := read_integers("--batch-size", self.batch_size, least=1)) > 1:
+            raise UsageError(f"`--batch-size` is `auto` or one number. Received: {self.batch_size!r}")
+        return numbers[0]
+
+    @property
+    def arguments(self) -> "PredictorArguments":
+        """What they say about each predictor, on any engine."""
+        return {
+            "device": self.device.value,
+            "gpu_ids": self.gpu_ids,
+            "batch_size": self.size,
+            "threads": self.threads,
+            "tf32": self.tf32,
+            "cpu_precision": self.cpu_precision and self.cpu_precision.value,
+            "cache_dir": self.cache_dir,
+        }
+
+    def as_begun(self, run: Mapping[str, Any]) -> "EngineOptions":
+        """The options with what a run that is resumed has measured; as they are where there is none."""
+        chosen = self
+        if self.size is None and run.get("batch_size"):
+            chosen = replace(chosen, batch_size=str(run["batch_size"]))
+        if self.device is Device.fastest and run:
+            precision = run.get("cpu_precision")
+            chosen = replace(
+                chosen, device=Device(run["device"]), cpu_precision=CpuPrecision(precision) if precision else None
+            )
+        return chosen
+
 
 @contextmanager
 def open_engine(
-    model: Path, model_options: ModelOptions, options: EngineOptions
+    model: Path, arguments: "PredictorArguments", options: EngineOptions, *, tune: bool
 ) -> "Iterator[Predictor | RayPredictor]":
-    """The engine that the options ask for, with the batch size chosen."""
-    arguments = _arguments(model, model_options, options)
+    """The engine that the options ask for, with the batch size chosen.
+
+    Args:
+        model: The .onnx file.
+        arguments: What a predictor of it is made with, on any engine.
+        options: What the command line says.
+        tune: Whether the best batch size is measured, where none is given and the model leaves one open.
+    """
     if options.engine is EngineName.local:
         from kerasxfer_serving.predictor import Predictor
         from kerasxfer_serving.runtime.tuning import best_batch_size
 
         with Predictor(model, decode_processes=options.decode_processes, **arguments) as predictor:
-            if options.tune:
+            if tune:
                 best_batch_size(predictor)
             note(_describe(predictor, options.device))
             yield predictor
         return
 
-    if model_options.decode is Decode.gpu:
+    if (manifest := arguments.get("manifest")) and manifest.policy.decoder == "gpu":
         raise UsageError("`--decode gpu` is for one machine: with `--engine ray`, Ray's tasks decode, on their CPUs.")
     from kerasxfer_serving.cluster import ray as ray_cluster
     from kerasxfer_serving.cluster.engine import RayPredictor
@@ -135,27 +155,11 @@ def open_engine(
             model,
             num_workers=options.num_workers,
             gpus_per_worker=options.gpus_per_worker,
-            tune=options.tune,
+            tune=tune,
             **arguments,
         ) as cluster:
             note(_describe_cluster(ray, cluster))
             yield cluster
-
-
-def _arguments(model: Path, model_options: ModelOptions, options: EngineOptions) -> "PredictorArguments":
-    """The arguments that a predictor has on any engine."""
-    return {
-        "device": options.device.value,
-        "gpu_ids": options.gpu_ids,
-        "batch_size": options.batch_size,
-        "threads": options.threads,
-        "tf32": options.tf32,
-        "cpu_precision": options.cpu_precision and options.cpu_precision.value,
-        "cache_dir": options.cache_dir,
-        "features": options.features,
-        "manifest": model_options.manifest(model),
-        "sha256": model_options.sha256,
-    }
 
 
 @contextmanager

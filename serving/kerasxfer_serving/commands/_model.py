@@ -19,54 +19,6 @@ if TYPE_CHECKING:
 
 _PANEL = "A model from elsewhere"
 
-PreprocessOption: TypeAlias = Annotated[
-    choices.PreprocessName | None,
-    typer.Option(
-        help="What was done to images in training, by the name of who did it. torchvision, timm and clip also say "
-        "interpolation and crop.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
-MeanOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Mean of the channels, as in 0.485,0.456,0.406; it and the next two go before --preprocess's.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
-StdOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(help="Standard deviation of the channels.", rich_help_panel=_PANEL, show_default=False),
-]
-ScaleOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="Factor on pixels of 0 to 255, before mean and deviation. Default: 1/255.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
-ImageSizeOption: TypeAlias = Annotated[
-    str | None, typer.Option(help="HxW. Default: the graph's.", rich_help_panel=_PANEL, show_default=False)
-]
-LayoutOption: TypeAlias = Annotated[
-    choices.Layout | None,
-    typer.Option(help="Order of the axes. Default: the graph's.", rich_help_panel=_PANEL, show_default=False),
-]
-LabelsOption: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(help="File of class names: one a line, CSV or JSON.", rich_help_panel=_PANEL, show_default=False),
-]
-ActivationOption: TypeAlias = Annotated[
-    choices.ActivationName | None,
-    typer.Option(help="What the output holds. Default: what the graph tells.", rich_help_panel=_PANEL),
-]
-MultiLabelOption: TypeAlias = Annotated[
-    bool,
-    typer.Option("--multi-label", help="Any number of classes may fit an image.", rich_help_panel=_PANEL),
-]
 ThresholdOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -75,96 +27,125 @@ ThresholdOption: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
-OutputNameOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--output", metavar="NAME", help="Which of several outputs holds the classes.", rich_help_panel=_PANEL
-    ),
-]
-ResizeOption: TypeAlias = Annotated[
-    choices.ResizeName | None,
-    typer.Option(
-        help="How images come to the model's shape. Default: stretch.", rich_help_panel=_PANEL, show_default=False
-    ),
-]
-CropFractionOption: TypeAlias = Annotated[
-    float | None,
-    typer.Option(
-        help="Crop as torchvision and timm do: 0.875 resizes to 256 and cuts out 224.",
-        rich_help_panel=_PANEL,
-        show_default=False,
-    ),
-]
-InterpolationOption: TypeAlias = Annotated[
-    choices.InterpolationName | None,
-    typer.Option(help="Pillow's filter. Default: bilinear.", rich_help_panel=_PANEL, show_default=False),
-]
-MaxPixelsOption: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Largest number of pixels of an image. Default: 50 to 120 million, by the memory.",
-        show_default=False,
-    ),
-]
-DraftOption: TypeAlias = Annotated[
-    bool, typer.Option("--draft", help="Decode large JPEGs faster, with slightly different pixels.")
-]
-DecodeOption: TypeAlias = Annotated[
-    choices.Decode,
-    typer.Option(
-        help="`gpu` decodes JPEG files on the GPU that runs the model, if their pixels are close enough to Pillow's."
-    ),
-]
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What the command line says about the model and the images that it takes.
+    """What the command line says about the model and the images that it takes."""
 
-    Args:
-        sha256: Hash that the file must have.
-        draft: Whether large JPEGs are decoded faster.
-        decode: What decodes JPEG files.
-        max_pixels: Most pixels of one image.
-        threshold: From which probability labels of a multi-label model are written.
-        preprocess: How images were prepared for a model from elsewhere; as for the rest, see the options.
-    """
+    preprocess: Annotated[
+        choices.PreprocessName | None,
+        typer.Option(
+            help="What was done to images in training, by the name of who did it. torchvision, timm and clip also say "
+            "interpolation and crop.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = None
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Mean of the channels, as in 0.485,0.456,0.406; it and the next two go before --preprocess's.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = None
+    std: Annotated[
+        str | None,
+        typer.Option(help="Standard deviation of the channels.", rich_help_panel=_PANEL, show_default=False),
+    ] = None
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="Factor on pixels of 0 to 255, before mean and deviation. Default: 1/255.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = None
+    image_size: Annotated[
+        str | None, typer.Option(help="HxW. Default: the graph's.", rich_help_panel=_PANEL, show_default=False)
+    ] = None
+    layout: Annotated[
+        choices.Layout | None,
+        typer.Option(help="Order of the axes. Default: the graph's.", rich_help_panel=_PANEL, show_default=False),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="File of class names: one a line, CSV or JSON.", rich_help_panel=_PANEL, show_default=False),
+    ] = None
+    activation: Annotated[
+        choices.ActivationName | None,
+        typer.Option(help="What the output holds. Default: what the graph tells.", rich_help_panel=_PANEL),
+    ] = None
+    multi_label: Annotated[
+        bool,
+        typer.Option("--multi-label", help="Any number of classes may fit an image.", rich_help_panel=_PANEL),
+    ] = False
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", metavar="NAME", help="Which of several outputs holds the classes.", rich_help_panel=_PANEL
+        ),
+    ] = None
+    resize: Annotated[
+        choices.ResizeName | None,
+        typer.Option(
+            help="How images come to the model's shape. Default: stretch.", rich_help_panel=_PANEL, show_default=False
+        ),
+    ] = None
+    crop_fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="Crop as torchvision and timm do: 0.875 resizes to 256 and cuts out 224.",
+            rich_help_panel=_PANEL,
+            show_default=False,
+        ),
+    ] = None
+    interpolation: Annotated[
+        choices.InterpolationName | None,
+        typer.Option(help="Pillow's filter. Default: bilinear.", rich_help_panel=_PANEL, show_default=False),
+    ] = None
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Decode large JPEGs faster, with slightly different pixels.")
+    ] = False
+    decode: Annotated[
+        choices.Decode,
+        typer.Option(
+            help="`gpu` decodes JPEG files on the GPU that runs the model, if their pixels are close enough to "
+            "Pillow's."
+        ),
+    ] = choices.Decode.pillow
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Largest number of pixels of an image. Default: 50 to 120 million, by the memory.",
+            show_default=False,
+        ),
+    ] = None
 
-    sha256: str | None = None
-    draft: bool = False
-    decode: choices.Decode = choices.Decode.pillow
-    max_pixels: int | None = None
-    preprocess: choices.PreprocessName | None = None
-    mean: str | None = None
-    std: str | None = None
-    scale: str | None = None
-    image_size: str | None = None
-    layout: choices.Layout | None = None
-    labels: Path | None = None
-    activation: choices.ActivationName | None = None
-    multi_label: bool = False
-    threshold: str | None = None
-    output: str | None = None
-    resize: choices.ResizeName | None = None
-    crop_fraction: float | None = None
-    interpolation: choices.InterpolationName | None = None
-
-    def manifest(self, model: Path) -> "Manifest | None":
+    def manifest(self, model: Path, sha256: str | None = None, threshold: str | None = None) -> "Manifest | None":
         """The manifest that the options make or change; `None` for the model's own. What is inferred is printed.
+
+        Args:
+            model: The .onnx file.
+            sha256: Hash that it must have.
+            threshold: From which probability labels of a multi-label model are written.
 
         Raises:
             UsageError: Options describe a model that describes itself.
         """
-        manifest = self._described(model) if self._describes() else self._with_limits(model)
-        return manifest if self.threshold is None else self._with_thresholds(manifest, model)
+        from kerasxfer_serving.model.manifest import Manifest
 
-    def _described(self, model: Path) -> "Manifest":
+        manifest = self._described(model, sha256) if self._describes() else self._with_limits(model)
+        return manifest if threshold is None else _with_thresholds(manifest or Manifest.read(model), threshold)
+
+    def _described(self, model: Path, sha256: str | None) -> "Manifest":
         from kerasxfer_serving.model import foreign
         from kerasxfer_serving.model.model_file import load_model_file
 
         manifest = foreign.describe(
-            load_model_file(model, sha256=self.sha256),
+            load_model_file(model, sha256=sha256),
             normalisation=self._normalisation(),
             image_size=read_size("--image-size", self.image_size) if self.image_size else None,
             layout=self.layout.value if self.layout else None,
@@ -200,19 +181,6 @@ class ModelOptions:
             raise UsageError(str(error)) from error
         return replace(manifest, policy=policy)
 
-    def _with_thresholds(self, manifest: "Manifest | None", model: Path) -> "Manifest":
-        from kerasxfer_serving.model.manifest import Manifest
-        from kerasxfer_serving.model.task import name_thresholds
-
-        manifest = manifest or Manifest.read(model)
-        if not manifest.is_multi_label:
-            raise UsageError(
-                "`--threshold` is for models with several labels to an image. The classes of this one exclude each "
-                "other: its answer is the most probable. A model from elsewhere is one with `--multi-label`."
-            )
-        given = read_thresholds(self.threshold or "")
-        return replace(manifest, thresholds=name_thresholds(given, manifest.thresholds, manifest.class_names))
-
     def _normalisation(self) -> "str | Normalisation":
         from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset
 
@@ -245,6 +213,18 @@ class ModelOptions:
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
+
+
+def _with_thresholds(manifest: "Manifest", threshold: str) -> "Manifest":
+    from kerasxfer_serving.model.task import name_thresholds
+
+    if not manifest.is_multi_label:
+        raise UsageError(
+            "`--threshold` is for models with several labels to an image. The classes of this one exclude each other: "
+            "its answer is the most probable. A model from elsewhere is one with `--multi-label`."
+        )
+    given = read_thresholds(threshold)
+    return replace(manifest, thresholds=name_thresholds(given, manifest.thresholds, manifest.class_names))
 
 
 def read_figures(option: str, text: str) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kerasxfer_serving.commands import _model, choices, options
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.output import note, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 _ONLINE = "A server"
 
 
+@grouped
 def benchmark(
     model: Annotated[
         Path | None, typer.Argument(metavar="MODEL", help="The .onnx file; none with --url.", show_default=False)
@@ -27,6 +29,7 @@ def benchmark(
         Path | None, typer.Option(help="Plot throughput and latency over the batch size.", show_default=False)
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as one page.", show_default=False)] = None,
+    *,
     device: options.DeviceOption = choices.Device.auto,
     batch_sizes: Annotated[
         str | None, typer.Option(help="Batch sizes, as in 1,8. Default: 1,8,32, on a GPU also 128.", show_default=False)
@@ -70,22 +73,7 @@ def benchmark(
     tf32: options.Tf32Option = True,
     cpu_precision: options.CpuPrecisionOption = None,
     cache_dir: options.CacheDirOption = None,
-    preprocess: _model.PreprocessOption = None,
-    mean: _model.MeanOption = None,
-    std: _model.StdOption = None,
-    scale: _model.ScaleOption = None,
-    image_size: _model.ImageSizeOption = None,
-    layout: _model.LayoutOption = None,
-    labels: _model.LabelsOption = None,
-    activation: _model.ActivationOption = None,
-    multi_label: _model.MultiLabelOption = False,
-    output: _model.OutputNameOption = None,
-    resize: _model.ResizeOption = None,
-    crop_fraction: _model.CropFractionOption = None,
-    interpolation: _model.InterpolationOption = None,
-    draft: _model.DraftOption = False,
-    decode: _model.DecodeOption = choices.Decode.pillow,
-    max_pixels: _model.MaxPixelsOption = None,
+    described: _model.ModelOptions,
     format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
     """Measure a model on this machine, or a server; VALID or INVALID with the reasons."""
@@ -108,24 +96,6 @@ def benchmark(
         return
     if model is None:
         raise UsageError("Give MODEL, an .onnx file, or `--url URL` of a server.")
-    model_options = _model.ModelOptions(
-        draft=draft,
-        decode=decode,
-        max_pixels=max_pixels,
-        preprocess=preprocess,
-        mean=mean,
-        std=std,
-        scale=scale,
-        image_size=image_size,
-        layout=layout,
-        labels=labels,
-        activation=activation,
-        multi_label=multi_label,
-        output=output,
-        resize=resize,
-        crop_fraction=crop_fraction,
-        interpolation=interpolation,
-    )
     report = run(
         model,
         data,
@@ -141,7 +111,7 @@ def benchmark(
         tf32=tf32,
         cpu_precision=cpu_precision and cpu_precision.value,
         cache_dir=cache_dir,
-        manifest=model_options.manifest(model),
+        manifest=described.manifest(model),
     )
     _save(report, out, png, html)
     if format is choices.ResultFormat.json:

@@ -1,18 +1,19 @@
 """`predict`: one row per image, whatever the images."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kerasxfer_serving.commands import _destination, _engine, _model, choices, options
+from kerasxfer_serving.commands import _model, options
 from kerasxfer_serving.commands._destination import OutputOptions, open_writer, stdout_for
 from kerasxfer_serving.commands._engine import EngineOptions, open_engine
 from kerasxfer_serving.commands._interrupts import interruptible
+from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.output import console, note
 from kerasxfer_serving.errors import UsageError
 
@@ -20,46 +21,22 @@ if TYPE_CHECKING:
     from kerasxfer_serving.inputs.reader import Reader
     from kerasxfer_serving.inputs.walk import LeftOut
     from kerasxfer_serving.outputs.summary import Summary
+    from kerasxfer_serving.predictor import PredictorArguments
 
 _INPUT = "Images, folders, globs, .txt or .csv lists, zip or tar archives, URLs; `-` reads a list from stdin."
 _INTERRUPTED = 130
 _FEW = 256
 
 
+@grouped
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="The .onnx file.")],
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT…", help=_INPUT)],
-    out: _destination.OutOption = "-",
-    format: _destination.TableFormatOption = None,
-    top_k: _destination.TopKOption = 1,
-    all_probabilities: _destination.AllProbabilitiesOption = False,
-    features: _destination.FeaturesOption = False,
+    *,
+    output: OutputOptions,
     threshold: _model.ThresholdOption = None,
-    csv_safe: _destination.CsvSafeOption = False,
-    batch_size: _engine.BatchSizeOption = "auto",
-    device: options.DeviceOption = choices.Device.auto,
-    gpu_id: _engine.GpuIdOption = None,
-    threads: _engine.ThreadsOption = 1,
-    tf32: options.Tf32Option = True,
-    cpu_precision: options.CpuPrecisionOption = None,
-    decode_processes: _engine.DecodeProcessesOption = None,
-    cache_dir: options.CacheDirOption = None,
-    preprocess: _model.PreprocessOption = None,
-    mean: _model.MeanOption = None,
-    std: _model.StdOption = None,
-    scale: _model.ScaleOption = None,
-    image_size: _model.ImageSizeOption = None,
-    layout: _model.LayoutOption = None,
-    labels: _model.LabelsOption = None,
-    activation: _model.ActivationOption = None,
-    multi_label: _model.MultiLabelOption = False,
-    output: _model.OutputNameOption = None,
-    resize: _model.ResizeOption = None,
-    crop_fraction: _model.CropFractionOption = None,
-    interpolation: _model.InterpolationOption = None,
-    draft: _model.DraftOption = False,
-    decode: _model.DecodeOption = choices.Decode.pillow,
-    max_pixels: _model.MaxPixelsOption = None,
+    engine: EngineOptions,
+    described: _model.ModelOptions,
     root: Annotated[
         Path | None, typer.Option(help="Folder that relative paths in lists start from.", show_default=False)
     ] = None,
@@ -84,71 +61,19 @@ def predict(
             "--ignore-errors", help="Exit with 0 even where inputs have failed.", rich_help_panel=options.STOPPING
         ),
     ] = False,
-    resume: _destination.ResumeOption = False,
-    overwrite: _destination.OverwriteOption = False,
-    part_rows: _destination.PartRowsOption = 50_000,
     sha256: options.Sha256Option = None,
-    engine: options.EngineOption = choices.EngineName.local,
-    address: options.AddressOption = None,
-    num_workers: options.NumWorkersOption = None,
-    gpus_per_worker: _engine.GpusPerWorkerOption = None,
 ) -> None:
     """Classify images: one row each, ok or what is wrong with it. Exits with 1 where any input failed."""
-    output_options = OutputOptions(
-        out=out,
-        format=format,
-        top_k=top_k,
-        all_probabilities=all_probabilities,
-        features=features,
-        csv_safe=csv_safe,
-        resume=resume,
-        overwrite=overwrite,
-        part_rows=part_rows,
-    )
-    model_options = _model.ModelOptions(
-        sha256=sha256,
-        draft=draft,
-        decode=decode,
-        max_pixels=max_pixels,
-        threshold=threshold,
-        preprocess=preprocess,
-        mean=mean,
-        std=std,
-        scale=scale,
-        image_size=image_size,
-        layout=layout,
-        labels=labels,
-        activation=activation,
-        multi_label=multi_label,
-        output=output,
-        resize=resize,
-        crop_fraction=crop_fraction,
-        interpolation=interpolation,
-    )
     reader = _open_reader(inputs, root, all_files)
-    begun = output_options.begun_run()
-    size = _batch_size(batch_size, begun)
-    if device is choices.Device.fastest and begun:
-        device = choices.Device(begun["device"])
-        cpu_precision = choices.CpuPrecision(begun["cpu_precision"]) if begun.get("cpu_precision") else None
-    engine_options = EngineOptions(
-        engine=engine,
-        device=device,
-        gpu_ids=options.read_integers("--gpu-id", gpu_id, least=0) if gpu_id is not None else None,
-        batch_size=size,
-        tune=size is None and not _has_few(reader),
-        threads=threads,
-        tf32=tf32,
-        cpu_precision=cpu_precision,
-        decode_processes=decode_processes,
-        cache_dir=cache_dir,
-        features=features,
-        address=address,
-        num_workers=num_workers,
-        gpus_per_worker=gpus_per_worker,
-    )
+    engine = engine.as_begun(output.begun_run())
+    arguments: PredictorArguments = {
+        **engine.arguments,
+        "features": output.features,
+        "manifest": described.manifest(model, sha256, threshold),
+        "sha256": sha256,
+    }
     limit = 0 if fail_fast else max_errors
-    summary = _run(model, model_options, engine_options, reader, output_options, limit)
+    summary = _run(model, arguments, engine, reader, output, limit)
     _report(summary, reader.left_out)
     if summary.errors and not ignore_errors:
         raise typer.Exit(1)
@@ -156,25 +81,26 @@ def predict(
 
 def _run(
     model: Path,
-    model_options: _model.ModelOptions,
-    engine_options: EngineOptions,
+    arguments: "PredictorArguments",
+    options: EngineOptions,
     reader: "Reader",
-    output_options: OutputOptions,
+    output: OutputOptions,
     max_errors: int | None,
 ) -> "Summary":
     from kerasxfer_serving.image_io.golden import changed
     from kerasxfer_serving.pipeline import predict_to
 
-    stdout = stdout_for(output_options)
-    with open_engine(model, model_options, engine_options) as engine:
-        if not model_options.draft and (differing := changed(engine.manifest)):
+    stdout = stdout_for(output)
+    tune = options.size is None and not _has_few(reader)
+    with open_engine(model, arguments, options, tune=tune) as engine:
+        if not engine.manifest.policy.draft and (differing := changed(engine.manifest)):
             note(f"Warning: this machine reads {', '.join(differing)} otherwise than the one that exported the model.")
         try:
             with interruptible(), _progress(reader) as watch:
-                writer = open_writer(engine, engine_options.engine, output_options, reader, stdout)
+                writer = open_writer(engine, options.engine, output, reader, stdout)
                 summary = predict_to(engine, reader, writer, max_errors=max_errors, watch=watch)
         except KeyboardInterrupt:
-            out = output_options.out
+            out = output.out
             note("Interrupted." if out == "-" else f"Interrupted: what is done is in `{out}`; go on with `--resume`.")
             raise typer.Exit(_INTERRUPTED) from None
         if left := engine.describe_session().get("decoding", {}).get("decoded_by_pillow"):
@@ -188,15 +114,6 @@ def _open_reader(inputs: list[str], root: Path | None, all_files: bool) -> "Read
     if "-" in inputs and sys.stdin is None:
         raise UsageError("`-` reads a list from standard input, which is closed. Open it, or name the list.")
     return Reader(inputs, root=root, all_files=all_files)
-
-
-def _batch_size(text: str, begun: Mapping[str, Any]) -> int | None:
-    """The size asked for, or the one that the run was begun with; `None` where it is to be measured."""
-    if text == "auto":
-        return begun.get("batch_size")
-    if len(numbers := options.read_integers("--batch-size", text, least=1)) > 1:
-        raise UsageError(f"`--batch-size` is `auto` or one number. Received: {text!r}")
-    return numbers[0]
 
 
 def _has_few(reader: "Reader") -> bool:
