@@ -76,19 +76,17 @@ def _facts(path: Path) -> ImageFacts:
     with open_image(path) as image:
         turned = exif_orientation(image)
         pixels = _POLICY.decode(image).pixels
-    upright = Image.fromarray(pixels)
-    small = upright.copy()
-    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    colours = np.asarray(small)
-    brightness = np.asarray(small.convert("L"), np.float32)
-    shape, mirrored = difference_hashes(small)
+    grey = Image.fromarray(pixels).convert("L")
+    grey.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    brightness = np.asarray(grey, np.float32)
+    shape, mirrored = difference_hashes(grey)
     return ImageFacts(
         sha256=file_hash(path),
         pixels=hashlib.blake2b(pixels.data, digest_size=16, key=str(pixels.shape).encode()).hexdigest(),
-        width=upright.width,
-        height=upright.height,
+        width=pixels.shape[1],
+        height=pixels.shape[0],
         orientation=turned,
-        saturation=float((colours.max(axis=2) - colours.min(axis=2)).mean()),
+        saturation=_saturation(pixels),
         contrast=float(brightness.std()),
         sharpness=_sharpness(brightness),
         shape=shape,
@@ -105,6 +103,13 @@ def difference_hashes(image: Image.Image) -> tuple[int, int]:
 
 def _bits(flags: NDArray[np.bool_]) -> int:
     return int.from_bytes(np.packbits(flags).tobytes())
+
+
+def _saturation(pixels: NDArray[np.uint8]) -> float:
+    step = 1 + max(pixels.shape) // _SIDE  # a mean needs no more of a large image
+    red, green, blue = np.moveaxis(pixels[::step, ::step], 2, 0)
+    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return float(spread.mean())
 
 
 def _sharpness(brightness: NDArray[np.float32]) -> float:
