@@ -12,7 +12,7 @@ from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 
 from kerasxfer.auditing import duplicates, files, labels, outliers
-from kerasxfer.auditing.findings import AuditedImages, named_path
+from kerasxfer.auditing.findings import AuditedImages, Finding, named_path
 from kerasxfer.auditing.inspection import ImageFacts, inspect
 from kerasxfer.auditing.result import Audit, CleanAccuracy
 from kerasxfer.auditing.writing import write_audit
@@ -112,10 +112,13 @@ def audit(
         facts=facts,
         features=np.concatenate([pooled_features(model, dataset, cache) for dataset in sets.values()]),
     )
-    notes = [
-        f"Not taken for images in {name}: {dataset.left_out}." for name, dataset in sets.items() if dataset.left_out
+    strangers = [
+        finding
+        for name, dataset in sets.items()
+        if dataset.left_out
+        for finding in files.not_images(name, images.roots[name])
     ]
-    result = examine(images, bad, notes, seed)
+    result = examine(images, bad, strangers, seed)
     if output is not None:
         with writing(Path(output)):
             write_audit(result, Path(output))
@@ -123,9 +126,19 @@ def audit(
 
 
 def examine(
-    images: AuditedImages, bad: Sequence[tuple[str, str, BadImage]] = (), notes: Sequence[str] = (), seed: int = 0
+    images: AuditedImages,
+    bad: Sequence[tuple[str, str, BadImage]] = (),
+    strangers: Sequence[Finding] = (),
+    seed: int = 0,
 ) -> Audit:
-    """Make the lists of images whose features and facts are known; see `audit`."""
+    """Make the lists of images whose features and facts are known; see `audit`.
+
+    Args:
+        images: The images.
+        bad: Set, path and fault of those that cannot be read.
+        strangers: What is no image.
+        seed: Seed of the folds.
+    """
     directions = standardised(images.features)
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
     pairs = duplicates.find_pairs(directions, images.facts)
@@ -140,10 +153,10 @@ def examine(
         labels=[] if answers is None else labels.doubtful_labels(images, answers.probabilities),
         duplicates=duplicates.duplicates(images, pairs),
         outliers=[] if alike is None else outliers.outliers(images, alike),
-        files=files.odd_files(images, bad),
+        files=[*files.odd_files(images, bad), *strangers],
         accuracy=accuracy,
         clean=[] if answers is None else _clean(images, pairs, answers.strength),
-        notes=[*notes, *([_ALIKE] if alike_all else []), *_limits(images, accuracy, alike)],
+        notes=[*([_ALIKE] if alike_all else []), *_limits(images, accuracy, alike)],
         roots=images.roots,
     )
 

@@ -1,12 +1,15 @@
-"""Files that are unlike what a classifier is usually trained on."""
+"""Files that are unlike what a classifier is usually trained on, or no images at all."""
 
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from kerasxfer_serving.image_io.decoding import ERROR_CODES
+from kerasxfer_serving.inputs.walk import LeftOut
 
-from kerasxfer.auditing.findings import AuditedImages, Finding
+from kerasxfer.auditing.findings import AuditedImages, Finding, named_path
 from kerasxfer.auditing.inspection import ImageFacts
-from kerasxfer.data.image_files import BadImage
+from kerasxfer.data.image_files import BadImage, choose_classes, find_labelled_images
 
 SMALL = 64
 ASPECT = 2.5
@@ -33,6 +36,22 @@ def odd_files(images: AuditedImages, bad_images: Sequence[tuple[str, str, BadIma
         for rank, (problem, reason) in _oddities(facts)
     ]
     return findings + [images.finding(row, problem, reason) for _, row, problem, reason in sorted(odd)]
+
+
+def not_images(subset: str, root: Path) -> Iterator[Finding]:
+    """What a folder of class folders holds and is not taken for an image, one by one.
+
+    Args:
+        subset: The set's name.
+        root: The folder.
+    """
+    left_out = LeftOut(kept=sys.maxsize)
+    find_labelled_images(root, choose_classes(root, None, left_out), left_out)
+    for reason, paths in left_out.examples.items():
+        for path in paths:
+            yield Finding(
+                named_path(Path(), path), "not an image", f"Not taken for an image: {reason}.", "look", subset, ""
+            )
 
 
 def _oddities(facts: ImageFacts) -> Iterator[tuple[int, tuple[str, str]]]:

@@ -27,7 +27,7 @@ _TITLES = {
     ),
     "duplicates": ("Duplicates and leaks", "Copies across sets first, then copies with other labels, then copies."),
     "outliers": ("Outliers", "The least like their neighbours first."),
-    "files": ("Files", "Those that cannot be read first. The rest may be as it should be."),
+    "files": ("Files", "Those that cannot be read first, what is no image last. The rest may be as it should be."),
 }
 
 

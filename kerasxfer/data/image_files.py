@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from kerasxfer_serving.inputs.text import printable
-from kerasxfer_serving.inputs.walk import LeftOut, find_images, is_image_name, list_folders
+from kerasxfer_serving.inputs.walk import LeftOut, find_images, list_folders, reason_left_out
 from numpy.typing import NDArray
 
 
@@ -94,8 +94,8 @@ def choose_classes(root: Path, class_names: Sequence[str] | None, left_out: Left
         raise UsageError(f"`root` must be a folder of class folders. Received: root='{root}', which is no folder")
     folders = class_folders(root, left_out)
     for entry in sorted(root.iterdir()):
-        if left_out is not None and is_image_name(entry.name) and entry.is_file():
-            left_out.add("images outside of the class folders", str(entry))
+        if left_out is not None and entry.is_file():
+            left_out.add(reason_left_out(entry.name) or "images outside of the class folders", str(entry))
     if not folders:
         raise UsageError(
             f"`root` must hold a folder for each class. Received: root='{root}', which holds no folder. "

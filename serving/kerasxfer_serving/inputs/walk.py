@@ -53,20 +53,23 @@ _SYSTEM_FILES = frozenset(
     {"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", ".ds_store", "icon\r", "picasa.ini"}
 )
 _SYSTEM_PREFIXES = ("._", ".trash-", ".trashed-", ".pending-", ".nfs", ".fuse_hidden", "~$")
-_EXAMPLES = 3
 _REASONS = 8
 
 
 class LeftOut:
     """What a search for images did not take, by reason.
 
+    Args:
+        kept: How many paths are kept of each reason. Defaults to `3`.
+
     Attributes:
         counts: Number of files and folders by reason: a suffix (`".txt"`, `"no suffix"`), `"hidden files"`,
             `"system folders"`, …
-        examples: The first three paths of each reason.
+        examples: The first paths of each reason.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = 3) -> None:
+        self._kept = kept
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
 
@@ -74,15 +77,8 @@ class LeftOut:
         """Count one file or folder."""
         self.counts[reason] += 1
         examples = self.examples.setdefault(reason, [])
-        if len(examples) < _EXAMPLES:
+        if len(examples) < self._kept:
             examples.append(path)
-
-    def update(self, other: "LeftOut") -> None:
-        """Add what another search left out."""
-        self.counts.update(other.counts)
-        for reason, paths in other.examples.items():
-            mine = self.examples.setdefault(reason, [])
-            mine += paths[: _EXAMPLES - len(mine)]
 
     def clear(self) -> None:
         """Forget everything, for a new search."""

@@ -46,6 +46,18 @@ def planted(tmp_path_factory):
     Image.new("RGB", (SIZE, SIZE), (9, 9, 9)).save(train / "circle/constant.png")
     Image.new("L", (300, 30), 9).save(train / "circle/wide.png")
     (train / "circle/broken.jpg").write_bytes(b"no image")
+    for name in (
+        "labels.csv",
+        "loose.png",
+        "circle/a.txt",
+        "circle/b.txt",
+        "circle/c.txt",
+        "circle/d.txt",
+        ".hidden/x",
+    ):
+        path = train / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("no image")
     draw("square", 5000).save(train / "circle/wrong.png")
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -94,6 +106,9 @@ def test_odd_files_are_found(found, planted):
         ("train/circle/001.png", "tiny"),
     } <= listed
     assert found[0].files[0].problem == "cannot be read"
+    names = ("loose.png", "labels.csv", ".hidden", "circle/a.txt", "circle/b.txt", "circle/c.txt", "circle/d.txt")
+    strangers = {(f"train/{name}", "not an image") for name in names}
+    assert problems(found[0].files[-len(names) :], planted) == strangers
     assert found[0].images == {"train": 128, "validation": 40}
 
 
