@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DRAWS = {0.125: 4, 0.25: 3, 0.5: 2}
-_LEAST_IMAGES = 10  # of the rarest class, in the smallest part: two in each of five folds
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ def learning_curve(
     labels: NDArray[np.integer],
     groups: NDArray[np.intp] | None = None,
     *,
+    least: int = 10,
     seed: int = 0,
 ) -> LearningCurve | None:
     """Measure the error of an eighth, a quarter and half of the images, and extrapolate to twice as many.
@@ -43,6 +43,7 @@ def learning_curve(
         whole: The error of all rows.
         labels: Class of each image, `[images]`, or 1 for each class that it is of, `[images, classes]`.
         groups: Group of each image; a part has whole groups. Defaults to `None`.
+        least: Images of the rarest class, and groups, that a part must have: two in each fold. Defaults to `10`.
         seed: Seed of the parts. Defaults to `0`.
 
     Returns:
@@ -52,7 +53,9 @@ def learning_curve(
     points = [(total, whole)]
     for share, draws in reversed(_DRAWS.items()):
         parts = [_draw(labels, groups, share, (seed, draw)) for draw in range(draws)]
-        if any(_rarest(labels[part]) < _LEAST_IMAGES or _rarest(labels[part]) == 0 for part in parts):
+        if any(_rarest(labels[part]) < least for part in parts):
+            break
+        if groups is not None and any(len(np.unique(groups[part])) < least for part in parts):
             break
         points.append((round(share * total), float(np.mean([error(part) for part in parts]))))
     if len(points) < 3 or whole == 0:

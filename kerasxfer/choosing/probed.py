@@ -119,7 +119,10 @@ class Probed:
         def error(rows: NDArray[np.intp]) -> float:
             return 1 - Answers(self.labels[rows], self._out_of_fold(rows).probabilities).value
 
-        return learning_curve(error, 1 - self.answers.value, self.labels, self.groups, seed=self._setting.seed)
+        least = 2 * self._setting.folds
+        return learning_curve(
+            error, 1 - self.answers.value, self.labels, self.groups, least=least, seed=self._setting.seed
+        )
 
     def try_learning_rates(self, say: Callable[[str], None]) -> list[LearningRateTrial]:
         """What three learning rates make of the last block, judged on images that are held out."""

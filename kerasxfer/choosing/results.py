@@ -160,6 +160,7 @@ class Choice:
 
     def shown(self) -> list[dict[str, str]]:
         """The table for people, without columns that nothing was measured for."""
+        same = "same class" if self.metric == "accuracy" else "same labels"
         table = [
             {
                 "candidate": row["candidate"],
@@ -170,7 +171,7 @@ class Choice:
                 "fp32 file": format_bytes(row["fp32_bytes"]) if row["fp32_bytes"] else "",
                 "fp32/s": f"{row['fp32_rate']:.0f}" if row["fp32_rate"] else "",
                 "int8/s": f"{row['int8_rate']:.0f}" if row["int8_rate"] else "",
-                "same class": f"{row['int8_agreement']:.1%}" if row["int8_agreement"] else "",
+                same: f"{row['int8_agreement']:.1%}" if row["int8_agreement"] else "",
             }
             for row in self.rows()
         ]

@@ -11,6 +11,7 @@ import numpy as np
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from numpy.typing import NDArray
 
+from kerasxfer.data.division import classes_of, grouped_folds
 from kerasxfer.probing.features import standardised
 
 FOLDS = 5
@@ -127,6 +128,8 @@ def log_loss(probabilities: NDArray[np.float64], labels: NDArray[Any]) -> float:
 def divided(labels: NDArray[Any], folds: int, groups: NDArray[Any] | None = None, seed: int = 0) -> NDArray[np.intp]:
     """Divide images into folds in which every class has its share, and no group is divided.
 
+    Groups are divided as splits do it; of several labels the rarest of each image is balanced.
+
     Args:
         labels: As in `out_of_fold`.
         folds: Number of folds.
@@ -136,19 +139,20 @@ def divided(labels: NDArray[Any], folds: int, groups: NDArray[Any] | None = None
     Returns:
         Number of each image's fold, `[images]`.
     """
-    _, first, member_of = np.unique(
-        np.arange(len(labels)) if groups is None else groups, return_index=True, return_inverse=True
-    )
-    if not 2 <= folds <= len(first):
+    count = len(labels) if groups is None else len(np.unique(groups))
+    if not 2 <= folds <= count:
         things = "images" if groups is None else "groups of images"
-        raise UsageError(f"`folds` must be from 2 to the number of {things}, {len(first)}. Received: folds={folds}")
-    # A group goes where its first image does. Classes, or sets of labels, take turns with the folds.
-    kinds = np.unique(labels[first], axis=0, return_inverse=True)[1].reshape(-1)
-    order = np.random.default_rng(seed).permutation(len(first))
-    order = order[np.argsort(kinds[order], kind="stable")]
-    fold = np.empty(len(first), np.intp)
-    fold[order] = np.arange(len(first)) % folds
-    return fold[member_of.reshape(-1)]
+        raise UsageError(f"`folds` must be from 2 to the number of {things}, {count}. Received: folds={folds}")
+    strata = classes_of(labels)
+    if groups is not None and count < len(labels):
+        if np.unique(strata, return_counts=True)[1].max() < folds:
+            strata = np.zeros_like(strata)  # too few images of any class to spread it
+        return grouped_folds(strata, groups, folds, seed)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(strata[order], kind="stable")]
+    fold = np.empty(len(labels), np.intp)
+    fold[order] = np.arange(len(labels)) % folds  # classes take turns with the folds
+    return fold
 
 
 def _paths(

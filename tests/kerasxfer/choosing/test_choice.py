@@ -17,7 +17,7 @@ from kerasxfer.choosing.choice import choose
 from kerasxfer.choosing.head import fit_head
 from kerasxfer.choosing.results import Choice, Result
 from kerasxfer.choosing.speed import Speed
-from kerasxfer.data.tables.columns import TableOptions
+from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
 from kerasxfer.probing.features import pooled_features
 
 
@@ -157,8 +157,17 @@ def test_learning_rates_are_tried_on_the_last_block(shapes, cache):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export converts on TensorFlow in any case")
-def test_speed_is_measured_on_the_exported_model(shapes, cache):
-    choice = choose(shapes, [Candidate("DemoVGG", (32, 32))], cache=cache.directory, duration=0.3, min_rate=1)
+@pytest.mark.parametrize("multi_label", [False, True], ids=["one label", "several labels"])
+def test_speed_is_measured_on_the_exported_model(shapes, several_labels, cache, multi_label):
+    choice = choose(
+        several_labels if multi_label else shapes,
+        [Candidate("DemoVGG", (32, 32))],
+        table=TableOptions(root=str(shapes)) if multi_label else NOTHING_SAID,
+        multi_label=multi_label,
+        cache=cache.directory,
+        duration=0.3,
+        min_rate=1,
+    )
     (row,) = choice.rows()
     assert row["fp32_rate"] > 1
     assert row["int8_rate"] > 1

@@ -30,6 +30,12 @@ def test_parts_have_every_class_and_whole_groups():
     assert not np.array_equal(seen[0], seen[1])
 
 
+def test_parts_of_too_few_groups_are_no_points():
+    sizes = []
+    learning_curve(lambda rows: sizes.append(len(rows)) or 0.1, 0.05, labels(1600), np.arange(1600) // 40)
+    assert set(sizes) == {800, 400}
+
+
 @pytest.mark.parametrize(("count", "whole"), [(60, 0.1), (1600, 0.0)], ids=["few images", "no mistakes"])
 def test_there_is_no_curve_of(count, whole):
     assert learning_curve(lambda rows: 0.1, whole, labels(count)) is None

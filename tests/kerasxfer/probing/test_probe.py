@@ -72,6 +72,23 @@ def test_folds_have_even_classes_and_whole_groups():
     assert (fold[::2] == fold[1::2]).all()
     assert np.bincount(fold).tolist() == [20] * 5
     assert (divided(labels, 5, groups, seed=1) != fold).any()
+    assert np.array_equal(divided(labels, 5, np.arange(100)), divided(labels, 5)), "groups of one are no groups"
+
+
+def test_folds_of_uneven_groups_have_even_classes():
+    random = np.random.default_rng(0)
+    sizes = random.permutation(np.repeat([1, 2, 40], [40, 40, 10]))
+    groups, labels = np.repeat(np.arange(90), sizes), np.repeat(np.arange(90) % 3, sizes)
+    fold = divided(labels, 5, groups)
+    for label in range(3):
+        counts = np.bincount(fold[labels == label], minlength=5)
+        assert counts.max() - counts.min() <= 40, "one large group at most"
+
+
+def test_groups_of_classes_with_fewer_images_than_folds():
+    fold = divided(np.arange(12) // 2, 5, np.arange(12) // 2)
+    assert len(np.unique(fold)) == 5
+    assert (fold[::2] == fold[1::2]).all()
 
 
 def test_more_folds_than_images():
