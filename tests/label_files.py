@@ -1,7 +1,10 @@
-"""Small label files as others write them, each about `photos/0.png` to `photos/5.png`: cats and dogs in turn."""
+"""Small tables as others write them, each about `photos/0.png` to `photos/5.png`: cats and dogs in turn."""
 
 import json
 from typing import NamedTuple
+
+import narwhals
+import pytest
 
 COUNT = 6
 KINDS = ["cat", "dog"] * 3
@@ -56,3 +59,24 @@ LABEL_FILES = {
     "label-studio-local": LabelFile("project-1.csv", LABEL_STUDIO),
     "label-studio-uploaded": LabelFile("project-1.csv", LABEL_STUDIO_UPLOADED, root="photos"),
 }
+
+COLUMNS = {"path": [f"photos/{i}.png" for i in range(COUNT)], "label": KINDS}
+FRAMES = ["dict", "pandas", "polars", "lazy", "pyarrow", "parquet"]
+
+
+def frame(kind, folder):
+    """`COLUMNS` as a frame of a library, or as a Parquet file in a folder."""
+    if kind == "dict":
+        return COLUMNS
+    library = {"lazy": "polars", "parquet": "pyarrow"}.get(kind, kind)
+    pytest.importorskip(library)
+    made = narwhals.from_dict(COLUMNS, backend=library)
+    if kind == "parquet":
+        made.write_parquet(folder / "metadata.parquet")
+        return folder / "metadata.parquet"
+    return made.lazy().to_native() if kind == "lazy" else made.to_native()
+
+
+def write(name, folder):
+    """The table of a name in `LABEL_FILES` or `FRAMES`, and the `root` that its paths begin in, if not its own."""
+    return LABEL_FILES[name].write(folder) if name in LABEL_FILES else (frame(name, folder), folder)
