@@ -1,10 +1,15 @@
+import os
+import random
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from kerasxfer_serving import Predictor
 from kerasxfer_serving.errors import ModelError
+from kerasxfer_serving.image_io.decoding import ERROR_CODES
 from kerasxfer_serving.inputs.input import Input, given_input
 from kerasxfer_serving.pipeline import TooManyErrorsError, predict_to
 from kerasxfer_serving.runtime.concurrency import batched
@@ -151,3 +156,36 @@ def test_the_measurement_measures(predictor):
     from kerasxfer_serving.runtime.tuning import _rate
 
     assert _rate(predictor, 2) > 0
+
+
+def test_files_that_change_while_they_are_read_have_a_row_each(predictor, images, tmp_path):
+    """Cut, emptied, removed, exchanged, made a folder or a link, at any moment."""
+    data = Path(next(iter(images))).read_bytes()
+    paths = [tmp_path / f"{number:03}.png" for number in range(200)]
+    for path in paths:
+        path.write_bytes(data)
+    changes = [
+        lambda path: os.truncate(path, len(data) // 2),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+        lambda path: (path.with_suffix(".new").write_bytes(data), path.with_suffix(".new").replace(path)),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.rmdir(), path.write_bytes(data)),
+        lambda path: (path.unlink(), path.symlink_to(random.choice(paths))),
+    ]
+    done = threading.Event()
+
+    def change():
+        while not done.is_set():
+            with suppress(OSError):
+                random.choice(changes)(random.choice(paths))
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        rows = [predictions for _ in range(3) for predictions in predictor.stream(items(paths), workers=2)]
+    finally:
+        done.set()
+        thread.join()
+    assert [path for predictions in rows for path in predictions.paths] == 3 * paths
+    assert {status for predictions in rows for status in predictions.status} <= {"ok", *ERROR_CODES}
