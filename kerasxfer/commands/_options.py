@@ -1,4 +1,4 @@
-"""The options that several commands of `kerasxfer` share, each declared and read once."""
+"""Options shared by several `kerasxfer` commands, each declared and read in one place."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,40 +12,43 @@ from typer import Option
 from kerasxfer.data.tables.columns import TableOptions
 
 IMAGES = "Images"
-"""Panel of `--help` with what is done to images before the model sees them."""
+"""`--help` panel: how images are prepared for the model."""
 
 TABLE = "Labels in a table"
-"""Panel of `--help` with what is said about a table of images and labels."""
+"""`--help` panel: how to read a table of images and labels."""
 
 MODEL = "Model"
-"""Panel of `--help` with what is known about a model besides its file."""
+"""`--help` panel: what a model file does not say by itself."""
 
 
 class Exif(StrEnum):
-    """What to do about the orientation that a camera has noted."""
+    """What to do with the orientation that a camera has recorded."""
 
     apply = "apply"
     ignore = "ignore"
 
 
 class OnError(StrEnum):
-    """What to do about images that cannot be read."""
+    """What to do with images that cannot be read."""
 
     stop = "raise"
     skip = "skip"
 
 
 ImageSizeOption: TypeAlias = Annotated[
-    str, Option(help="Size of the model's input in pixels: HEIGHTxWIDTH, or one side.", rich_help_panel=IMAGES)
+    str,
+    Option(
+        help="Size of the model's input in pixels: HEIGHTxWIDTH, or one number for a square.", rich_help_panel=IMAGES
+    ),
 ]
 OnErrorOption: TypeAlias = Annotated[
-    OnError, Option(help="Stop at images that cannot be read, or leave them out.", rich_help_panel=IMAGES)
+    OnError, Option(help="Stop at an image that cannot be read, or skip it.", rich_help_panel=IMAGES)
 ]
-BatchSizeOption: TypeAlias = Annotated[int, Option(min=1, help="Number of images in a batch.")]
+BatchSizeOption: TypeAlias = Annotated[int, Option(min=1, help="Images per batch.")]
 PreprocessInputOption: TypeAlias = Annotated[
     str | None,
     Option(
-        help="Application of the preprocess_input that a Lambda layer calls: vgg16, resnet50, …",
+        help="keras.applications module whose preprocess_input a Lambda layer calls, such as vgg16.",
         rich_help_panel=MODEL,
         show_default=False,
     ),
@@ -57,16 +60,16 @@ CacheOption: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What becomes of an image before the model sees it."""
+    """How an image is prepared for the model."""
 
-    resize: Annotated[ResizeName, Option(help="How an image is brought to that shape.", rich_help_panel=IMAGES)] = (
-        ResizeName.stretch
-    )
-    interpolation: Annotated[InterpolationName, Option(help="Filter that the resize uses.", rich_help_panel=IMAGES)] = (
+    resize: Annotated[
+        ResizeName, Option(help="How images are fitted to the model's input.", rich_help_panel=IMAGES)
+    ] = ResizeName.stretch
+    interpolation: Annotated[InterpolationName, Option(help="Resampling filter.", rich_help_panel=IMAGES)] = (
         InterpolationName.bilinear
     )
     exif: Annotated[
-        Exif, Option(help="Turn images as their EXIF orientation says, or not.", rich_help_panel=IMAGES)
+        Exif, Option(help="Apply the EXIF orientation of images, or ignore it.", rich_help_panel=IMAGES)
     ] = Exif.apply
 
     def fields(self) -> dict[str, Any]:
@@ -83,21 +86,19 @@ class PolicyOptions:
 class BackboneOptions:
     """The pretrained network."""
 
-    backbone: Annotated[
-        str, Option(help="Name of a network in keras.applications, or DemoVGG.", rich_help_panel=MODEL)
-    ] = "VGG16"
+    backbone: Annotated[str, Option(help="A model of keras.applications, or DemoVGG.", rich_help_panel=MODEL)] = "VGG16"
     backbone_output: Annotated[
         str | None,
-        Option(help="Inner layer to take features from, as mixed7.", rich_help_panel=MODEL, show_default=False),
+        Option(help="Inner layer to take features from, such as mixed7.", rich_help_panel=MODEL, show_default=False),
     ] = None
     backbone_args: Annotated[
         str | None,
-        Option(help="Further arguments of the network, as alpha=0.75.", rich_help_panel=MODEL, show_default=False),
+        Option(help="Extra arguments for the backbone, such as alpha=0.75.", rich_help_panel=MODEL, show_default=False),
     ] = None
     preprocess: Annotated[
         str | None,
         Option(
-            help="What is done to pixels first: caffe, tf, torch, rescale or none. Defaults to the network's own.",
+            help="Normalisation of pixels: caffe, tf, torch, rescale or none. Defaults to the backbone's own.",
             rich_help_panel=MODEL,
             show_default=False,
         ),
@@ -105,18 +106,18 @@ class BackboneOptions:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The network's further arguments."""
+        """Extra arguments for the backbone."""
         return assignments("--backbone-args", self.backbone_args)
 
 
 @dataclass(frozen=True)
 class TableOfImages:
-    """Where a table's images are."""
+    """Where the images of a table are."""
 
     images: Annotated[
         Path | None,
         Option(
-            help="Folder that a table's paths begin in. Defaults to the table's.",
+            help="Folder that paths in the table are relative to. Defaults to the table's own folder.",
             rich_help_panel=TABLE,
             show_default=False,
         ),
@@ -124,25 +125,25 @@ class TableOfImages:
     image_column: Annotated[
         str | None,
         Option(
-            help="Column of a table's images. Defaults to image, path, file_name, …, id.",
+            help="Column with the image paths. Defaults to the first of image, path, file_name, …, id.",
             rich_help_panel=TABLE,
             show_default=False,
         ),
     ] = None
 
     def said(self) -> TableOptions:
-        """What the options say about tables."""
+        """The options as `TableOptions`."""
         return TableOptions(root=str(self.images) if self.images else None, image_column=self.image_column)
 
 
 @dataclass(frozen=True)
 class TableOfLabels(TableOfImages):
-    """And what their labels are."""
+    """Where their labels are."""
 
     label_column: Annotated[
         list[str] | None,
         Option(
-            help="Column of its labels, or one for each class. Defaults to label, class, category, target, …",
+            help="Column with the labels; repeat it for one column per class. Defaults to label, class, category, …",
             rich_help_panel=TABLE,
             show_default=False,
         ),
@@ -150,7 +151,7 @@ class TableOfLabels(TableOfImages):
     separator: Annotated[
         str | None,
         Option(
-            help="What stands between several labels. Defaults to the one of | ; , that is there.",
+            help="Separator between several labels. Detected among | ; and , by default.",
             rich_help_panel=TABLE,
             show_default=False,
         ),
@@ -164,16 +165,18 @@ class TableOfLabels(TableOfImages):
 
 @dataclass(frozen=True)
 class TableWithGroups(TableOfLabels):
-    """And which images belong together."""
+    """Which images belong together."""
 
     group_column: Annotated[
         str | None,
-        Option(help="Column of groups that no split divides, as patient.", rich_help_panel=TABLE, show_default=False),
+        Option(
+            help="Column, such as patient, whose groups are never split.", rich_help_panel=TABLE, show_default=False
+        ),
     ] = None
     group_pattern: Annotated[
         str | None,
         Option(
-            help="Regular expression that finds the group in a path, as 'patient[0-9]+'; for folders too.",
+            help="Regular expression for the group in a path, such as 'patient[0-9]+'; for folders too.",
             rich_help_panel=TABLE,
             show_default=False,
         ),
@@ -185,12 +188,12 @@ class TableWithGroups(TableOfLabels):
 
 @dataclass(frozen=True)
 class TableWithSplit(TableWithGroups):
-    """And which are for what."""
+    """Which subset each image belongs to."""
 
     split_column: Annotated[
         str | None,
         Option(
-            help="Column of train, validation and test. Defaults to split, if there is one.",
+            help="Column that says train, validation or test. Defaults to split, if it exists.",
             rich_help_panel=TABLE,
             show_default=False,
         ),
@@ -202,11 +205,11 @@ class TableWithSplit(TableWithGroups):
 
 @dataclass(frozen=True)
 class TableToTrainOn(TableWithSplit):
-    """And how much each counts."""
+    """How much each image counts."""
 
     weight_column: Annotated[
         str | None,
-        Option(help="Column of the rows' weights in the loss.", rich_help_panel=TABLE, show_default=False),
+        Option(help="Column with each row's weight in the loss.", rich_help_panel=TABLE, show_default=False),
     ] = None
 
     def said(self) -> TableOptions:
@@ -216,14 +219,14 @@ class TableToTrainOn(TableWithSplit):
 def assignments(option: str, text: str | None) -> dict[str, Any]:
     """Read `rotation_range=40,horizontal_flip=true`.
 
-    Of `--augment`, `standard` stands for the tutorials' augmentation, and `rand` for `rand=true`.
+    For `--augment`, `standard` means the augmentation of the Keras tutorials, and `rand` means `rand=true`.
 
     Args:
         option: The option, for the message.
-        text: Its value; `None` where it is not given.
+        text: Its value; `None` if not given.
 
     Raises:
-        UsageError: It is not a list of such assignments.
+        UsageError: The value is not a list of such assignments.
     """
     values: dict[str, Any] = {}
     for item in filter(None, map(str.strip, (text or "").split(","))):
@@ -237,7 +240,7 @@ def assignments(option: str, text: str | None) -> dict[str, Any]:
         elif equals and name.isidentifier():
             values[name] = _value(option, item, value)
         else:
-            raise UsageError(f"`{option}` takes NAME=VALUE, separated by commas. Received: {item}")
+            raise UsageError(f"`{option}` takes NAME=VALUE pairs, separated by commas. Received: {item}")
     return values
 
 
@@ -247,4 +250,4 @@ def _value(option: str, item: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UsageError(f"`{option}` takes numbers, words, true or false as values. Received: {item}") from None
+        raise UsageError(f"Values of `{option}` are numbers, words, true or false. Received: {item}") from None

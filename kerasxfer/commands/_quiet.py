@@ -17,7 +17,7 @@ _LOG_LINE = re.compile(
 )
 
 
-Verbose = Annotated[bool, Option("--verbose", help="Show what TensorFlow's libraries log, too.")]
+Verbose = Annotated[bool, Option("--verbose", help="Also show what TensorFlow's libraries log.")]
 
 
 def quiet(command: Callable[..., None]) -> Callable[..., None]:

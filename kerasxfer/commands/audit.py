@@ -18,18 +18,20 @@ _SHOWN = 5
 
 @grouped
 def audit(
-    data: Annotated[Path, Argument(metavar="DATA", help="Folder of class folders, or a table.", show_default=False)],
+    data: Annotated[
+        Path, Argument(metavar="DATA", help="Class folders, or a table of images and labels.", show_default=False)
+    ],
     validation: Annotated[
-        Path | None, Option(help="The images to validate on, to look for leaks.", show_default=False)
+        Path | None, Option(help="Validation images, to check for leaks.", show_default=False)
     ] = None,
-    test: Annotated[Path | None, Option(help="The images to test on, to look for leaks.", show_default=False)] = None,
+    test: Annotated[Path | None, Option(help="Test images, to check for leaks.", show_default=False)] = None,
     output: Annotated[
         Path, Option("--output", "-o", help="Folder for audit.html, audit.json and decisions.csv.")
     ] = Path("audit"),
     cache: Annotated[
         Path | None,
         Option(
-            help="Folder for the features; name the one that `train` uses. Defaults to OUTPUT/cache.",
+            help="Folder for cached features; share it with `train`. Defaults to OUTPUT/cache.",
             show_default=False,
         ),
     ] = None,
@@ -37,16 +39,16 @@ def audit(
     image_size: options.ImageSizeOption = "150",
     policy: options.PolicyOptions,
     network: options.BackboneOptions,
-    weights: Annotated[str, Option(help="`imagenet`, or a weights file.", rich_help_panel=options.MODEL)] = "imagenet",
+    weights: Annotated[str, Option(help="`imagenet` or a weights file.", rich_help_panel=options.MODEL)] = "imagenet",
     batch_size: options.BatchSizeOption = 32,
-    seed: Annotated[int, Option(min=0, help="Seed of the folds that labels are looked at in.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of the cross-validation folds.")] = 0,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Look for wrong labels, copies, leaks, outliers and bad files.
+    """Find wrong labels, copies, leaks, outliers and bad files.
 
-    The features that training will use are computed once and kept in the cache. The result is one page to look
-    through, and a table of decisions for you to fill in, which `split --apply` and `train --exclude` obey. Nothing is
-    moved, renamed or relabelled.
+    Features are computed once, into the cache that training reads. The result is a page to look through and a table of
+    decisions for you to fill in, which `split --apply` and `train --exclude` follow. No file is moved, renamed or
+    relabelled.
 
     Example: kerasxfer audit pets/train --validation pets/validation --cache cache -o audit
     """

@@ -36,16 +36,19 @@ if TYPE_CHECKING:
     from kerasxfer.data.image_dataset import ImageDataset
     from kerasxfer.unfreezing.stages import Stage
 
-app = typer.Typer(no_args_is_help=True, help="Activations cached at the freeze boundary: plan, fill, check, clear.")
+app = typer.Typer(
+    no_args_is_help=True, help="Plan, fill, check and clear a cache of activations at the freeze boundary."
+)
 
-Directory = Annotated[Path, Argument(help="The cache's folder.", show_default=False)]
-Model = Annotated[Path, Argument(help="Model file, `.keras`.", show_default=False)]
+Directory = Annotated[Path, Argument(help="Cache folder.", show_default=False)]
+Model = Annotated[Path, Argument(help="A .keras model file.", show_default=False)]
 Data = Annotated[Path, Argument(help="Class folders, or a table of images and labels.", show_default=False)]
 Schedule = Annotated[
-    Path | None, Option(help="YAML file of stages. Defaults to what MODEL trains now.", show_default=False)
+    Path | None,
+    Option(help="YAML file of stages. Defaults to the layers that are trainable in MODEL.", show_default=False),
 ]
-Dtype = Annotated[str | None, Option(help="float16 for half the size, not exact.", show_default=False)]
-Budget = Annotated[str | None, Option(help="Largest size of the folder, e.g. 20GB.", show_default=False)]
+Dtype = Annotated[str | None, Option(help="`float16` halves the size; values are rounded.", show_default=False)]
+Budget = Annotated[str | None, Option(help="Size limit of the folder, such as 20GB.", show_default=False)]
 
 
 @app.command()
@@ -65,7 +68,7 @@ def plan(
     budget: Budget = None,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Show where each stage would be cached, how large that is and what it gains; compute nothing."""
+    """Show where each stage would be cached, how large the cache would be and what it saves. Computes nothing."""
     bottleneck, network = _cache(cache, dtype, budget, verbose=0), _loaded(model, preprocess_input)
     dataset = _dataset(data, table.said(), network, batch_size, policy)
     _print_plan(bottleneck.plan(network, dataset, _stages(schedule)), format)
@@ -80,14 +83,12 @@ def build(
     data: Data,
     schedule: Schedule = None,
     shard: Annotated[
-        str | None, Option(help="i/n, from 0/n to (n-1)/n: this machine's part of the work.", show_default=False)
+        str | None, Option(help="This machine's part of the work: i/n, from 0/n to (n-1)/n.", show_default=False)
     ] = None,
     engine: EngineOption = EngineName.local,
     address: AddressOption = None,
     num_workers: NumWorkersOption = None,
-    gpus_per_worker: Annotated[
-        float, Option(min=0, help="Number of GPUs that each worker takes.", rich_help_panel=ON_RAY)
-    ] = 0,
+    gpus_per_worker: Annotated[float, Option(min=0, help="GPUs for each worker.", rich_help_panel=ON_RAY)] = 0,
     *,
     table: TableOfImages,
     policy: PolicyOptions,
@@ -97,7 +98,7 @@ def build(
     budget: Budget = None,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Compute the activations of all stages in one pass; what is there already is kept."""
+    """Compute the activations of all stages in one pass. Activations already cached are kept."""
     part = _part(shard)
     refuse_without_ray(engine, address=address, num_workers=num_workers, gpus_per_worker=gpus_per_worker or None)
     if engine is EngineName.ray and shard is not None:
@@ -122,11 +123,13 @@ def build(
 @app.command()
 @quiet
 def verify(cache: Directory, format: FormatOption = ResultFormat.text) -> None:
-    """Compare every shard with its hash; damaged ones are removed, to be computed again. Exits with 1 if there are."""
+    """Check every shard against its hash and remove damaged ones, to be computed again. Exits with 1 if any is."""
     damaged = _existing(cache).verify()
     _print_rows(damaged, format, "All shards are sound.")
     if damaged:
-        raise KerasxferError(f"{len(damaged)} files in '{cache}' are damaged or unfinished. The next build mends that.")
+        raise KerasxferError(
+            f"{len(damaged)} files in '{cache}' are damaged or unfinished. The next build computes them again."
+        )
 
 
 @app.command()
@@ -145,11 +148,11 @@ def gc(
     cache: Directory,
     budget: Budget = None,
     older_than: Annotated[
-        float | None, Option(min=0, help="Remove what was not used for so many days.", show_default=False)
+        float | None, Option(min=0, help="Remove entries unused for this many days.", show_default=False)
     ] = None,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Remove leftovers of killed builds, then what was used longest ago."""
+    """Remove leftovers of killed builds, then the least recently used entries."""
     _print_rows(_existing(cache, budget).gc(older_than=older_than), format, "Nothing to remove.")
 
 
@@ -193,7 +196,7 @@ def _dataset(
         shape[1:3], batch_size, shuffle=False, policy=ImagePolicy.from_dict(policy.fields())
     )
     if dataset.left_out:
-        note(f"Not taken for images: {dataset.left_out}")
+        note(f"Skipped: {dataset.left_out}")
     return dataset
 
 
@@ -215,7 +218,7 @@ def _part(text: str | None) -> tuple[int, int] | None:
 
 
 def _brief(row: dict[str, Any]) -> dict[str, Any]:
-    """What fits on a line."""
+    """The columns that fit on a line."""
     from kerasxfer_serving.files import format_bytes
 
     kept = {key: row[key] for key in ("boundary", "model", "backend", "rows")}

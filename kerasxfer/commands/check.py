@@ -13,19 +13,21 @@ from kerasxfer.commands._options import PreprocessInputOption, TableOfLabels
 @grouped
 def check(
     model: Annotated[Path, Argument(metavar="MODEL.onnx", help="Exported file.", show_default=False)],
-    against: Annotated[Path, Option(help="Run folder or model file it came from.", show_default=False)],
+    against: Annotated[Path, Option(help="Run folder or model file that it was exported from.", show_default=False)],
     data: Annotated[Path, Option(help="Folder or table of labelled images.", show_default=False)],
     *,
     table: TableOfLabels,
-    device: Annotated[Device, Option(help="Where the file runs.")] = Device.cpu,
+    device: Annotated[Device, Option(help="Device to run the file on.")] = Device.cpu,
     import_: Annotated[
-        list[str] | None, Option("--import", help="Module or .py file with custom layers.", show_default=False)
+        list[str] | None, Option("--import", help="Module or .py file that defines custom layers.", show_default=False)
     ] = None,
     preprocess_input: PreprocessInputOption = None,
-    unsafe: Annotated[bool, Option("--unsafe", help="Run code in the model file: Lambda layers, SavedModels.")] = False,
+    unsafe: Annotated[
+        bool, Option("--unsafe", help="Run code stored in the model file: Lambda layers, SavedModels.")
+    ] = False,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Compare an exported file with its Keras model on labelled images; exit 1 where they disagree."""
+    """Compare an exported file with its Keras model on labelled images. Exits with 1 if they disagree."""
     from kerasxfer.export.check import check_file
     from kerasxfer.export.runtimes import notes
 

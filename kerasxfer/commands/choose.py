@@ -21,16 +21,16 @@ def choose(
         Path, Argument(metavar="DATA", help="Class folders, or a table of images and labels.", show_default=False)
     ],
     candidates: Annotated[
-        str, Option(help="Networks of keras.applications, or DemoVGG.", rich_help_panel=_CANDIDATES)
+        str, Option(help="Models of keras.applications, or DemoVGG.", rich_help_panel=_CANDIDATES)
     ] = "VGG16,MobileNet,MobileNetV2,InceptionV3",
     image_sizes: Annotated[
-        str, Option(help="Sizes of the input to try each at: HEIGHTxWIDTH, or one side.", rich_help_panel=_CANDIDATES)
+        str, Option(help="Input sizes to try: HEIGHTxWIDTH, or one number for a square.", rich_help_panel=_CANDIDATES)
     ] = "150,224",
     weights: Annotated[
         list[str] | None,
         Option(
             metavar="NAME=FILE",
-            help="Weights file of a candidate, ImageNet's otherwise; may be repeated.",
+            help="Weights file for a candidate, instead of ImageNet's; may be repeated.",
             rich_help_panel=_CANDIDATES,
             show_default=False,
         ),
@@ -48,7 +48,7 @@ def choose(
         list[str] | None,
         Option(
             metavar="NAME=ARGS",
-            help="Further arguments of a candidate, as MobileNet=alpha=0.75; may be repeated.",
+            help="Extra arguments for a candidate, such as MobileNet=alpha=0.75; may be repeated.",
             rich_help_panel=_CANDIDATES,
             show_default=False,
         ),
@@ -56,30 +56,34 @@ def choose(
     *,
     table: options.TableWithSplit,
     multi_label: Annotated[
-        bool, Option("--multi-label", help="Any number of classes may fit an image; compare by mAP.")
+        bool, Option("--multi-label", help="Images have any number of labels; candidates are compared by mAP.")
     ] = False,
-    folds: Annotated[int, Option(min=2, help="Number of folds.")] = 5,
+    folds: Annotated[int, Option(min=2, help="Number of cross-validation folds.")] = 5,
     min_rate: Annotated[
         float | None,
         Option(
-            help="Images a second that the exported model must reach here.", rich_help_panel=_SPEED, show_default=False
+            help="Images per second that the exported model must reach on this machine.",
+            rich_help_panel=_SPEED,
+            show_default=False,
         ),
     ] = None,
-    no_rates: Annotated[bool, Option("--no-rates", help="Export and measure nothing.", rich_help_panel=_SPEED)] = False,
-    duration: Annotated[float, Option(help="Seconds of each rate.", rich_help_panel=_SPEED)] = 6.0,
+    no_rates: Annotated[
+        bool, Option("--no-rates", help="Skip the export and its speed measurement.", rich_help_panel=_SPEED)
+    ] = False,
+    duration: Annotated[float, Option(help="Seconds to measure each rate for.", rich_help_panel=_SPEED)] = 6.0,
     try_rates: Annotated[
-        bool, Option("--try-rates", help="Try three learning rates on the last block of what is recommended.")
+        bool, Option("--try-rates", help="Try three learning rates on the last block of the recommended backbone.")
     ] = False,
     cache: options.CacheOption = None,
     seed: Annotated[int, Option(min=0, help="Seed of the folds.")] = 0,
-    out: Annotated[Path, Option("--out", "-o", help="Folder to write.")] = Path("choose"),
+    out: Annotated[Path, Option("--out", "-o", help="Output folder.")] = Path("choose"),
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Choose the backbone: accuracy out of fold, size and speed here, before anything is trained.
+    """Compare backbones before training: out-of-fold accuracy, size, and speed on this machine.
 
-    Every candidate's features are computed once, into the cache that `train` reads. A logistic head on them answers
-    every image while that image is held out. The exported model is measured in fp32 and int8, files in and answers
-    out. OUT gets choose.html, choose.json, choose.csv and pareto.svg.
+    Each candidate's features are computed once, into the cache that `train` reads. A logistic head is cross-validated
+    on them, and the exported model is timed in fp32 and int8 from image files to answers. Writes choose.html,
+    choose.json, choose.csv and pareto.svg to OUT.
 
     Example: kerasxfer choose pets/train --candidates MobileNet,VGG16 --image-sizes 150 --min-rate 100
     """
@@ -135,6 +139,6 @@ def _by_name(option: str, given: list[str] | None) -> dict[str, str]:
     for text in given or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise UsageError(f"`{option}` takes the name of a candidate and a value, as MobileNet=…. Received: {text}")
+            raise UsageError(f"`{option}` takes a candidate's name and a value: MobileNet=…. Received: {text}")
         values[name] = value
     return values

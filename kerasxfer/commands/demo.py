@@ -17,16 +17,16 @@ class Backbone(StrEnum):
 
 
 def demo(
-    out: Annotated[Path, Option(help="Folder to fill.")] = Path("demo-run"),
+    out: Annotated[Path, Option(help="Output folder.")] = Path("demo-run"),
     backbone: Annotated[
-        Backbone, Option(help="DemoVGG comes with the package; the others need their ImageNet weights.")
+        Backbone, Option(help="DemoVGG comes with the package; the others use ImageNet weights.")
     ] = Backbone.DemoVGG,
-    per_class: Annotated[int, Option(min=4, help="Number of images of each class to learn from.")] = 150,
+    per_class: Annotated[int, Option(min=4, help="Training images per class.")] = 150,
     seed: Annotated[int, Option(min=0, max=2**31 - 1, help="Seed of the images, the weights and the order.")] = 0,
     overwrite: Annotated[bool, Option("--overwrite", help="Discard an earlier demo in OUT.")] = False,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Run the whole workflow on drawn images: train, unfreeze, export, predict, benchmark."""
+    """Run the whole workflow on synthetic images: train, unfreeze, export, predict, benchmark."""
     from kerasxfer.demo.run import run_demo
     from kerasxfer.demo.steps import StepLog
     from kerasxfer.demo.summary import SHOWN, about

@@ -7,7 +7,7 @@ _PACKAGES = ("keras", "tensorflow", "jax", "jaxlib", "torch", "tf2onnx", "h5py",
 
 
 def env(format: FormatOption = ResultFormat.text) -> None:
-    """Show versions, the Keras backend, the devices that start, and what is wrong, with the command that mends it."""
+    """Show versions, the Keras backend and the devices that start, and how to fix what is broken."""
     from kerasxfer_serving.commands.env import show
     from kerasxfer_serving.diagnostics.doctor import diagnose
     from kerasxfer_serving.diagnostics.env import versions
@@ -17,12 +17,12 @@ def env(format: FormatOption = ResultFormat.text) -> None:
 
 
 def _keras() -> dict[str, Any]:
-    """The backend, by starting it: a broken one shows its own words."""
+    """Start the backend and describe it; a broken one is reported in its own words."""
     try:
         import keras
 
         device = keras.ops.convert_to_tensor(1.0).device
-    except Exception as error:  # whatever a broken installation raises belongs into the report
+    except Exception as error:  # whatever a broken installation raises belongs in the report
         return {"keras backend": f"does not start: {type(error).__name__}: {error}"}
     return {
         "keras backend": keras.config.backend(),

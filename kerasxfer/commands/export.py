@@ -38,70 +38,80 @@ def export(
     model: Annotated[Path, Argument(help="Run folder, .keras or .h5 file, or SavedModel.", show_default=False)],
     out: Annotated[Path, Option("--out", "-o", help="File to write.")] = Path("model.onnx"),
     target: Annotated[
-        TargetDevice, Option(help="Where the file will run: gpu means fp16 where it gives the model's answers.")
+        TargetDevice, Option(help="Where the file will run; `gpu` exports fp16 if that gives the model's answers.")
     ] = TargetDevice.cpu,
     precision: Annotated[
         Precision | None,
         Option(
-            help="Precision of the weights; int8 needs --calibration. Defaults to the target's.", show_default=False
+            help="Precision of the weights; int8 needs --calibration. Defaults to that of --target.", show_default=False
         ),
     ] = None,
-    opset: Annotated[int, Option(min=13, max=18, help="ONNX operator set.")] = 15,
-    features: Annotated[bool, Option("--features", help="Also output the pooled features.")] = False,
+    opset: Annotated[int, Option(min=13, max=18, help="ONNX opset version.")] = 15,
+    features: Annotated[bool, Option("--features", help="Output the pooled features too.")] = False,
     triton: Annotated[
-        Path | None, Option(help="Model repository of Triton to write to as well.", show_default=False)
+        Path | None, Option(help="Also write to this Triton model repository.", show_default=False)
     ] = None,
     card: Annotated[
-        bool, Option("--card", help="Also write a model card, README.md beside the file, for the Hugging Face Hub.")
+        bool, Option("--card", help="Also write a Hugging Face model card, README.md, next to the file.")
     ] = False,
     preprocessing: Annotated[
         str | None,
         Option(
-            help="Normalisation to put in front: vgg16, inception_v3, rescale, …",
+            help="Normalisation to add in front of the model: vgg16, inception_v3, rescale, …",
             rich_help_panel=MODEL,
             show_default=False,
         ),
     ] = None,
     classes: Annotated[
         str | None,
-        Option(help="Class names, separated by commas, or a file of them.", rich_help_panel=MODEL, show_default=False),
+        Option(help="Class names separated by commas, or a file with them.", rich_help_panel=MODEL, show_default=False),
     ] = None,
     image_size: Annotated[
         str | None,
-        Option(help="Size of the model's input: HEIGHTxWIDTH, or one side.", rich_help_panel=MODEL, show_default=False),
+        Option(
+            help="Size of the model's input: HEIGHTxWIDTH, or one number for a square.",
+            rich_help_panel=MODEL,
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         ActivationName | None,
         Option(
-            help="What the outputs are; scores become softmax or sigmoid.", rich_help_panel=MODEL, show_default=False
+            help="What the outputs are; raw scores become softmax or sigmoid.",
+            rich_help_panel=MODEL,
+            show_default=False,
         ),
     ] = None,
     multi_label: Annotated[
         bool,
         Option(
-            "--multi-label", help="Any number of classes may fit an image; a run says so itself.", rich_help_panel=MODEL
+            "--multi-label",
+            help="Images have any number of labels; a run folder already says so.",
+            rich_help_panel=MODEL,
         ),
     ] = False,
     threshold: Annotated[
         str | None,
         Option(
-            help="Probability from which a label fits, for all or as cat=0.3,dog=0.6. Defaults to the run's own.",
+            help="Probability threshold for a label: one for all, or cat=0.3,dog=0.6. Defaults to the run's own.",
             rich_help_panel=MODEL,
             show_default=False,
         ),
     ] = None,
     import_: Annotated[
         list[str] | None,
-        Option("--import", help="Module or .py file with custom layers.", rich_help_panel=MODEL, show_default=False),
+        Option(
+            "--import", help="Module or .py file that defines custom layers.", rich_help_panel=MODEL, show_default=False
+        ),
     ] = None,
     preprocess_input: PreprocessInputOption = None,
     unsafe: Annotated[
-        bool, Option("--unsafe", help="Run code in the file: Lambda layers, SavedModels.", rich_help_panel=MODEL)
+        bool, Option("--unsafe", help="Run code stored in the file: Lambda layers, SavedModels.", rich_help_panel=MODEL)
     ] = False,
     check: Annotated[
         Path | None,
         Option(
-            help="Folder or table of labelled images, all of which are compared.",
+            help="Folder or table of labelled images, to compare answers on all of them.",
             rich_help_panel=_PROOF,
             show_default=False,
         ),
@@ -109,7 +119,7 @@ def export(
     runtimes: Annotated[
         str | None,
         Option(
-            help="Runtimes to check and measure the file in, on the images of --check: onnxruntime,openvino.",
+            help="Runtimes to check and time on the images of --check: onnxruntime,openvino.",
             rich_help_panel=_PROOF,
             show_default=False,
         ),
@@ -117,30 +127,32 @@ def export(
     samples: Annotated[
         Path | None,
         Option(
-            help="Folder or table of images, some of which are compared.", rich_help_panel=_PROOF, show_default=False
+            help="Folder or table of images, to compare answers on some of them.",
+            rich_help_panel=_PROOF,
+            show_default=False,
         ),
     ] = None,
     calibration: Annotated[
         Path | None,
-        Option(help="Folder or table of images to calibrate int8 with.", rich_help_panel=_PROOF, show_default=False),
+        Option(help="Folder or table of images for int8 calibration.", rich_help_panel=_PROOF, show_default=False),
     ] = None,
     *,
     table: TableOfLabels,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Write a Keras model as one ONNX file that gives the model's own answers, or fail."""
+    """Export a Keras model to one ONNX file that gives the same answers, or fail."""
     if precision is Precision.int8 and calibration is None:
-        raise UsageError("`--precision int8` needs `--calibration`, a folder of images like those it will see.")
+        raise UsageError("`--precision int8` needs `--calibration`: a folder of images like those the model will see.")
 
     if not out.name:
-        raise UsageError(f"`--out` must name a file, as model.onnx. Received: '{out}'")
+        raise UsageError(f"`--out` must name a file, such as model.onnx. Received: '{out}'")
 
     from kerasxfer.export.card import card_path, write_card
     from kerasxfer.export.pipeline import export_onnx
     from kerasxfer.export.triton import write_triton
 
     if card:
-        card_path(out)  # a README.md in the way is told before the work is done
+        card_path(out)  # refuse a README.md that is not ours before the work is done
     exported = export_onnx(
         model,
         out,

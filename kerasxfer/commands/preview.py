@@ -14,18 +14,18 @@ from kerasxfer.commands._options import ImageSizeOption, PolicyOptions, TableOfI
 def preview(
     data: Annotated[Path, Argument(help="Folder or table of images, or one image.", show_default=False)],
     augment: Annotated[
-        str, Option(help="What changes the images, as in `kerasxfer train`: standard, rand, mixup=0.2, …")
+        str, Option(help="Augmentation, as for `kerasxfer train`: standard, rand, mixup=0.2, …")
     ] = "standard",
-    count: Annotated[int, Option("--pictures", min=1, max=1000, help="Number of images, a row each.")] = 4,
-    copies: Annotated[int, Option(min=1, max=1000, help="Number of augmented copies of each image.")] = 6,
+    count: Annotated[int, Option("--pictures", min=1, max=1000, help="Number of images, one per row.")] = 4,
+    copies: Annotated[int, Option(min=1, max=1000, help="Augmented copies of each image.")] = 6,
     *,
     image_size: ImageSizeOption = "150",
     policy: PolicyOptions,
     table: TableOfImages,
-    seed: Annotated[int, Option(min=0, help="Seed that chooses the images and augments them.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of the choice of images and of the augmentation.")] = 0,
     output: Annotated[Path, Option("--output", "-o", help="Image file to write.")] = Path("preview.png"),
 ) -> None:
-    """Draw images beside their augmented copies."""
+    """Draw images next to their augmented copies."""
     size = read_size("--image-size", image_size)
     settings = assignments("--augment", augment)
     if not data.exists():
@@ -42,7 +42,7 @@ def preview(
     from kerasxfer.runs.datasets import make_augmentation, make_batch_augmentation
 
     if output.suffix.lower() not in Image.registered_extensions():
-        raise UsageError(f"`--output` must be an image file, as preview.png. Received: {output}")
+        raise UsageError(f"`--output` must be an image file, such as preview.png. Received: {output}")
     augmentation, in_batches, left_out = make_augmentation(settings), make_batch_augmentation(settings), LeftOut()
     root, names = data.parent, [data.name]
     if data.is_dir() or is_table(data):
@@ -50,7 +50,7 @@ def preview(
     chosen, read_as = sample_images(names, count, seed), ImagePolicy.from_dict(policy.fields())
     rows = augmented_copies(root, chosen, augmentation, size, read_as, copies, seed, in_batches)
     if left_out:
-        note(f"Not taken for images: {left_out}")
+        note(f"Skipped: {left_out}")
     if not rows:
         raise KerasxferError(f"`{data}` has no image that can be read.")
     sheet = preview_sheet(rows, ("original", f"augmented: {augment}"))

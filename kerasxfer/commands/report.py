@@ -18,18 +18,20 @@ if TYPE_CHECKING:
 @grouped
 def report(
     runs: Annotated[
-        list[Path], Argument(metavar="RUN…", help="Run folders; several are compared.", show_default=False)
+        list[Path], Argument(metavar="RUN…", help="Run folders; give several to compare them.", show_default=False)
     ],
     data: Annotated[
         Path | None,
-        Option(help="Class folders, or a table, to measure on. Defaults to the run's validation.", show_default=False),
+        Option(
+            help="Class folders or a table to evaluate on. Defaults to the run's validation set.", show_default=False
+        ),
     ] = None,
     *,
     table: TableOfLabels,
     output: Annotated[Path, Option("--output", "-o", help="HTML file to write.")] = Path("report.html"),
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Show runs on one page: curves, accuracy, confusion, mistakes, settings."""
+    """Report on runs in one page: curves, accuracy, confusion matrix, mistakes, settings."""
     from kerasxfer.report import build_report
 
     progress = functools.partial(track, what="Predicting")

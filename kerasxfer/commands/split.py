@@ -29,42 +29,40 @@ def split(
         Path,
         Argument(metavar="SRC", help="Class folders, one flat folder, or a table of images.", show_default=False),
     ],
-    destination: Annotated[Path, Argument(metavar="DST", help="Folder to write.", show_default=False)],
+    destination: Annotated[Path, Argument(metavar="DST", help="Output folder.", show_default=False)],
     train: Annotated[
         str | None,
-        Option(help="Images of each class for DST/train: a number (1000) or a fraction (0.8).", show_default=False),
+        Option(help="Images per class for DST/train: a number (1000) or a fraction (0.8).", show_default=False),
     ] = None,
     validation: Annotated[str | None, Option(help="The same for DST/validation.", show_default=False)] = None,
     test: Annotated[str | None, Option(help="The same for DST/test.", show_default=False)] = None,
     pattern: Annotated[
         str | None,
         Option(
-            help="Regular expression whose group finds the class in the path. Default: the folder, or in a flat folder "
-            "what comes before the number, such as cat in cat.0.jpg.",
+            help="Regular expression whose group is the class in a path. Defaults to the folder's name or, in a flat "
+            "folder, to what precedes the number, such as cat in cat.0.jpg.",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, Option(help="Seed of the draw.", min=0)] = 0,
-    link: Annotated[bool, Option("--link/--copy", help="Make symbolic links or copies.")] = False,
+    seed: Annotated[int, Option(help="Seed of the random draw.", min=0)] = 0,
+    link: Annotated[bool, Option("--link/--copy", help="Link to the images, or copy them.")] = False,
     apply: Annotated[
         Path | None,
-        Option(
-            help="Table of decisions of `kerasxfer audit`: images to leave out, labels to change.", show_default=False
-        ),
+        Option(help="Decisions table of `kerasxfer audit`: images to leave out, labels to change.", show_default=False),
     ] = None,
     tables: Annotated[
         bool,
-        Option("--tables", help="Write DST/train.csv, … that name the images where they are, as for a table."),
+        Option("--tables", help="Write DST/train.csv, … that list the images where they are, as for a table."),
     ] = False,
     *,
     table: options.TableWithGroups,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Divide images into train, validation and test: folders of class folders, or tables.
+    """Split images into train, validation and test sets, as class folders or as tables.
 
-    Images are drawn from each class by the seed, groups as a whole. Those that cannot be read are left out and listed.
-    A table becomes DST/train.csv, DST/validation.csv and DST/test.csv, and no image is copied. DST must not exist yet,
-    or be empty; it appears complete or not at all.
+    Images are drawn at random from each class, and groups stay together. Images that cannot be read are left out and
+    listed. A table is split into DST/train.csv, DST/validation.csv and DST/test.csv, without copying images. DST must
+    be new or empty; it appears complete or not at all.
 
     Examples: kerasxfer split PetImages pets --train 1000 --validation 400 --test 500
 
@@ -78,16 +76,16 @@ def split(
     given = {"train": train, "validation": validation, "test": test}
     amounts = {name: splits.parse_amount(f"--{name}", text) for name, text in given.items() if text is not None}
     if not amounts:
-        raise UsageError("Say how many images go where: --train, --validation, --test.")
+        raise UsageError("Give at least one of --train, --validation, --test.")
     splits.refuse_destination(source, destination)
     said = table.said()
     not_taken = LeftOut()
     decisions = Decisions.read(apply) if apply else None
     if decisions and decisions.undecided:
-        note(f"`{apply}` decides nothing in {decisions.undecided:,} of its rows.")
+        note(f"`{apply}` has {decisions.undecided:,} rows without a decision.")
     if is_table(source):
-        _refuse("--pattern", pattern, "the label of a table is in a column")
-        _refuse("--link", link, "a table names the images where they are")
+        _refuse("--pattern", pattern, "a table has its labels in a column")
+        _refuse("--link", link, "a table lists the images where they are")
         rows, columns = split_tables.read_for_split(source, said)
         if decisions:
             rows, columns = split_tables.decided(rows, columns, decisions)
@@ -95,11 +93,11 @@ def split(
         split_tables.write_tables(rows, columns, subsets, destination)
     else:
         refuse_table_options(source, said)
-        _refuse("--link", link and tables, "`--tables` names the images where they are")
+        _refuse("--link", link and tables, "`--tables` lists the images where they are")
         classes = splits.find_classes(source, pattern, not_taken)
         rows, targets = splits.rows_of(classes, source, table.group_pattern)
         if decisions:
-            decisions.kept(rows)  # says so where the table is of another place
+            decisions.kept(rows)  # raises if the table belongs to another folder
             rows, targets = splits.rows_of(splits.decided(classes, decisions), source, table.group_pattern)
         subsets, unreadable = _draw(rows, amounts, seed)
         if tables:
@@ -111,13 +109,13 @@ def split(
 
 def _refuse(option: str, value: object, reason: str) -> None:
     if value:
-        raise UsageError(f"`{option}` has no place here: {reason}. Leave it out.")
+        raise UsageError(f"`{option}` does not apply here: {reason}. Leave it out.")
 
 
 def _draw(
     rows: "ImageRows", amounts: dict[str, int | float], seed: int
 ) -> "tuple[dict[str, NDArray[np.intp]], dict[int, BadImage]]":
-    """The rows of each subset, drawn from those that can be read; and the others."""
+    """Draw the rows of each subset from the readable images; return them and the unreadable ones."""
     import numpy as np
 
     from kerasxfer.data.decoding_ahead import check_images
@@ -159,7 +157,7 @@ def _report(
     for part, division in divisions.items():
         note(f"{part}: {division}")
     if not_taken:
-        note(f"Not taken for images: {not_taken}")
+        note(f"Skipped: {not_taken}")
     if unreadable:
         note(f"Left out, because they cannot be read ({len(unreadable)}):")
     for bad in unreadable.values():

@@ -33,7 +33,7 @@ class Keep(StrEnum):
 
 
 class Balance(StrEnum):
-    """How classes of unlike size are made equal."""
+    """How classes of uneven size are balanced."""
 
     balanced = "balanced"
 
@@ -55,18 +55,20 @@ def train(
     *,
     validation: Annotated[
         Path | None,
-        Option(help="Class folders, or a table, to validate on.", rich_help_panel=_IMAGES, show_default=False),
+        Option(help="Class folders or a table to validate on.", rich_help_panel=_IMAGES, show_default=False),
     ] = None,
     validation_split: Annotated[
         float | None,
         Option(
-            help="Fraction of DATA to validate on instead, such as 0.2.", rich_help_panel=_IMAGES, show_default=False
+            help="Fraction of DATA to hold out for validation instead, such as 0.2.",
+            rich_help_panel=_IMAGES,
+            show_default=False,
         ),
     ] = None,
     test: Annotated[
         Path | None,
         Option(
-            help="Folder of class folders to evaluate the finished model on, once.",
+            help="Class folders to evaluate the finished model on, once.",
             rich_help_panel=_IMAGES,
             show_default=False,
         ),
@@ -76,19 +78,19 @@ def train(
     augment: Annotated[
         str | None,
         Option(
-            help="Change the images at random: `standard`, `rand` or rotation_range=40,zoom_range=0.2,…; with any of "
+            help="Augment training images: `standard`, `rand` or rotation_range=40,zoom_range=0.2,…; add any of "
             "mixup=0.2, cutmix=1.0 and erasing=0.25.",
             rich_help_panel=_REGULAR,
             show_default=False,
         ),
     ] = None,
     label_smoothing: Annotated[
-        float, Option(min=0, max=1, help="Share of each target spread over all classes.", rich_help_panel=_REGULAR)
+        float, Option(min=0, max=1, help="Share of each target to spread over all classes.", rich_help_panel=_REGULAR)
     ] = 0.0,
     ema: Annotated[
         float | None,
         Option(
-            help="Validate and keep a moving average of the weights, of this momentum, as 0.99.",
+            help="Momentum, such as 0.99, of a moving average of the weights to validate and keep.",
             rich_help_panel=_REGULAR,
             show_default=False,
         ),
@@ -96,20 +98,22 @@ def train(
     class_weight: Annotated[
         Balance | None,
         Option(
-            help="Let all classes count the same in the loss, however many images they have.",
+            help="Weight the loss so that every class counts the same, whatever its size.",
             rich_help_panel=_CLASSES,
             show_default=False,
         ),
     ] = None,
     sampling: Annotated[
         Balance | None,
-        Option(help="Draw as many images of each class in an epoch.", rich_help_panel=_CLASSES, show_default=False),
+        Option(
+            help="Draw equally many images of each class in every epoch.", rich_help_panel=_CLASSES, show_default=False
+        ),
     ] = None,
     on_error: options.OnErrorOption = OnError.stop,
     exclude: Annotated[
         Path | None,
         Option(
-            help="Table of decisions of `kerasxfer audit`: images to leave out, labels to change.",
+            help="Decisions table of `kerasxfer audit`: images to leave out, labels to change.",
             rich_help_panel=_IMAGES,
             show_default=False,
         ),
@@ -117,84 +121,88 @@ def train(
     table: options.TableToTrainOn,
     network: options.BackboneOptions,
     weights: Annotated[
-        str, Option(help="`imagenet`, a weights file, or `none` for random ones.", rich_help_panel=_MODEL)
+        str, Option(help="`imagenet`, a weights file, or `none` for random weights.", rich_help_panel=_MODEL)
     ] = "imagenet",
     head: Annotated[
         str,
-        Option(help="Pooling, then hidden units: average, max or flatten, as in flatten-256.", rich_help_panel=_MODEL),
+        Option(help="Pooling (average, max or flatten) and hidden units, such as flatten-256.", rich_help_panel=_MODEL),
     ] = "average-256",
-    dropout: Annotated[
-        float, Option(min=0, max=1, help="Fraction of units that the head drops.", rich_help_panel=_MODEL)
-    ] = 0.5,
+    dropout: Annotated[float, Option(min=0, max=1, help="Dropout rate of the head.", rich_help_panel=_MODEL)] = 0.5,
     sigmoid: Annotated[
-        bool, Option("--sigmoid", help="One sigmoid unit for two classes.", rich_help_panel=_MODEL)
+        bool, Option("--sigmoid", help="Use one sigmoid unit for two classes.", rich_help_panel=_MODEL)
     ] = False,
     multi_label: Annotated[
         bool,
         Option(
             "--multi-label",
-            help="Images have any number of labels: a sigmoid for each class, and a table of them.",
+            help="Images have any number of labels: one sigmoid per class. DATA must be a table.",
             rich_help_panel=_MODEL,
         ),
     ] = False,
     dtype: Annotated[
-        Dtype, Option(help="Precision that layers compute in; weights are float32.", rich_help_panel=_MODEL)
+        Dtype, Option(help="Precision that layers compute in; weights stay float32.", rich_help_panel=_MODEL)
     ] = Dtype.float32,
-    optimizer: Annotated[str, Option(help="Name of an optimizer in keras.optimizers.")] = "adam",
+    optimizer: Annotated[str, Option(help="An optimizer of keras.optimizers.")] = "adam",
     learning_rate: Annotated[
-        float, Option(help="Learning rate of the head; the stages of a schedule may have their own.")
+        float, Option(help="Learning rate of the head; stages of a schedule may set their own.")
     ] = 3e-4,
     epochs: Annotated[
         int | None,
         Option(
             min=1,
-            help="Number of epochs for the head, or for the whole --schedule. Defaults to 30.",
+            help="Epochs for the head, or for the whole --schedule. Defaults to 30.",
             show_default=False,
         ),
     ] = None,
     batch_size: options.BatchSizeOption = 32,
     keep: Annotated[
         Keep,
-        Option(help="Keep the weights of the best epoch, by --monitor, or the last.", rich_help_panel=_KEEP),
+        Option(help="Keep the weights of the best epoch, judged by --monitor, or of the last.", rich_help_panel=_KEEP),
     ] = Keep.best,
     monitor: Annotated[
         str,
-        Option(help="What tells the best epoch: a column of history.csv, as val_accuracy.", rich_help_panel=_KEEP),
+        Option(
+            help="Metric that decides the best epoch: a column of history.csv, such as val_accuracy.",
+            rich_help_panel=_KEEP,
+        ),
     ] = "val_loss",
     patience: Annotated[
         int | None,
         Option(
             min=1,
-            help="End a stage, or the training of the head, after so many epochs without improvement.",
+            help="End a stage, or the training of the head, after this many epochs without improvement.",
             rich_help_panel=_KEEP,
             show_default=False,
         ),
     ] = None,
     unfreeze: Annotated[
         str | None,
-        Option(help="Block to train after the head, as block5.", rich_help_panel=_TUNE, show_default=False),
+        Option(help="Block to fine-tune after the head, such as block5.", rich_help_panel=_TUNE, show_default=False),
     ] = None,
     fine_tune_epochs: Annotated[
-        int, Option(min=1, help="Number of epochs with --unfreeze.", rich_help_panel=_TUNE)
+        int, Option(min=1, help="Epochs of fine-tuning with --unfreeze.", rich_help_panel=_TUNE)
     ] = 10,
     fine_tune_learning_rate: Annotated[
-        float, Option(help="Learning rate with --unfreeze.", rich_help_panel=_TUNE)
+        float, Option(help="Learning rate of fine-tuning with --unfreeze.", rich_help_panel=_TUNE)
     ] = 1e-5,
     schedule: Annotated[
         Path | None,
         Option(help="YAML file of stages instead of --unfreeze.", rich_help_panel=_TUNE, show_default=False),
     ] = None,
     plan: Annotated[
-        bool, Option("--plan", help="Show the stages and what would be cached; train nothing.", rich_help_panel=_TUNE)
+        bool,
+        Option("--plan", help="Show the stages and what would be cached, and train nothing.", rich_help_panel=_TUNE),
     ] = False,
     cache: options.CacheOption = None,
-    no_cache: Annotated[bool, Option("--no-cache", help="Run every layer in every epoch.")] = False,
-    seed: Annotated[int, Option(min=0, help="Seed of weights, split, order and augmentation.")] = 0,
+    no_cache: Annotated[bool, Option("--no-cache", help="Cache nothing; run every layer in every epoch.")] = False,
+    seed: Annotated[int, Option(min=0, help="Seed of the weights, the split, the order and the augmentation.")] = 0,
     resume: Annotated[bool, Option("--resume", help="Continue the run in OUT from where it stopped.")] = False,
-    overwrite: Annotated[bool, Option("--overwrite", help="Discard the run in OUT; other files in it stay.")] = False,
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Discard the run in OUT; other files in the folder stay.")
+    ] = False,
     format: FormatOption = ResultFormat.text,
 ) -> None:
-    """Train a classifier on class folders, or on a table of images and labels; write a run folder.
+    """Train a classifier on class folders, or on a table of images and labels, and write a run folder.
 
     Example: kerasxfer train labels.csv --images photos --validation-split 0.2 --group-column patient --out run
     """
@@ -253,7 +261,7 @@ def train(
 
 def _refuse_both(option: str, value: object, other: str, other_value: object) -> None:
     if value and other_value:
-        raise UsageError(f"`{option}` and `{other}` exclude each other; give one.")
+        raise UsageError(f"`{option}` and `{other}` exclude each other: give only one.")
 
 
 def _stages_of_file(path: Path) -> list[dict[str, Any]]:
@@ -263,12 +271,12 @@ def _stages_of_file(path: Path) -> list[dict[str, Any]]:
 
 
 def _total_epochs(stages: list[dict[str, Any]], epochs: int | None) -> int:
-    """Return the epochs of the whole run; the stages' own where none are asked for."""
+    """Return the epochs of the whole run: those asked for, or the sum of the stages' own."""
     if epochs or not stages:
         return epochs or _EPOCHS
     own: list[int] = [stage.get("epochs") or 0 for stage in stages]
     if not all(own):
-        raise UsageError("`--epochs` must say where the run ends, since a stage of the `--schedule` has no `epochs`.")
+        raise UsageError("A stage of the `--schedule` has no `epochs`: give `--epochs` to say when the run ends.")
     return sum(own)
 
 
@@ -289,7 +297,7 @@ def _train(config: "TrainConfig", out: Path, *, resume: bool, overwrite: bool, f
         with contextlib.redirect_stdout(sys.stderr):  # Keras's progress; the result alone is data
             record = train(config, out, resume=resume, overwrite=overwrite)
     except KeyboardInterrupt:
-        note(f"Interrupted: go on with `--resume`. What is done is in `{out}`.")
+        note(f"Interrupted. Finished work is in `{out}`; continue with `--resume`.")
         raise Exit(_INTERRUPTED) from None
     result = {"run": str(out), **record.result, "seconds": round(record.seconds or 0, 1)}
     kept = {"kept_epoch": record.kept_epoch, "monitor": config.monitor} if record.kept_epoch else {}

@@ -189,7 +189,7 @@ def _what_was_read(dataset: ImageDataset) -> Iterator[str]:
     if isinstance(dataset, ImageTable) and dataset.columns.found:
         yield f"Found in the table: {', '.join(dataset.columns.found)}"
     if dataset.left_out:
-        yield f"Not taken for images in '{dataset.root}': {dataset.left_out}"
+        yield f"Skipped in '{dataset.root}': {dataset.left_out}"
     if dataset.skipped:
         yield f"Left out in '{dataset.root}': {', '.join(map(str, dataset.skipped))}"
     if dataset.division is not None:

@@ -151,7 +151,7 @@ def test_an_interrupted_run_ends_cleanly_with_what_is_done(model, images, tmp_pa
     process.wait()
     stderr = process.stderr.read().decode()
     assert process.returncode == 130, stderr
-    assert "go on with `--resume`" in stderr
+    assert "continue with `--resume`" in stderr
     assert "Traceback" not in stderr
     done = sum(json.loads(line).get("part", {}).get("rows", 0) for line in journal_lines(out))
     assert 0 < done <= 200

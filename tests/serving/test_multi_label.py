@@ -171,7 +171,7 @@ def test_a_wrong_threshold_is_named(model, images, text):
 def test_thresholds_are_for_several_labels(tmp_path, write_model, images):
     result = predict(write_model(tmp_path / "m.onnx"), images, "--threshold", "0.5", "--device", "cpu")
     assert result.status == 2
-    assert "several labels" in result.stderr
+    assert "for multi-label models" in result.stderr
 
 
 def test_another_threshold_is_another_run(model, images, tmp_path):
@@ -188,7 +188,7 @@ def test_a_model_from_elsewhere_is_said_to_have_several_labels(tmp_path, write_m
     out = tmp_path / "rows.csv"
     said = ("--preprocess", "none", "--labels", tmp_path / "labels.txt", "--multi-label")
     result = predict(model, images, "-o", out, *said, "--device", "cpu")
-    assert "several labels to an image" in result.stderr
+    assert "several labels per image" in result.stderr
     assert by_name(read_csv(out))["orange"]["labels"] == "red|green"
 
 

@@ -156,7 +156,7 @@ def test_resuming_and_overwriting_contradict_each_other(model, images):
     before = contents(images)
     done = predict(model, images / "images", "-o", out, "--resume", "--overwrite")
     assert done.status == 2
-    assert "`--resume` continues a run and `--overwrite` begins it anew" in done.stderr
+    assert "`--resume` continues a run and `--overwrite` starts it over" in done.stderr
     assert contents(images) == before
 
 

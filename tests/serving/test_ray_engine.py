@@ -197,7 +197,7 @@ def test_files_that_only_the_driver_has(predictor, images, monkeypatch):
 
 def test_a_machine_that_decodes_otherwise_is_noticed(predictor, images, monkeypatch):
     monkeypatch.setattr("kerasxfer_serving.cluster.engine.decoder_hash", lambda manifest: "that of another Pillow")
-    with pytest.raises(KerasxferError, match="decodes the golden images otherwise"):
+    with pytest.raises(KerasxferError, match="decodes the golden images unlike this machine"):
         list(predictor.stream([local_input(images[0])]))
 
 

@@ -216,7 +216,7 @@ def test_a_full_disk_loses_nothing_that_is_committed(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
     failed = subprocess.run([sys.executable, "-c", script], preexec_fn=limited, capture_output=True, text=True)
-    assert "300 rows in 3 parts are safe: mend the cause, and go on with `--resume`" in failed.stderr
+    assert "300 rows in 3 parts are safe: fix the cause, then continue with `--resume`" in failed.stderr
     assert "File too large" in failed.stderr
     assert not out.exists()
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -59,7 +59,7 @@ class Report:
         if self.cores_of_others is not None and self.cores_of_others > _BUSY * self.cores:
             found.append(f"other processes kept {self.cores_of_others:.2f} of {self.cores} cores busy")
         if changed := self.preprocessing["changed"]:
-            found.append(f"this machine reads golden images otherwise than the one that trained: {', '.join(changed)}")
+            found.append(f"this machine decodes golden images unlike the one that trained: {', '.join(changed)}")
         if (share := self._share_off_device()) > _OFF_DEVICE:
             found.append(f"{share:.0%} of the model's nodes ran on the CPU, not on {self.device['device']}")
         if sum(self.data["bad"].values()) == self.data["seen"]:

@@ -269,7 +269,7 @@ class _Run:
     def _check(self, receipt: Receipt, piece: Piece) -> None:
         if receipt.decoder != self._decoder:
             raise KerasxferError(
-                f"{receipt.machine} decodes the golden images otherwise than this machine: rows would depend on where "
+                f"{receipt.machine} decodes the golden images unlike this machine: rows would depend on where "
                 "they are made. Install the same Pillow on every machine."
             )
         if receipt.all_missing and is_here(piece.items[0]):

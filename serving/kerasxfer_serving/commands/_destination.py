@@ -1,4 +1,4 @@
-"""Where the rows of `predict` go, as its options say."""
+"""Where the rows of `predict` go, as set by its options."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -31,14 +31,14 @@ class OutputOptions:
         typer.Option(
             "--out",
             "-o",
-            help="A .csv, .jsonl or .parquet file, a folder for parts, or `-`: stdout.",
+            help="A .csv, .jsonl or .parquet file, a folder of parts, or `-` for stdout.",
             rich_help_panel=ROWS,
         ),
     ] = "-"
     format: Annotated[
         TableFormat | None,
         typer.Option(
-            help="Default: by the suffix of OUT; parquet in a folder, csv on stdout.",
+            help="Format of the rows. Default: by OUT's suffix; parquet in a folder, csv on stdout.",
             show_default=False,
             rich_help_panel=ROWS,
         ),
@@ -48,36 +48,36 @@ class OutputOptions:
     ] = 1
     all_probabilities: Annotated[
         bool,
-        typer.Option("--all-probabilities", help="Add the probabilities of all classes.", rich_help_panel=ROWS),
+        typer.Option("--all-probabilities", help="Add the probability of every class.", rich_help_panel=ROWS),
     ] = False
     features: Annotated[
-        bool, typer.Option("--features", help="Add the input of the last dense layer.", rich_help_panel=ROWS)
+        bool,
+        typer.Option("--features", help="Add the input of the last dense layer as features.", rich_help_panel=ROWS),
     ] = False
     csv_safe: Annotated[
         bool,
         typer.Option(
             "--csv-safe",
-            help="Put an apostrophe before cells that a spreadsheet would compute.",
+            help="Put an apostrophe before cells that a spreadsheet would run as formulas.",
             rich_help_panel=ROWS,
         ),
     ] = False
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a run that was interrupted.", rich_help_panel=STOPPING)
-    ] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.", rich_help_panel=STOPPING)] = (
+        False
+    )
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew, whatever OUT holds.", rich_help_panel=STOPPING)
+        bool,
+        typer.Option("--overwrite", help="Start over, even if OUT holds an earlier run.", rich_help_panel=STOPPING),
     ] = False
-    part_rows: Annotated[
-        int, typer.Option(min=1, help="Most rows that are committed at once.", rich_help_panel=STOPPING)
-    ] = 50_000
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows per committed part.", rich_help_panel=STOPPING)] = 50_000
 
     def __post_init__(self) -> None:
         if self.resume and self.overwrite:
-            raise UsageError("`--resume` continues a run and `--overwrite` begins it anew: give one of them.")
+            raise UsageError("`--resume` continues a run and `--overwrite` starts it over: give only one.")
         if self.to_stdout and (self.format is TableFormat.parquet or self.resume):
-            raise UsageError("Standard output takes csv or jsonl, and cannot be resumed: give `-o OUT`.")
+            raise UsageError("Standard output takes csv or jsonl, and a run to it cannot be resumed: give `-o OUT`.")
         if self.csv_safe and (self.format or (TableFormat.csv if self.to_stdout else self.destination.format)) != "csv":
-            raise UsageError("`--csv-safe` is for CSV: a cell of another format is never a formula.")
+            raise UsageError("`--csv-safe` is for CSV: other formats have no formulas.")
 
     @property
     def to_stdout(self) -> bool:
@@ -92,17 +92,17 @@ class OutputOptions:
         return Destination.of(self.out, self.format)
 
     def begun_run(self) -> Mapping[str, Any]:
-        """What was asked for by the run that is resumed; empty where there is none."""
+        """The settings of the run to resume; empty if there is none."""
         from kerasxfer_serving.outputs.journal import begun_run
 
         return begun_run(self.destination.journal) if self.resume else {}
 
 
 def stdout_for(options: OutputOptions) -> IO[bytes] | None:
-    """Standard output where rows go there, else `None`. To be asked before an engine turns off what Ray prints.
+    """Standard output if rows go there, else `None`. Call it before an engine silences what Ray prints.
 
     Raises:
-        WriteError: It is closed.
+        WriteError: Standard output is closed.
     """
     if not options.to_stdout:
         return None
@@ -118,13 +118,13 @@ def open_writer(
 
     Args:
         engine: What predicts.
-        name: What it is called.
+        name: The engine's name.
         options: What is written, and where.
         reader: The inputs.
-        stdout: The file in place of one that is named.
+        stdout: Standard output, if rows go there.
 
     Raises:
-        UsageError: Something is in the way.
+        UsageError: Files that are not ours are in the way.
         WriteError: Nothing can be written there.
     """
     from kerasxfer_serving.outputs.predictions import columns
@@ -155,7 +155,7 @@ def open_writer(
         to_rows=to_rows,
     )
     if writer.damaged:
-        note(f"Warning: `{writer.damaged}` is missing or was changed: predicting again from there on.")
+        note(f"Warning: `{writer.damaged}` is missing or was changed: predicting again from there.")
     return writer
 
 

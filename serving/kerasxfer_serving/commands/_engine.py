@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What runs the model, and how."""
+    """Which engine runs the model, and how."""
 
     batch_size: Annotated[
-        str, typer.Option(help="Images in one run of the model; `auto` measures.", rich_help_panel=RUNNING)
+        str, typer.Option(help="Images per run of the model; `auto` measures the best.", rich_help_panel=RUNNING)
     ] = "auto"
     device: options.DeviceOption = Device.auto
     gpu_id: Annotated[
         str | None,
         typer.Option(
-            help="GPU to use, or several, as in 0,1. Default: the first.",
+            help="GPU to use, or several, such as 0,1. Default: the first.",
             show_default=False,
             rich_help_panel=RUNNING,
         ),
@@ -41,7 +41,7 @@ class EngineOptions:
         typer.Option(
             min=1,
             max=1024,
-            help="CPU threads of one run of the model; the cores share the runs.",
+            help="CPU threads per run of the model; runs go in parallel over the cores.",
             rich_help_panel=RUNNING,
         ),
     ] = 1
@@ -52,7 +52,7 @@ class EngineOptions:
         typer.Option(
             min=0,
             max=1024,
-            help="Processes that decode; 0: threads of this one. Default: a process for each core in front of a GPU.",
+            help="Processes that decode images; 0 uses threads. Default: one per core if a GPU runs the model.",
             rich_help_panel=RUNNING,
             show_default=False,
         ),
@@ -65,7 +65,7 @@ class EngineOptions:
         float | None,
         typer.Option(
             min=0,
-            help="GPUs of each worker. Default: 1 where the cluster has any.",
+            help="GPUs per worker. Default: 1 if the cluster has any.",
             rich_help_panel=ON_RAY,
             show_default=False,
         ),
@@ -76,27 +76,27 @@ class EngineOptions:
             self.engine, address=self.address, num_workers=self.num_workers, gpus_per_worker=self.gpus_per_worker
         )
         if self.engine is EngineName.ray and self.gpu_id is not None:
-            raise UsageError("`--gpu-id` is for one machine: with `--engine ray`, give `--gpus-per-worker`.")
+            raise UsageError("`--gpu-id` is for one machine: with `--engine ray`, use `--gpus-per-worker`.")
         if self.engine is EngineName.ray and self.decode_processes is not None:
             raise UsageError("`--decode-processes` is for one machine: with `--engine ray`, Ray's tasks decode.")
 
     @property
     def gpu_ids(self) -> tuple[int, ...] | None:
-        """The GPUs to use; `None` where none is named."""
+        """The GPUs to use; `None` if none is named."""
         return None if self.gpu_id is None else read_integers("--gpu-id", self.gpu_id, least=0)
 
     @property
     def size(self) -> int | None:
-        """Images in one run of the model; `None` where that is to be measured."""
+        """Images per run of the model; `None` to measure the best size."""
         if self.batch_size == "auto":
             return None
         if len(numbers := read_integers("--batch-size", self.batch_size, least=1)) > 1:
-            raise UsageError(f"`--batch-size` is `auto` or one number. Received: {self.batch_size!r}")
+            raise UsageError(f"`--batch-size` takes `auto` or one number. Received: {self.batch_size!r}")
         return numbers[0]
 
     @property
     def arguments(self) -> "PredictorArguments":
-        """What they say about each predictor, on any engine."""
+        """Arguments of each predictor, on any engine."""
         return {
             "device": self.device.value,
             "gpu_ids": self.gpu_ids,
@@ -108,7 +108,7 @@ class EngineOptions:
         }
 
     def as_begun(self, run: Mapping[str, Any]) -> "EngineOptions":
-        """The options with what a run that is resumed has measured; as they are where there is none."""
+        """The options with the batch size and device that a resumed run chose; unchanged if there is none."""
         chosen = self
         if self.size is None and run.get("batch_size"):
             chosen = replace(chosen, batch_size=str(run["batch_size"]))
@@ -128,9 +128,9 @@ def open_engine(
 
     Args:
         model: The .onnx file.
-        arguments: What a predictor of it is made with, on any engine.
-        options: What the command line says.
-        tune: Whether the best batch size is measured, where none is given and the model leaves one open.
+        arguments: Arguments of each predictor, on any engine.
+        options: The command line's options.
+        tune: Whether to measure the best batch size, if the model leaves it open.
     """
     if options.engine is EngineName.local:
         from kerasxfer_serving.predictor import Predictor
@@ -164,7 +164,7 @@ def open_engine(
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep off standard output what Ray prints there of its own accord, about workers that died."""
+    """Keep what Ray prints about workers that died off standard output."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):  # noqa: PTH123
         yield
 

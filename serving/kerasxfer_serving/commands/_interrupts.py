@@ -1,4 +1,4 @@
-"""Ctrl-C, and a scheduler's notice: the first ends a run with what is done, a second one at once."""
+"""Ctrl-C and a scheduler's notice: the first ends a run and keeps what is done, a second one ends it at once."""
 
 import signal
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The options that describe a model from elsewhere, for every command that runs one."""
+"""Options that describe a model from elsewhere, for every command that runs one."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,7 +22,7 @@ _PANEL = "A model from elsewhere"
 ThresholdOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Probability from which a label is written, for all classes or as cat=0.3,dog=0.6. Default: the model's.",
+        help="Probability threshold for a label: one for all, or cat=0.3,dog=0.6. Default: the model's own.",
         rich_help_panel=ROWS,
         show_default=False,
     ),
@@ -31,13 +31,13 @@ ThresholdOption: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """What the command line says about the model and the images that it takes."""
+    """How the command line describes the model and its input images."""
 
     preprocess: Annotated[
         choices.PreprocessName | None,
         typer.Option(
-            help="What was done to images in training, by the name of who did it. torchvision, timm and clip also say "
-            "interpolation and crop.",
+            help="Preprocessing the model was trained with. torchvision, timm and clip also set "
+            "--interpolation and the crop.",
             rich_help_panel=_PANEL,
             show_default=False,
         ),
@@ -45,65 +45,77 @@ class ModelOptions:
     mean: Annotated[
         str | None,
         typer.Option(
-            help="Mean of the channels, as in 0.485,0.456,0.406; it and the next two go before --preprocess's.",
+            help="Channel means, such as 0.485,0.456,0.406. --mean, --std and --scale override --preprocess.",
             rich_help_panel=_PANEL,
             show_default=False,
         ),
     ] = None
     std: Annotated[
         str | None,
-        typer.Option(help="Standard deviation of the channels.", rich_help_panel=_PANEL, show_default=False),
+        typer.Option(help="Channel standard deviations.", rich_help_panel=_PANEL, show_default=False),
     ] = None
     scale: Annotated[
         str | None,
         typer.Option(
-            help="Factor on pixels of 0 to 255, before mean and deviation. Default: 1/255.",
+            help="Factor applied to 0–255 pixels before --mean and --std. Default: 1/255.",
             rich_help_panel=_PANEL,
             show_default=False,
         ),
     ] = None
     image_size: Annotated[
-        str | None, typer.Option(help="HxW. Default: the graph's.", rich_help_panel=_PANEL, show_default=False)
+        str | None,
+        typer.Option(
+            help="Size of the model's input: HxW. Default: the graph's.", rich_help_panel=_PANEL, show_default=False
+        ),
     ] = None
     layout: Annotated[
         choices.Layout | None,
-        typer.Option(help="Order of the axes. Default: the graph's.", rich_help_panel=_PANEL, show_default=False),
+        typer.Option(
+            help="Order of the input's axes. Default: the graph's.", rich_help_panel=_PANEL, show_default=False
+        ),
     ] = None
     labels: Annotated[
         Path | None,
-        typer.Option(help="File of class names: one a line, CSV or JSON.", rich_help_panel=_PANEL, show_default=False),
+        typer.Option(
+            help="File of class names: one per line, CSV or JSON.", rich_help_panel=_PANEL, show_default=False
+        ),
     ] = None
     activation: Annotated[
         choices.ActivationName | None,
-        typer.Option(help="What the output holds. Default: what the graph tells.", rich_help_panel=_PANEL),
+        typer.Option(help="What the output holds. Default: read from the graph.", rich_help_panel=_PANEL),
     ] = None
     multi_label: Annotated[
         bool,
-        typer.Option("--multi-label", help="Any number of classes may fit an image.", rich_help_panel=_PANEL),
+        typer.Option("--multi-label", help="Images have any number of labels.", rich_help_panel=_PANEL),
     ] = False
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", metavar="NAME", help="Which of several outputs holds the classes.", rich_help_panel=_PANEL
+            "--output",
+            metavar="NAME",
+            help="Output that holds the class scores, if there are several.",
+            rich_help_panel=_PANEL,
         ),
     ] = None
     resize: Annotated[
         choices.ResizeName | None,
         typer.Option(
-            help="How images come to the model's shape. Default: stretch.", rich_help_panel=_PANEL, show_default=False
+            help="How images are fitted to the model's input. Default: stretch.",
+            rich_help_panel=_PANEL,
+            show_default=False,
         ),
     ] = None
     crop_fraction: Annotated[
         float | None,
         typer.Option(
-            help="Crop as torchvision and timm do: 0.875 resizes to 256 and cuts out 224.",
+            help="Crop like torchvision and timm: 0.875 resizes to 256 and crops 224.",
             rich_help_panel=_PANEL,
             show_default=False,
         ),
     ] = None
     interpolation: Annotated[
         choices.InterpolationName | None,
-        typer.Option(help="Pillow's filter. Default: bilinear.", rich_help_panel=_PANEL, show_default=False),
+        typer.Option(help="Pillow's resampling filter. Default: bilinear.", rich_help_panel=_PANEL, show_default=False),
     ] = None
     draft: Annotated[
         bool, typer.Option("--draft", help="Decode large JPEGs faster, with slightly different pixels.")
@@ -111,29 +123,28 @@ class ModelOptions:
     decode: Annotated[
         choices.Decode,
         typer.Option(
-            help="`gpu` decodes JPEG files on the GPU that runs the model, if their pixels are close enough to "
-            "Pillow's."
+            help="`gpu` decodes JPEG files on the GPU that runs the model, if its pixels are close enough to Pillow's."
         ),
     ] = choices.Decode.pillow
     max_pixels: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Largest number of pixels of an image. Default: 50 to 120 million, by the memory.",
+            help="Most pixels an image may have. Default: 50 to 120 million, depending on memory.",
             show_default=False,
         ),
     ] = None
 
     def manifest(self, model: Path, sha256: str | None = None, threshold: str | None = None) -> "Manifest | None":
-        """The manifest that the options make or change; `None` for the model's own. What is inferred is printed.
+        """The manifest that the options make or change; `None` for the model's own. Prints what it inferred.
 
         Args:
             model: The .onnx file.
-            sha256: Hash that it must have.
-            threshold: From which probability labels of a multi-label model are written.
+            sha256: Hash that the file must have.
+            threshold: Probability threshold for the labels of a multi-label model.
 
         Raises:
-            UsageError: Options describe a model that describes itself.
+            UsageError: The options describe a model that has its own manifest.
         """
         from kerasxfer_serving.model.manifest import Manifest
 
@@ -220,8 +231,8 @@ def _with_thresholds(manifest: "Manifest", threshold: str) -> "Manifest":
 
     if not manifest.is_multi_label:
         raise UsageError(
-            "`--threshold` is for models with several labels to an image. The classes of this one exclude each other: "
-            "its answer is the most probable. A model from elsewhere is one with `--multi-label`."
+            "`--threshold` is for multi-label models. The classes of this one exclude each other, and its answer is "
+            "the most probable. If a model from elsewhere is multi-label, add `--multi-label`."
         )
     given = read_thresholds(threshold)
     return replace(manifest, thresholds=name_thresholds(given, manifest.thresholds, manifest.class_names))
@@ -235,23 +246,23 @@ def read_figures(option: str, text: str) -> tuple[float, ...]:
         text: Its value.
 
     Raises:
-        UsageError: It holds something else than one number or three.
+        UsageError: The value is not one number or three.
     """
     try:
         figures = tuple(float(Fraction(part.strip())) for part in text.split(","))
     except (ValueError, ZeroDivisionError, OverflowError):
         figures = ()
     if len(figures) not in (1, 3):
-        raise UsageError(f"`{option}` is a number, or three, as in 0.485,0.456,0.406. Received: {text!r}")
+        raise UsageError(f"`{option}` takes one number or three, such as 0.485,0.456,0.406. Received: {text!r}")
     return figures
 
 
 def _summary(manifest: "Manifest") -> str:
-    """What is made of a model from elsewhere, to be read before its answers are believed."""
+    """How a model from elsewhere will be used, to check before trusting its answers."""
     policy = ", ".join(f"{name} {value}" for name, value in manifest.policy.to_dict().items() if value is not False)
     height, width = manifest.image_size
     return (
         f"Model from elsewhere: images {height} × {width} {manifest.layout} ({policy}), normalisation "
         f"{manifest.normalisation}; {len(manifest.class_names)} classes from `{manifest.output_name}`, which holds "
-        f"{manifest.output}{', several labels to an image' if manifest.is_multi_label else ''}."
+        f"{manifest.output}{', several labels per image' if manifest.is_multi_label else ''}."
     )

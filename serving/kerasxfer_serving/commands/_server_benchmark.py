@@ -29,7 +29,7 @@ class ServerBenchmarkOptions:
 
 
 def measure_server(given: ServerBenchmarkOptions, out: Path | None, format: choices.ResultFormat) -> None:
-    """Measure the server, or one of the model that is started for it, and print or keep what was found."""
+    """Measure the server, or start one for the model and measure that; print or save the report."""
     from kerasxfer_serving.benchmarking.online import benchmark_server, serving
 
     rates = options.read_integers("--rates", given.rates, least=1) if given.rates else ()

@@ -17,49 +17,60 @@ _ONLINE = "A server"
 @grouped
 def benchmark(
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="The .onnx file; none with --url.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="MODEL", help="The .onnx file; leave it out with --url.", show_default=False),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of images. Without it, images are drawn.", show_default=False)
+        Path | None, typer.Option(help="Folder of images. Default: synthetic images.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the report as JSON, with raw samples.", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", help="Write the report, with raw samples, to this JSON file.", show_default=False),
     ] = None,
     png: Annotated[
-        Path | None, typer.Option(help="Plot throughput and latency over the batch size.", show_default=False)
+        Path | None, typer.Option(help="Plot throughput and latency against batch size.", show_default=False)
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report as one page.", show_default=False)] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as an HTML page.", show_default=False)] = None,
     *,
     device: options.DeviceOption = choices.Device.auto,
     batch_sizes: Annotated[
-        str | None, typer.Option(help="Batch sizes, as in 1,8. Default: 1,8,32, on a GPU also 128.", show_default=False)
+        str | None, typer.Option(help="Batch sizes, such as 1,8. Default: 1,8,32 and on a GPU 128.", show_default=False)
     ] = None,
     scenario: Annotated[
         str | None,
-        typer.Option(help="offline, single-stream or both (default), or server (with --url).", show_default=False),
+        typer.Option(help="offline, single-stream or offline,single-stream (default), or server.", show_default=False),
     ] = None,
     url: Annotated[str | None, typer.Option(help="URL of a running server.", rich_help_panel=_ONLINE)] = None,
     target_p99: Annotated[
-        float, typer.Option(min=0.001, help="Milliseconds that 99 of 100 requests may take.", rich_help_panel=_ONLINE)
+        float,
+        typer.Option(
+            min=0.001, help="Milliseconds within which 99 of 100 requests must be answered.", rich_help_panel=_ONLINE
+        ),
     ] = 100.0,
     rates: Annotated[
-        str | None, typer.Option(help="Requests a second, as in 10,20.", rich_help_panel=_ONLINE, show_default=False)
+        str | None,
+        typer.Option(
+            help="Request rates to try, per second, such as 10,20.", rich_help_panel=_ONLINE, show_default=False
+        ),
     ] = None,
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="KERASXFER_SERVING_TOKEN", help="Token of the server.", rich_help_panel=_ONLINE, show_default=False
+            envvar="KERASXFER_SERVING_TOKEN",
+            help="The server's bearer token.",
+            rich_help_panel=_ONLINE,
+            show_default=False,
         ),
     ] = None,
-    duration: Annotated[float, typer.Option(min=0.01, help="Seconds that each figure is measured for.")] = 10.0,
-    limit: Annotated[int, typer.Option(min=1, help="Number of images of --data to use, drawn at random.")] = 2000,
-    picture_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of drawn images.")] = "375x500",
+    duration: Annotated[float, typer.Option(min=0.01, help="Seconds to measure each figure for.")] = 10.0,
+    limit: Annotated[int, typer.Option(min=1, help="Images of --data to use, chosen at random.")] = 2000,
+    picture_size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of synthetic images.")] = "375x500",
     threads: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=1024,
-            help="CPU threads of one run of the model.",
+            help="CPU threads per run of the model.",
             show_default=False,
             rich_help_panel=options.RUNNING,
         ),
@@ -76,7 +87,7 @@ def benchmark(
     described: _model.ModelOptions,
     format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
-    """Measure a model on this machine, or a server; VALID or INVALID with the reasons."""
+    """Benchmark a model on this machine, or a server. Says VALID, or INVALID and why."""
     from kerasxfer_serving.benchmarking import benchmark as run
     from kerasxfer_serving.commands._server_benchmark import ServerBenchmarkOptions, measure_server
     from kerasxfer_serving.errors import UsageError
@@ -88,7 +99,9 @@ def benchmark(
                 require_writable(path)
     if url is not None or scenario == "server":
         if png or html or (url is None) == (model is None):
-            raise UsageError("A server is measured by `--url URL`, or MODEL with `--scenario server`; `-o` keeps it.")
+            raise UsageError(
+                "To measure a server, give `--url URL`, or MODEL with `--scenario server`; only `-o` saves the report."
+            )
         server = ServerBenchmarkOptions(
             url, model, data, target_p99, rates, duration, limit, picture_size, token, device.value
         )

@@ -1,4 +1,4 @@
-"""The words that options of the commands take, in one place and without importing what they choose."""
+"""Choices that command options accept, declared here so that `--help` imports nothing heavy."""
 
 from enum import StrEnum
 
@@ -22,7 +22,7 @@ class Device(StrEnum):
 
 
 class CpuPrecision(StrEnum):
-    """What OpenVINO computes float32 products in."""
+    """Precision in which OpenVINO computes float32 products."""
 
     f32 = "f32"
     bf16 = "bf16"
@@ -51,7 +51,7 @@ class TableFormat(StrEnum):
 
 
 class PreprocessName(StrEnum):
-    """How images were prepared for a model from elsewhere, by the names that people know."""
+    """How images were prepared for a model from elsewhere, by its well-known name."""
 
     imagenet = "imagenet"
     torch = "torch"
@@ -65,7 +65,7 @@ class PreprocessName(StrEnum):
 
 
 class Layout(StrEnum):
-    """Where the channels are."""
+    """Position of the channel axis."""
 
     nhwc = "nhwc"
     nchw = "nchw"
@@ -80,7 +80,7 @@ class ActivationName(StrEnum):
 
 
 class ResizeName(StrEnum):
-    """How an image comes to the model's shape."""
+    """How an image is fitted to the model's input."""
 
     stretch = "stretch"
     crop = "crop"

@@ -7,11 +7,11 @@ from kerasxfer_serving.commands import choices, options, output
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="A.json", help="Report of `benchmark`.")],
-    after: Annotated[Path, typer.Argument(metavar="B.json", help="Another.")],
+    before: Annotated[Path, typer.Argument(metavar="A.json", help="A report of `benchmark`.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", help="Another report.")],
     format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
-    """Say what differs between two benchmark reports, and whether by more than their own repeats do."""
+    """Compare two benchmark reports: what changed, and whether by more than repeats of each differ."""
     from dataclasses import asdict
 
     from kerasxfer_serving.benchmarking.reading import compare_files
@@ -37,4 +37,4 @@ def compare(
     for name, first, second in comparison.differences:
         output.print_line(f"{name}: {first} → {second}")
     for name in comparison.invalid:
-        output.note(f"{name} is INVALID: its figures are not to be quoted")
+        output.note(f"{name} is INVALID: do not quote its figures")

@@ -5,7 +5,7 @@ from kerasxfer_serving.commands import choices, options, output
 
 
 def env(format: options.FormatOption = choices.ResultFormat.text) -> None:
-    """Versions, devices that really start, and what is wrong with the command that mends it."""
+    """Show versions, the devices that start, and how to fix what is broken."""
     from kerasxfer_serving.diagnostics.doctor import diagnose
 
     show(diagnose(), format)

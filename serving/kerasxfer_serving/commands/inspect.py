@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Model file; only its bytes are read.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The .onnx file.")],
     sha256: options.Sha256Option = None,
     format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
@@ -28,12 +28,14 @@ def inspect(
         return
     _print(_about_file(file))
     if file.manifest is None:
-        output.note("No manifest: not written by kerasxfer. `predict` needs its flags or a sidecar, docs/manifest.md.")
+        output.note("No manifest: not written by kerasxfer. `predict` needs flags or a sidecar; see docs/manifest.md.")
         return
     _print(_about_model(file.manifest))
     _print({f"parity, {name}": _figures(figures) for name, figures in file.manifest.parity.items()})
     if differing:
-        output.note(f"This machine decodes images otherwise than the exporting one did: {', '.join(differing)}")
+        output.note(
+            f"This machine decodes some images differently from the one that exported the model: {', '.join(differing)}"
+        )
 
 
 def _about_file(file: "ModelFile") -> dict[str, Any]:
@@ -74,7 +76,7 @@ def _shape(shape: tuple[Any, ...]) -> str:
 
 
 def _figures(values: Any) -> str:
-    """`name value, …`, of nested dicts too."""
+    """Format as `name value, …`, nested dicts included."""
     if not isinstance(values, dict):
         return f"{values:.6g}" if isinstance(values, float) else str(values)
     return ", ".join(

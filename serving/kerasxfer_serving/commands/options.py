@@ -1,4 +1,4 @@
-"""The options that several commands share, each declared and read once."""
+"""Options shared by several commands, each declared and read in one place."""
 
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -14,31 +14,31 @@ RUNNING = "Where and how the model runs"
 STOPPING = "Errors and interruptions"
 ON_RAY = "On a Ray cluster"
 
-FormatOption: TypeAlias = Annotated[choices.ResultFormat, typer.Option(help="How to print the result.")]
+FormatOption: TypeAlias = Annotated[choices.ResultFormat, typer.Option(help="Output format.")]
 DeviceOption: TypeAlias = Annotated[
     choices.Device,
     typer.Option(
-        help="A device named here is used or refused, never replaced; `openvino` is the CPU in OpenVINO. `auto` takes "
-        "a GPU that starts, else `cpu`; `fastest` tries what is installed for two seconds each.",
+        help="Device to run on, or fail if it cannot start. `openvino` is OpenVINO on the CPU. `auto` "
+        "takes a GPU that starts, else `cpu`; `fastest` times each installed device for two seconds.",
         rich_help_panel=RUNNING,
     ),
 ]
 CpuPrecisionOption: TypeAlias = Annotated[
     choices.CpuPrecision | None,
     typer.Option(
-        help="What OpenVINO computes in. Default: bf16 where the model's manifest says that it passed the gate so, and "
-        "the CPU has it; else f32.",
+        help="Precision that OpenVINO computes in. Default: bf16 if the CPU has it and the manifest says that the "
+        "model passed the parity gate in it, else f32.",
         rich_help_panel=RUNNING,
         show_default=False,
     ),
 ]
 Tf32Option: TypeAlias = Annotated[
-    bool, typer.Option(help="Let CUDA round float32 products to TF32.", rich_help_panel=RUNNING)
+    bool, typer.Option(help="Let CUDA compute float32 products in TF32.", rich_help_panel=RUNNING)
 ]
 CacheDirOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        help="Folder in which TensorRT keeps its engines and OpenVINO what it compiled.",
+        help="Folder where TensorRT keeps its engines and OpenVINO its compiled models.",
         rich_help_panel=RUNNING,
         show_default=False,
     ),
@@ -47,12 +47,12 @@ Sha256Option: TypeAlias = Annotated[
     str | None, typer.Option(help="SHA-256 that the model file must have.", show_default=False)
 ]
 EngineOption: TypeAlias = Annotated[
-    choices.EngineName, typer.Option(help="What does the work: this process, or a Ray cluster.", rich_help_panel=ON_RAY)
+    choices.EngineName, typer.Option(help="Run in this process or on a Ray cluster.", rich_help_panel=ON_RAY)
 ]
 AddressOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        help="Address of the cluster; `auto` finds it. Default: Ray on this machine alone.",
+        help="Address of the cluster; `auto` finds it. Default: start Ray on this machine.",
         rich_help_panel=ON_RAY,
         show_default=False,
     ),
@@ -61,7 +61,7 @@ NumWorkersOption: TypeAlias = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Number of workers. Default: as many as the cluster has room for.",
+        help="Number of workers. Default: as many as fit on the cluster.",
         rich_help_panel=ON_RAY,
         show_default=False,
     ),
@@ -69,14 +69,14 @@ NumWorkersOption: TypeAlias = Annotated[
 
 
 def refuse_without_ray(engine: choices.EngineName, **options: object) -> None:
-    """Refuse options that only a cluster has where the engine is not Ray.
+    """Refuse options of a cluster unless the engine is Ray.
 
     Args:
         engine: The engine asked for.
-        **options: Values by the names of the parameters; `None` where not given.
+        **options: Values by parameter name; `None` if not given.
 
     Raises:
-        UsageError: One is given.
+        UsageError: One is given without `--engine ray`.
     """
     for name, value in options.items():
         if engine is not choices.EngineName.ray and value is not None:
@@ -91,14 +91,14 @@ def read_size(option: str, text: str) -> tuple[int, int]:
         text: Its value.
 
     Raises:
-        UsageError: It is not a size.
+        UsageError: The value is not a size.
     """
     sides = text.lower().replace("×", "x").split("x")
     if len(sides) > 2 or not all(side.isascii() and side.isdecimal() and 0 < len(side) < 7 for side in sides):
         sides = ["0"]
     height, width = int(sides[0]), int(sides[-1])
     if not height or not width:
-        raise UsageError(f"`{option}` is HEIGHTxWIDTH in pixels, or one side, as in 150x200 or 150. Received: {text!r}")
+        raise UsageError(f"`{option}` takes HEIGHTxWIDTH in pixels, or one number: 150x200 or 150. Received: {text!r}")
     return height, width
 
 
@@ -108,15 +108,15 @@ def read_integers(option: str, text: str, *, least: int) -> tuple[int, ...]:
     Args:
         option: The option, for the message.
         text: Its value.
-        least: The least number that is allowed.
+        least: The smallest number allowed.
 
     Raises:
-        UsageError: One is not such a number.
+        UsageError: The value is not a list of such integers.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and len(part) < 10 and int(part) >= least for part in parts):
         example = f"{least},{least + 1}"
-        raise UsageError(f"`{option}` takes integers of at least {least}, as in {example}. Received: {text!r}")
+        raise UsageError(f"`{option}` takes integers of at least {least}, such as {example}. Received: {text!r}")
     return tuple(map(int, parts))
 
 
@@ -124,7 +124,7 @@ def read_thresholds(text: str) -> float | dict[str, float]:
     """Read `0.4`, or `cat=0.3,dog=0.6`.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: The value is neither.
     """
     try:
         if "=" not in text:
@@ -132,4 +132,6 @@ def read_thresholds(text: str) -> float | dict[str, float]:
         pairs = [part.rpartition("=") for part in text.split(",")]
         return {name.strip(): float(figure) for name, _, figure in pairs}
     except ValueError:
-        raise UsageError(f"`--threshold` is a number, or one by class as cat=0.3,dog=0.6. Received: {text!r}") from None
+        raise UsageError(
+            f"`--threshold` takes one number, or one per class: cat=0.3,dog=0.6. Received: {text!r}"
+        ) from None

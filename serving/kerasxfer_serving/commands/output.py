@@ -23,7 +23,7 @@ def console() -> "Console":
 
 
 def note(message: str) -> None:
-    """Print one line for a person, on stderr; escapes in names that it quotes do not reach the terminal."""
+    """Print one line for a person on stderr, with any terminal escapes in quoted names made harmless."""
     print(printable_lines(message), file=sys.stderr, flush=True)
 
 
@@ -79,7 +79,7 @@ def run(app: Callable[..., Any], name: str) -> None:
 
 def _print(text: str) -> None:
     if sys.stdout is None:
-        raise WriteError("Standard output is closed, and the result goes there.")
+        raise WriteError("Standard output is closed, but the result goes there.")
     with writing("standard output", "Send it elsewhere."):
         print(text)
 

@@ -38,32 +38,30 @@ def predict(
     engine: EngineOptions,
     described: _model.ModelOptions,
     root: Annotated[
-        Path | None, typer.Option(help="Folder that relative paths in lists start from.", show_default=False)
+        Path | None, typer.Option(help="Folder that paths in lists are relative to.", show_default=False)
     ] = None,
     all_files: Annotated[
-        bool, typer.Option("--all-files", help="Take every file in folders and archives, whatever its suffix.")
+        bool, typer.Option("--all-files", help="Read every file in folders and archives, whatever its suffix.")
     ] = False,
     max_errors: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Stop when more inputs than this have failed.",
+            help="Stop once more inputs than this have failed.",
             show_default=False,
             rich_help_panel=options.STOPPING,
         ),
     ] = None,
     fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop when one input has failed.", rich_help_panel=options.STOPPING)
+        bool, typer.Option("--fail-fast", help="Stop at the first input that fails.", rich_help_panel=options.STOPPING)
     ] = False,
     ignore_errors: Annotated[
         bool,
-        typer.Option(
-            "--ignore-errors", help="Exit with 0 even where inputs have failed.", rich_help_panel=options.STOPPING
-        ),
+        typer.Option("--ignore-errors", help="Exit with 0 even if inputs failed.", rich_help_panel=options.STOPPING),
     ] = False,
     sha256: options.Sha256Option = None,
 ) -> None:
-    """Classify images: one row each, ok or what is wrong with it. Exits with 1 where any input failed."""
+    """Classify images, one row each, with the status ok or what is wrong. Exits with 1 if any input failed."""
     reader = _open_reader(inputs, root, all_files)
     engine = engine.as_begun(output.begun_run())
     arguments: PredictorArguments = {
@@ -94,17 +92,21 @@ def _run(
     tune = options.size is None and not _has_few(reader)
     with open_engine(model, arguments, options, tune=tune) as engine:
         if not engine.manifest.policy.draft and (differing := changed(engine.manifest)):
-            note(f"Warning: this machine reads {', '.join(differing)} otherwise than the one that exported the model.")
+            note(f"Warning: this machine decodes {', '.join(differing)} unlike the one that exported the model.")
         try:
             with interruptible(), _progress(reader) as watch:
                 writer = open_writer(engine, options.engine, output, reader, stdout)
                 summary = predict_to(engine, reader, writer, max_errors=max_errors, watch=watch)
         except KeyboardInterrupt:
             out = output.out
-            note("Interrupted." if out == "-" else f"Interrupted: what is done is in `{out}`; go on with `--resume`.")
+            note(
+                "Interrupted."
+                if out == "-"
+                else f"Interrupted: finished rows are in `{out}`; continue with `--resume`."
+            )
             raise typer.Exit(_INTERRUPTED) from None
         if left := engine.describe_session().get("decoding", {}).get("decoded_by_pillow"):
-            note(f"{left:,} images were decoded by Pillow: they are no JPEG files that the GPU reads as Pillow does.")
+            note(f"{left:,} images were decoded by Pillow: they are not JPEG files that the GPU decodes like Pillow.")
         return summary
 
 
@@ -112,7 +114,7 @@ def _open_reader(inputs: list[str], root: Path | None, all_files: bool) -> "Read
     from kerasxfer_serving.inputs.reader import Reader
 
     if "-" in inputs and sys.stdin is None:
-        raise UsageError("`-` reads a list from standard input, which is closed. Open it, or name the list.")
+        raise UsageError("`-` reads a list from standard input, which is closed. Open it, or name a file.")
     return Reader(inputs, root=root, all_files=all_files)
 
 
@@ -142,4 +144,4 @@ def _report(summary: "Summary", left_out: "LeftOut") -> None:
         f"(one worker: {workers or 'nothing'}), bottleneck {summary.bottleneck}: {counts or 'none'}."
     )
     if left_out:
-        note(f"Not taken for images: {left_out}. `--all-files` takes them.")
+        note(f"Skipped: {left_out}. `--all-files` includes them.")

@@ -237,7 +237,7 @@ class PartWriter:
         if not parts:
             return writing(self._destination.out)
         done = f"{sum(part.rows for part in parts):,} rows in {len(parts):,} parts are safe"
-        return writing(self._destination.out, f"{done}: mend the cause, and go on with `--resume`.")
+        return writing(self._destination.out, f"{done}: fix the cause, then continue with `--resume`.")
 
 
 def _writing_stream() -> AbstractContextManager[None]:

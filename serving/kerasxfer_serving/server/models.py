@@ -78,7 +78,7 @@ class ServedModel:
         """Decode known images and run every batch size once, so that no client waits for what happens only once."""
         if differing := changed(self.manifest):
             _LOG.warning(
-                "%s: this machine reads %s otherwise than the one that exported the model.",
+                "%s: this machine decodes %s unlike the one that exported the model.",
                 self.name,
                 ", ".join(differing),
             )

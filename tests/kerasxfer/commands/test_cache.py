@@ -68,7 +68,7 @@ def test_the_life_of_a_cache(run, model_and_data, tmp_path):
     code, out, err = run("verify", cache, "--format", "json")
     assert code == 1
     assert json.loads(out)[0]["problem"] == "does not match its hash"
-    assert "The next build mends that" in err
+    assert "The next build computes them again" in err
 
     assert run("gc", cache, "--budget", "0B", "--format", "json")[0] == 0
     assert json.loads(run("ls", cache, "--format", "json")[1]) == []
