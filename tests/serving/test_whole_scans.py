@@ -68,7 +68,7 @@ def test_a_scan_for_each_component_is_looked_at():
     data = three_scans()
     assert np.array_equal(load_image(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
     for cut in cuts(data):
-        with pytest.raises(ImageError, match="ends before its data does"):
+        with pytest.raises(ImageError, match="ends before its image data does"):
             load_image(cut)
 
 
@@ -88,7 +88,7 @@ def test_a_whole_jpeg_is_read_as_pillow_reads_it_whatever_follows(kind, mode):
 def test_what_follows_a_cut_image_does_not_hide_it(kind):
     data = encoded(noise(), **KINDS[kind])
     for more in (bytes(100), data, bytes(200_000) + END):
-        with pytest.raises(ImageError, match="ends before its data does"):
+        with pytest.raises(ImageError, match="ends before its image data does"):
             load_image(data[: len(data) * 3 // 4] + END + more)
 
 
@@ -106,7 +106,7 @@ def test_it_does_not_matter_where_the_file_is_divided_as_it_is_read(kind):
             if whole:
                 assert np.array_equal(load_image(longer), np.asarray(Image.open(io.BytesIO(data))))
             else:
-                with pytest.raises(ImageError, match="ends before its data does"):
+                with pytest.raises(ImageError, match="ends before its image data does"):
                     load_image(longer)
 
 
@@ -114,7 +114,7 @@ def test_a_decoder_that_shrinks_notices_too():
     data = encoded(noise(size=(1600, 1200)))
     assert load_image(data, (100, 100), draft=True).shape == (100, 100, 3)
     for cut in cuts(data):
-        with pytest.raises(ImageError, match="ends before its data does"):
+        with pytest.raises(ImageError, match="ends before its image data does"):
             load_image(cut, (100, 100), draft=True)
 
 
@@ -125,7 +125,7 @@ def test_the_first_of_several_images_in_a_file_is_looked_at():
     assert Image.open(io.BytesIO(data)).format == "MPO"
     assert np.array_equal(load_image(data), np.asarray(Image.open(io.BytesIO(data))))
     end = data.index(END)
-    with pytest.raises(ImageError, match="ends before its data does"):
+    with pytest.raises(ImageError, match="ends before its image data does"):
         load_image(data[: end * 3 // 4] + END + data[end * 3 // 4 + 2 :])
 
 

@@ -30,15 +30,15 @@ ERROR_CODES = {
     "broken_link": "a symbolic link to nothing",
     "is_directory": "a directory where an image was expected",
     "not_a_file": "a pipe, socket or device",
-    "unreadable": "the file exists and cannot be read (permission, I/O error)",
+    "unreadable": "the file exists but cannot be read (permission, I/O error)",
     "empty": "zero bytes",
-    "not_an_image": "the content is none of the formats that are read",
-    "unsupported": "an image of a kind that is not read (no plugin, floating-point samples, odd array)",
-    "truncated": "the image ends before its data does",
-    "corrupt": "the image's data contradict themselves",
-    "decompression_bomb": "more pixels, bytes or work than is allowed (`max_pixels`)",
+    "not_an_image": "the content is none of the supported formats",
+    "unsupported": "an image of an unsupported kind (no plugin, floating-point samples, odd array)",
+    "truncated": "the file ends before its image data does",
+    "corrupt": "the image data contradict themselves",
+    "decompression_bomb": "more pixels, bytes or work than allowed (`max_pixels`)",
     "archive": "an archive that cannot be read, or not to its end",
-    "worker_died": "decoding it ended its process, time and again (`--engine ray`)",
+    "worker_died": "decoding it repeatedly killed its process (`--engine ray`)",
 }
 
 _TOO_MUCH = re.compile("too large|too much memory", re.IGNORECASE)
@@ -136,7 +136,7 @@ def _sniff(file: IO[bytes]) -> str:
         raise ImageError("empty", "zero bytes")
     name = format_of(head)
     if name is None:
-        raise ImageError("not_an_image", f"the content is none of the formats that are read ({', '.join(NAMES)})")
+        raise ImageError("not_an_image", f"the content is none of the supported formats ({', '.join(NAMES)})")
     refuse_unreadable(name)
     return name
 

@@ -71,7 +71,7 @@ class _WholeScans:
 
 
 def _truncated() -> ImageError:
-    return ImageError("truncated", "the image ends before its data does")
+    return ImageError("truncated", "the file ends before its image data does")
 
 
 Image.register_decoder(_DECODER, cast(Any, _WholeScans))
