@@ -45,7 +45,8 @@ class ModelOptions:
     mean: Annotated[
         str | None,
         typer.Option(
-            help="Channel means, such as 0.485,0.456,0.406. --mean, --std and --scale override --preprocess.",
+            help="Channel means in the model's order (caffe: blue first), such as 0.485,0.456,0.406. --mean, --std and "
+            "--scale override --preprocess.",
             rich_help_panel=_PANEL,
             show_default=False,
         ),
