@@ -37,41 +37,48 @@ def arguments(
     """Read the command line.
 
     `--as-published` puts the tutorial's settings, `published`, in place of our defaults; `--quick` stands for a few
-    small drawn images, the demo's backbone and one epoch.
+    small synthetic images, the demo's backbone and one epoch.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("data", nargs="?", type=Path, help="folder of class folders; may be left out with --quick")
-    add("--validation", type=Path, help="folder of class folders; without it, a fifth of DATA")
-    add("--test", type=Path, help="folder of class folders that no choice has looked at")
-    add("--backbone", default=backbone, help="name in keras.applications")
-    add("--backbone-output", help="inner layer to take features from, e.g. mixed7")
-    add("--backbone-args", default="{}", help='further arguments as YAML, e.g. "{alpha: 0.75}"')
+    add("data", nargs="?", type=Path, help="class folders; not needed with --quick")
+    add("--validation", type=Path, help="class folders; if omitted, a fifth of DATA")
+    add("--test", type=Path, help="class folders that no decision has used")
+    add("--backbone", default=backbone, help="a model of keras.applications")
+    add("--backbone-output", help="inner layer to take features from, such as mixed7")
+    add("--backbone-args", default="{}", help='extra arguments as YAML, such as "{alpha: 0.75}"')
     add("--weights", default="imagenet", help="`imagenet` or a weights file")
-    add("--preprocess", help="rescale, caffe, tf or torch; without it, what the backbone's weights expect")
-    add("--image-size", type=int, default=150, help="side in pixels")
+    add("--preprocess", help="rescale, caffe, tf or torch; if omitted, what the backbone's weights expect")
+    add("--image-size", type=int, default=150, help="height and width in pixels")
     add("--head", default=head, help="`flatten` or `average`, then hidden units")
     add("--dropout", type=float, default=dropout)
-    add("--optimizer", choices=("adam", "rmsprop", "sgd"), default=optimizer, help="sgd has momentum 0.9")
+    add("--optimizer", choices=("adam", "rmsprop", "sgd"), default=optimizer, help="sgd uses momentum 0.9")
     add("--learning-rate", type=float, default=rate, help="of the head")
-    add("--unfreeze", default=unfreeze, help="block to fine-tune from, or how many from the top; where a recipe does")
-    add("--fine-tune-rate", type=float, default=1e-5, help="learning rate from there on")
-    add("--fine-tune-epochs", type=int, help="epochs from there on; without it, as many as --epochs")
     add(
-        "--copies", type=int, default=copies, help="augmented copies of each image in the cache, where a recipe has any"
+        "--unfreeze",
+        default=unfreeze,
+        help="block to fine-tune from, or number of blocks from the top; for recipes that fine-tune",
+    )
+    add("--fine-tune-rate", type=float, default=1e-5, help="learning rate of fine-tuning")
+    add("--fine-tune-epochs", type=int, help="epochs of fine-tuning; if omitted, as many as --epochs")
+    add(
+        "--copies",
+        type=int,
+        default=copies,
+        help="augmented copies of each image in the cache, for recipes that use them",
     )
     add("--epochs", type=int, default=epochs, help="of each stage")
     add("--batch-size", type=int, default=32)
     add("--seed", type=int, default=0)
-    add("--out", type=Path, help="folder for curves, caches and models; without it, a temporary one")
-    add("--cache", type=Path, help="folder of cached features; without it, `cache` in the output folder")
+    add("--out", type=Path, help="folder for curves, caches and models; if omitted, a temporary one")
+    add("--cache", type=Path, help="folder of cached features; if omitted, `cache` in the output folder")
     parser.set_defaults(as_published=False)
     if published:
         settings = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in published.items())
         add("--as-published", action="store_true", help=f"the tutorial's own settings: {settings}")
-    add("--quick", action="store_true", help="seconds on drawn images, to see that it works")
+    add("--quick", action="store_true", help="run on synthetic images in seconds, to see that it works")
     for option, settings in (more or {}).items():
         add(option, **settings)
     if published and parser.parse_args(argv).as_published:

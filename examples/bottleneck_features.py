@@ -1,4 +1,4 @@
-"""Train a head on a frozen backbone's features: computed once, and from the cache ever after."""
+"""Train a head on a frozen backbone's features, which are computed once and cached from then on."""
 
 import argparse
 import time
@@ -22,7 +22,7 @@ OPTIONS = {
 
 
 def run(args: argparse.Namespace, *, cached: bool = True, name: str = "bottleneck") -> Result:
-    """Train the head; the tutorials have Flatten–256–dropout–sigmoid."""
+    """Train the head; the tutorials use Flatten–256–dropout–sigmoid."""
     train, validation = folders(args)
     model = classifier(args, train.class_names)
     fit = kerasxfer.BottleneckCache(args.cache).fit if cached else keras.Model.fit

@@ -1,6 +1,6 @@
 """From class folders to production: train, export in fp32 and int8, check, predict, benchmark, a Triton repository.
 
-Each step is a command of the two command lines; this script only shows them and runs them one after the other.
+Each step is a command of `kerasxfer` or `kerasxfer-serving`; this script prints each command and runs it.
 """
 
 import shlex

@@ -1,4 +1,4 @@
-"""Existing Keras code (own model, tf.data, compile, fit), and the three lines that change."""
+"""Existing Keras code (own model, tf.data, compile, fit) with the three lines that change."""
 
 import keras
 from _common import arguments

@@ -1,4 +1,4 @@
-"""A frozen base under augmented images, end to end; and beside it the cache with augmented copies."""
+"""Train on augmented images through a frozen base, end to end, compared with cached augmented copies."""
 
 import argparse
 import time
@@ -23,7 +23,7 @@ OPTIONS = {
 
 
 def run(args: argparse.Namespace, *, copies: int = 0) -> Result:
-    """Train a head on images that change with every epoch, or on `copies` fixed changes of each image."""
+    """Train a head on images augmented anew in every epoch, or on `copies` fixed augmented copies of each image."""
     augmentation = Augmentation(**STANDARD_AUGMENTATION)
     train, validation = folders(args, augmentation=augmentation)
     model = classifier(args, train.class_names)

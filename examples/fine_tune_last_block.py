@@ -1,4 +1,4 @@
-"""Train the head, then unfreeze the last block of the backbone: one `fit`, from the cache in both stages."""
+"""Train the head, then unfreeze the last block of the backbone, in one `fit` from the cache in both stages."""
 
 import argparse
 import time
@@ -25,7 +25,7 @@ OPTIONS = {
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Train the head for `epochs`, then on with `unfreeze` at a small learning rate."""
+    """Train the head for `epochs`, then also `unfreeze` at a small learning rate."""
     train, validation = folders(args)
     model = classifier(args, train.class_names)
     stages = [

@@ -1,4 +1,4 @@
-"""InceptionV3 for classes of your own: average pooling, dropout, softmax; later the upper blocks; then predict."""
+"""InceptionV3 for your own classes: a head with average pooling, dropout and softmax, then the upper blocks."""
 
 import argparse
 import time

@@ -1,4 +1,4 @@
-"""A snippet for a script with a compiled Keras model: one fit, stages inside, safe to kill and start again."""
+"""A snippet for a script with a compiled Keras model: stages inside one fit, safe to kill and restart."""
 
 import keras
 from _common import arguments, folders

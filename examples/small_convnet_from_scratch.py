@@ -1,4 +1,4 @@
-"""A small convolutional net from scratch, plain and with augmentation and dropout: what there is to beat."""
+"""A small convolutional net from scratch, plain and with augmentation and dropout: the baseline to beat."""
 
 import argparse
 import math

@@ -1,7 +1,7 @@
 """All recipes on one data set: one table and one figure of accuracy, seconds, images/s and parameters trained.
 
 With `--seeds 3` each recipe is repeated, and the table gives mean ± standard deviation. Every result goes to
-`results.jsonl` in the output folder as it comes; the same command goes on where a killed one stopped.
+`results.jsonl` in the output folder as it comes; the same command continues where a killed one stopped.
 """
 
 import argparse

@@ -91,6 +91,6 @@ def _recipe(path: Path) -> str:
     title, _, text = docstring.strip().partition("\n")
     return (
         f"# {path.stem.replace('_', ' ').capitalize()}\n\n{title}\n{text}\n\n"
-        f"    python examples/{path.name} --quick    # on drawn images, within a minute\n\n"
+        f"    python examples/{path.name} --quick    # on synthetic images, within a minute\n\n"
         f'```python title="examples/{path.name}"\n{code.strip()}\n```\n'
     )
