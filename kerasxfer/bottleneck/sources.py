@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kerasxfer.bottleneck.fingerprint import canonical_config
 from kerasxfer.bottleneck.hashing import file_hash
 from kerasxfer.bottleneck.layer_code import code_hash
+from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.types import Data, Tensor
 
 RowIndices = NDArray[np.intp]
@@ -79,7 +80,7 @@ class FolderSource:
     random_access = True
     counts_passes = True
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: ImageDataset) -> None:
         self.folder = folder
         self.batch_size = int(folder.batch_size)
         self._keys: list[str] | None = None
@@ -99,7 +100,7 @@ class FolderSource:
     def conditions(self) -> dict[str, Any]:
         from importlib.metadata import version
 
-        conditions = {
+        conditions: dict[str, Any] = {
             "pixels": "file",
             "image_size": list(self.folder.image_size),
             "policy": self.folder.policy.to_dict(),

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from kerasxfer.estimate import Estimate
 from kerasxfer.export.card_text import table, text
-from kerasxfer.multi_label.figures import Interval, LabelEvaluation
+from kerasxfer.multi_label.figures import LabelEvaluation
 
 
 def results(evaluation: LabelEvaluation, most: int) -> str:
@@ -43,5 +44,5 @@ def metrics(evaluation: LabelEvaluation) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(figure: Interval | None) -> str:
+def _shown(figure: Estimate | None) -> str:
     return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})" if figure else ""

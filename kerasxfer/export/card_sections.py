@@ -154,11 +154,11 @@ def _results(exported: Exported, evaluation: "Evaluation | LabelEvaluation | Non
         if exported.check and exported.check.file_map:
             return f"## Labels\n\nMean average precision {exported.check.file_map} on labelled images."
         return f"{title}Not measured: the model came without validation images."
-    value, low, high = evaluation.accuracy
+    share = evaluation.accuracy
     said = (
-        f"**{value:.1%}** of {len(evaluation.predicted):,} validation images, 95 % interval {low:.1%} to {high:.1%} "
-        f"(Wilson). Macro F1 {evaluation.macro_f1:.3f}, log loss {evaluation.log_loss:.3f}. The figures are those of "
-        "this file; the best epoch may have been chosen on the same images."
+        f"**{share.value:.1%}** of {len(evaluation.predicted):,} validation images, 95 % interval {share.low:.1%} to "
+        f"{share.high:.1%} (Wilson). Macro F1 {evaluation.macro_f1:.3f}, log loss {evaluation.log_loss:.3f}. "
+        "The figures are those of this file; the best epoch may have been chosen on the same images."
     )
     rows = [
         (

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasxfer.multi_label.figures import Interval, mean_average_precision
+from kerasxfer.estimate import Estimate
+from kerasxfer.multi_label.figures import mean_average_precision
 
 Array = NDArray[Any]
 
@@ -43,34 +44,6 @@ _LABEL_TIE = 1e-4  # as far as a file may be from its source on any device
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Share of labelled images that are right, with its 95 % Wilson interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, right: int, total: int) -> "Accuracy":
-        """From counts, `total >= 1`.
-
-        Example:
-
-        ```python
-        accuracy = Accuracy.of(90, 100)
-        assert (round(accuracy.low, 3), round(accuracy.high, 3)) == (0.826, 0.945)
-        ```
-        """
-        z, p = 1.96, right / total
-        centre, spread = p + z * z / (2 * total), z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-        scale = 1 + z * z / total
-        return cls(p, max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
-
-    def __str__(self) -> str:
-        return f"{self.value:.2%} ({self.low:.2%} to {self.high:.2%})"
-
-
-@dataclass(frozen=True)
 class Parity:
     """The comparison of a file with its source.
 
@@ -94,11 +67,11 @@ class Parity:
     same_top_class: float | None
     spread: float
     worst: tuple[dict[str, Any], ...]
-    source_accuracy: Accuracy | None = None
-    file_accuracy: Accuracy | None = None
+    source_accuracy: Estimate | None = None
+    file_accuracy: Estimate | None = None
     same_labels: float | None = None
-    source_map: Interval | None = None
-    file_map: Interval | None = None
+    source_map: Estimate | None = None
+    file_map: Estimate | None = None
 
     def __str__(self) -> str:
         what = "same top class" if self.same_labels is None else "same labels"
@@ -116,7 +89,7 @@ class Parity:
         """`same_top_class`, or `same_labels` of a multi-label model."""
         return next(share for share in (self.same_top_class, self.same_labels) if share is not None)
 
-    def _score(self) -> tuple[str, Accuracy | Interval, Accuracy | Interval] | None:
+    def _score(self) -> tuple[str, Estimate, Estimate] | None:
         """What was measured on labelled images: its name, the source's and the file's."""
         if self.source_accuracy is not None and self.file_accuracy is not None:
             return "accuracy", self.source_accuracy, self.file_accuracy
@@ -254,5 +227,5 @@ def _said(row: Array, class_names: Sequence[str], column: int | None = None) -> 
     return f"{class_names[column]} {float(row[column]):.6f}"
 
 
-def _accuracy(probabilities: Array, labels: Sequence[int] | Array) -> Accuracy:
-    return Accuracy.of(int((probabilities.argmax(axis=1) == np.asarray(labels)).sum()), len(probabilities))
+def _accuracy(probabilities: Array, labels: Sequence[int] | Array) -> Estimate:
+    return Estimate.of_share(int((probabilities.argmax(axis=1) == np.asarray(labels)).sum()), len(probabilities))

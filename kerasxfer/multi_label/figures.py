@@ -1,4 +1,7 @@
-"""How good a model is at saying which labels an image has: figures by class and over all, each with its interval."""
+"""How good a model is at saying which labels an image has: figures by class and over all.
+
+The interval of each are percentiles of a bootstrap over images (Efron, 1979).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,21 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasxfer.estimate import Estimate
 from kerasxfer.multi_label.resampling import Ranked, f1_scores, resamples
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its 95 % interval: percentiles of a bootstrap over images (Efron, 1979)."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
 class LabelFigures(NamedTuple):
@@ -41,9 +33,9 @@ class LabelFigures(NamedTuple):
     name: str
     images: int
     threshold: float
-    average_precision: Interval | None
-    auc: Interval | None
-    f1: Interval | None
+    average_precision: Estimate | None
+    auc: Estimate | None
+    f1: Estimate | None
     precision: float | None
     recall: float | None
 
@@ -62,11 +54,11 @@ class LabelEvaluation:
         predicted: Which classes are said to fit, bool `[images, classes]`.
     """
 
-    mean_average_precision: Interval
-    macro_auc: Interval | None
-    macro_f1: Interval
-    micro_f1: Interval
-    all_right: Interval
+    mean_average_precision: Estimate
+    macro_auc: Estimate | None
+    macro_f1: Estimate
+    micro_f1: Estimate
+    all_right: Estimate
     classes: list[LabelFigures]
     predicted: Array
 
@@ -130,7 +122,7 @@ def evaluate_labels(
     )
 
 
-def mean_average_precision(targets: Array, probabilities: Array) -> Interval:
+def mean_average_precision(targets: Array, probabilities: Array) -> Estimate:
     """Mean over classes of the average precision, with its interval; arguments as in `evaluate_labels`."""
     positive: Array = np.asarray(targets, bool)
     found = np.asarray(positive.any(axis=0))
@@ -148,19 +140,19 @@ class _Figure(NamedTuple):
         values = compute(np.ones((1, images)))[0]
         return cls(values, np.concatenate([compute(weights) for weights in resamples(images)]))
 
-    def column(self, number: int) -> Interval:
+    def column(self, number: int) -> Estimate:
         return _interval(self.values[number], self.resampled[:, number])
 
-    def mean(self, columns: Array) -> Interval:
+    def mean(self, columns: Array) -> Estimate:
         drawn = self.resampled[:, columns]
         known = np.isfinite(drawn)
         means = np.where(known, drawn, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
         return _interval(self.values[columns].mean(), means[known.any(axis=1)])
 
 
-def _interval(value: float, drawn: Array) -> Interval:
+def _interval(value: float, drawn: Array) -> Estimate:
     low, high = np.nanpercentile(drawn, (2.5, 97.5)) if np.isfinite(drawn).any() else (np.nan, np.nan)
-    return Interval(float(value), float(low), float(high))
+    return Estimate(float(value), float(low), float(high))
 
 
 def _ranked(positive: Array, probabilities: Array) -> list[Ranked]:

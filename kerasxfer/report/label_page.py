@@ -7,7 +7,8 @@ from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 
-from kerasxfer.multi_label.figures import Interval, LabelEvaluation, LabelFigures
+from kerasxfer.estimate import Estimate
+from kerasxfer.multi_label.figures import LabelEvaluation, LabelFigures
 from kerasxfer.report import label_charts, thumbnails
 from kerasxfer.report.predictions import LabelledPredictions
 from kerasxfer.report.runs import Run
@@ -100,11 +101,11 @@ def _weakness(entry: tuple[LabelFigures, int]) -> float:
     return figure.value if figure else -1.0
 
 
-def _with_interval(figure: Interval | None) -> str:
+def _with_interval(figure: Estimate | None) -> str:
     return "–" if figure is None else f"{figure.value:.3f} ({_interval(figure)})"
 
 
-def _interval(figure: Interval) -> str:
+def _interval(figure: Estimate) -> str:
     return f"{figure.low:.3f}–{figure.high:.3f}"
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
-from kerasxfer.proportion import Proportion
+from kerasxfer.estimate import Estimate
 
 Array = NDArray[Any]
 CALIBRATION_BINS = 10
@@ -21,7 +21,7 @@ class ClassFigures(NamedTuple):
 
     name: str
     precision: float
-    recall: Proportion | None
+    recall: Estimate | None
     f1: float
     images: int
 
@@ -33,7 +33,7 @@ class CalibrationBin(NamedTuple):
     high: float
     images: int
     confidence: float
-    accuracy: Proportion
+    accuracy: Estimate
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Evaluation:
         uncertain: All rows, the least margin between the two most probable classes first.
     """
 
-    accuracy: Proportion
-    balanced_accuracy: Proportion
+    accuracy: Estimate
+    balanced_accuracy: Estimate
     uneven: bool
     log_loss: float
     macro_f1: float
@@ -92,11 +92,11 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
     bins = _calibration(confidence, right)
     second, first = np.sort(probabilities, axis=1)[:, -2:].T
     wrong = np.flatnonzero(~right)
-    recalls = [Proportion.of(round(r * n), int(n)) for r, n in zip(recall, images, strict=True) if n]
+    recalls = [Estimate.of_share(round(r * n), int(n)) for r, n in zip(recall, images, strict=True) if n]
     present = images[images > 0]
     sums = probabilities.sum(axis=1, keepdims=True)  # float32 is off by its last digit
     return Evaluation(
-        accuracy=Proportion.of(int(right.sum()), len(labels)),
+        accuracy=Estimate.of_share(int(right.sum()), len(labels)),
         balanced_accuracy=_mean(recalls),
         uneven=bool(present.max() >= 1.5 * present.min()),
         log_loss=float(log_loss(labels, probabilities / sums, labels=numbers)),
@@ -104,7 +104,7 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
         calibration_error=sum(b.images * abs(b.accuracy.value - b.confidence) for b in bins) / len(labels),
         confusion=confusion_matrix(labels, predicted, labels=numbers),
         classes=[
-            ClassFigures(name, float(p), Proportion.of(round(r * n), int(n)) if n else None, float(f), int(n))
+            ClassFigures(name, float(p), Estimate.of_share(round(r * n), int(n)) if n else None, float(f), int(n))
             for name, p, r, f, n in zip(class_names, precision, recall, f1, images, strict=True)
         ],
         bins=bins,
@@ -115,11 +115,11 @@ def evaluate(labels: Array, probabilities: Array, class_names: Sequence[str]) ->
     )
 
 
-def _mean(shares: Sequence[Proportion]) -> Proportion:
+def _mean(shares: Sequence[Estimate]) -> Estimate:
     value = sum(share.value for share in shares) / len(shares)
     below = math.hypot(*(share.value - share.low for share in shares)) / len(shares)
     above = math.hypot(*(share.high - share.value for share in shares)) / len(shares)
-    return Proportion(value, max(0.0, value - below), min(1.0, value + above))
+    return Estimate(value, max(0.0, value - below), min(1.0, value + above))
 
 
 def chance_of_difference(right: Array, other_right: Array) -> float:
@@ -143,7 +143,7 @@ def _calibration(confidence: Array, right: Array) -> list[CalibrationBin]:
     bins = []
     for number in np.unique(numbers):
         inside = numbers == number
-        share = Proportion.of(int(right[inside].sum()), int(inside.sum()))
+        share = Estimate.of_share(int(right[inside].sum()), int(inside.sum()))
         low, high = float(edges[number]), float(edges[number + 1])
         bins.append(CalibrationBin(low, high, int(inside.sum()), float(confidence[inside].mean()), share))
     return bins

@@ -20,8 +20,8 @@ from plotly.offline import get_plotlyjs
 
 from kerasxfer.data.image_paths import image_paths
 from kerasxfer.data.preview import augmented_copies, sample_images
+from kerasxfer.estimate import Estimate
 from kerasxfer.multi_label.figures import LabelEvaluation
-from kerasxfer.proportion import Proportion
 from kerasxfer.report import charts, facts, label_page, thumbnails
 from kerasxfer.report.metrics import ClassFigures, Evaluation, chance_of_difference
 from kerasxfer.report.predictions import LabelledPredictions
@@ -146,7 +146,7 @@ def _cards(result: RunResult) -> list[dict[str, str]]:
         cards[:1] = _accuracies(evaluation, cards[0])
     if tested := run.record.test_result.get("accuracy"):
         low, high = (run.record.test_result[f"accuracy_{end}"] for end in ("low", "high"))
-        shown = _interval(Proportion(tested, low, high))
+        shown = _interval(Estimate(tested, low, high))
         count = run.record.images.get("test", 0)
         note = f"95 % CI {shown}; {count:,} images, evaluated once"
         cards.append({"label": "Test accuracy", "value": _percent(tested), "note": note})
@@ -300,5 +300,5 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _interval(share: Proportion) -> str:
+def _interval(share: Estimate) -> str:
     return f"{100 * share.low:.1f}–{100 * share.high:.1f}\N{NO-BREAK SPACE}%"

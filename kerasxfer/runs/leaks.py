@@ -2,8 +2,8 @@
 
 import copy
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -91,12 +91,16 @@ def _same_shape(
 
 
 def tell_of_leaks(
-    runner: Any, model: keras.Model, validation: ImageDataset, copies: NDArray[np.bool_], result: dict[str, float]
+    evaluate: Callable[..., Mapping[str, float]],
+    model: keras.Model,
+    validation: ImageDataset,
+    copies: NDArray[np.bool_],
+    result: dict[str, float],
 ) -> str:
     """Say how many validation images are trained on, and what the model is worth on the others.
 
     Args:
-        runner: What evaluates: `keras.Model`, or a `BottleneckCache`.
+        evaluate: What evaluates a model: `keras.Model.evaluate`, or that of a `BottleneckCache`.
         model: The trained model.
         validation: The validation images.
         copies: As `leaked` finds them.
@@ -107,7 +111,7 @@ def tell_of_leaks(
         return f"{said}: nothing is left to validate on."
     others = copy.copy(validation)
     others.keep(~copies)
-    clean = runner.evaluate(model, others, return_dict=True, verbose=0)
+    clean = evaluate(model, others, return_dict=True, verbose=0)
     metric = "accuracy" if "accuracy" in clean else "loss"
     return (
         f"{said}. Without them the {metric} is {clean[metric]:.4f}, with them {result[metric]:.4f}; `kerasxfer audit` "

@@ -19,9 +19,9 @@ from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.callbacks import ProgressiveUnfreezing, SetEpoch, SmoothedMetricsLogger
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_table import ImageTable
+from kerasxfer.estimate import Estimate
 from kerasxfer.keras_files import load_model
 from kerasxfer.multi_label.thresholds import resolve_thresholds
-from kerasxfer.proportion import Proportion
 from kerasxfer.runs.best import BestEpoch
 from kerasxfer.runs.checkpoint import Checkpoint, read_progress, restore
 from kerasxfer.runs.config import TrainConfig
@@ -83,7 +83,7 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
                     model.save(path)
             result = runner.evaluate(model, validation, return_dict=True) if validation else {}
             if validation and copies.any():
-                print(tell_of_leaks(runner, model, validation, copies, result), file=sys.stderr)
+                print(tell_of_leaks(runner.evaluate, model, validation, copies, result), file=sys.stderr)
             tested = _with_interval(runner.evaluate(model, test, return_dict=True), len(test.paths)) if test else {}
             thresholds: tuple[float, ...] = ()
             if config.task == MULTI_LABEL and validation:
@@ -172,7 +172,7 @@ def _with_interval(result: Mapping[str, float], images: int) -> dict[str, float]
     """Metrics with the interval of the accuracy, where there is one."""
     if "accuracy" not in result:
         return dict(result)
-    share = Proportion.of(round(result["accuracy"] * images), images)
+    share = Estimate.of_share(round(result["accuracy"] * images), images)
     return {**result, "accuracy_low": share.low, "accuracy_high": share.high}
 
 

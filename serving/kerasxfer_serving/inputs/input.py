@@ -28,7 +28,7 @@ class Input:
     size: int | None = None
 
 
-def given_input(path: str, source: Any) -> Input:
+def given_input(path: str, source: object) -> Input:
     """An input whose image is at hand: a path, bytes, an array or an image."""
     return Input(path, partial(_given, source), len(source) if isinstance(source, bytes) else None)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeGuard
 
 from kerasxfer_serving.errors import ModelError, UsageError
 
@@ -16,7 +16,7 @@ SEPARATOR = "|"
 DEFAULT_THRESHOLD = 0.5
 
 
-def complete_thresholds(value: Any, class_names: Sequence[str]) -> tuple[float, ...]:
+def complete_thresholds(value: object, class_names: Sequence[str]) -> tuple[float, ...]:
     """A threshold for each class, checked.
 
     Args:
@@ -26,8 +26,8 @@ def complete_thresholds(value: Any, class_names: Sequence[str]) -> tuple[float, 
     Raises:
         ModelError: It is something else.
     """
-    good = isinstance(value, list | tuple) and all(map(is_threshold, value))
-    if not good or len(value) not in (0, len(class_names)):
+    lengths = (0, len(class_names))
+    if not isinstance(value, list | tuple) or not all(map(is_threshold, value)) or len(value) not in lengths:
         raise ModelError(
             f"`thresholds` are numbers from 0 to 1, one for each of the {len(class_names)} classes. "
             f"Received: {value!r:.200}"
@@ -56,6 +56,6 @@ def name_thresholds(
     return tuple(float(named.get(name, own)) for name, own in zip(class_names, current, strict=True))
 
 
-def is_threshold(value: Any) -> bool:
+def is_threshold(value: object) -> TypeGuard[float]:
     """Whether a value is a number from 0 to 1."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1

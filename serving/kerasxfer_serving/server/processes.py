@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
-from typing import Any
 
 from kerasxfer_serving.errors import KerasxferError
 
@@ -30,7 +29,7 @@ class Heartbeat:
         parent: Process ID of the supervisor.
     """
 
-    def __init__(self, pipe: Any, parent: int) -> None:
+    def __init__(self, pipe: connection.Connection, parent: int) -> None:
         self._pipe = pipe
         self._parent = parent
 
@@ -46,7 +45,7 @@ class Heartbeat:
 @dataclass
 class _Worker:
     process: SpawnProcess
-    pipe: Any
+    pipe: connection.Connection
     started: float = field(default_factory=time.monotonic)
     heard: float | None = None
 
@@ -105,11 +104,12 @@ class Supervisor:
 
     def _listen(self) -> None:
         """Wait up to a second for heartbeats and deaths."""
-        pipes = {worker.pipe: worker for worker in self._workers if not worker.pipe.closed}
+        heard = [worker for worker in self._workers if not worker.pipe.closed]
         sentinels = [worker.process.sentinel for worker in self._workers]
-        for found in connection.wait([*pipes, *sentinels], timeout=1.0):
-            if not isinstance(found, int):
-                self._hear(pipes[found])
+        ready = connection.wait([*(worker.pipe for worker in heard), *sentinels], timeout=1.0)
+        for worker in heard:
+            if worker.pipe in ready:
+                self._hear(worker)
 
     def _hear(self, worker: _Worker) -> None:
         try:

@@ -9,9 +9,10 @@ from kerasxfer_serving.runtime.openvino_session import has_bf16
 from serving_command import command
 
 from kerasxfer import export_onnx
+from kerasxfer.estimate import Estimate
 from kerasxfer.export import runtimes as checking
 from kerasxfer.export.check import check_file
-from kerasxfer.export.parity import Accuracy, Parity
+from kerasxfer.export.parity import Parity
 from kerasxfer.export.runtimes import RuntimeCheck, notes
 
 
@@ -104,7 +105,7 @@ def test_a_runtime_that_is_not_there_is_named(rich_model, class_folders, tmp_pat
 
 
 def test_what_is_slower_or_wrong_is_told():
-    accuracy = Accuracy.of(90, 100)
+    accuracy = Estimate.of_share(90, 100)
     parity = Parity(100, 0.1, 0.01, 0.99, 0.9, (), accuracy, accuracy)
     slow = RuntimeCheck("onnxruntime", "cpu", "f32", parity, None, 50.0, times_fp32=0.5)
     fast = RuntimeCheck("openvino", "openvino", "f32", parity, None, 300.0, times_fp32=3.0)

@@ -28,7 +28,7 @@ def test_the_file_says_its_task_and_gives_the_models_answers(exported, model, ta
     result = check_file(exported.file.path, model, table)
     assert (result.failure, result.parity.pictures) == (None, 40)
     assert "same labels 100.00%" in str(result.parity)
-    assert "mean average precision 1.0000" in str(result.parity)
+    assert "mean average precision 100.00%" in str(result.parity)
 
 
 def test_the_predictor_says_what_the_table_says(exported, table):
@@ -63,7 +63,7 @@ def test_the_gates_of_several_labels():
     }
     assert "differs by 0.8" in other.failure(GATES["fp32"])
     assert "Labels are the same in 88.89%" in other.failure(GATES["fp16"])
-    assert "Mean average precision falls from 1.0000" in other.failure(GATES["int8"])
+    assert "Mean average precision falls from 100.00%" in other.failure(GATES["int8"])
     assert "Labels are the same in" in compared([[0.1, 0.1, 0.8]] * 3, None).failure(UNLABELLED_INT8)
 
 

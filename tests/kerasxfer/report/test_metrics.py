@@ -1,13 +1,13 @@
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from kerasxfer.proportion import Proportion
+from kerasxfer.estimate import Estimate
 from kerasxfer.report.metrics import chance_of_difference, evaluate
-
-# A machine with other work to do is no failure of the code.
 
 #                      right         right         wrong, sure   right, unsure  wrong
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.97, 0.03], [0.45, 0.55], [0.4, 0.6]])
@@ -23,7 +23,9 @@ def evaluation():
 def test_wilson_interval(total, data):
     part = data.draw(st.integers(0, total))
     expected = binomtest(part, total).proportion_ci(method="wilson")
-    assert Proportion.of(part, total) == pytest.approx((part / total, expected.low, expected.high), abs=1e-12)
+    assert astuple(Estimate.of_share(part, total)) == pytest.approx(
+        (part / total, expected.low, expected.high), abs=1e-12
+    )
 
 
 def test_accuracy_and_confusion(evaluation):

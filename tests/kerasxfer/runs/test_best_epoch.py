@@ -9,7 +9,7 @@ import pytest
 from kerasxfer_serving.errors import UsageError
 from PIL import Image
 
-from kerasxfer.proportion import Proportion
+from kerasxfer.estimate import Estimate
 from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.run_folder import RunFolder, RunState
 from kerasxfer.runs.training import train
@@ -121,6 +121,6 @@ def test_test_images_are_evaluated_once_at_the_end(spoilt, data, tmp_path):
     record = train(dataclasses.replace(spoilt, test=data, epochs=1, schedule=[]), tmp_path / "run")
     assert record.images["test"] == 12
     assert record.test_result["loss"] == pytest.approx(record.result["loss"], rel=1e-4)
-    share = Proportion.of(round(12 * record.test_result["accuracy"]), 12)
+    share = Estimate.of_share(round(12 * record.test_result["accuracy"]), 12)
     assert (record.test_result["accuracy_low"], record.test_result["accuracy_high"]) == (share.low, share.high)
     assert RunFolder(tmp_path / "run").state is RunState.finished
