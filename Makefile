@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BACKBONE ?= DemoVGG
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
-PYTEST = -m pytest -q --numprocesses auto --dist loadfile
+PYTEST = -m pytest -q --numprocesses auto --dist worksteal
 QUICK = -m "not slow"
 # What rests on Keras: everything that differs between its versions is tested here.
 CORE = tests/kerasxfer/bottleneck tests/kerasxfer/callbacks tests/kerasxfer/export tests/kerasxfer/keras_internals \
@@ -27,14 +27,16 @@ test-all: lint test-serving test-tensorflow test-jax test-torch test-end-to-end
 test-tensorflow test-jax test-torch: test-%: .venv/installed
 	KERAS_BACKEND=$* .venv/bin/python $(PYTEST) $(QUICK) tests/kerasxfer
 
-# JAX's tests spend their time in compiling, not in what is compiled.
+# JAX's tests spend their time in compiling, not in what is compiled: that once, and quickly.
 test-jax: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
+test-jax: export JAX_COMPILATION_CACHE_DIR = $(abspath .venv/jax-cache)
+test-jax: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
 
 test-serving: .venv-serving/installed
 	.venv-serving/bin/python $(PYTEST) $(QUICK) tests/serving
 
 test-end-to-end: .venv/installed .venv-serving/installed
-	.venv/bin/python $(PYTEST) $(QUICK) tests/end_to_end
+	.venv/bin/python $(PYTEST) --dist loadfile $(QUICK) tests/end_to_end
 
 # The loop of every few minutes: what most changes break. No server, and of the tests that rest on Keras the decisive ones.
 check: PYTEST += --ignore tests/serving/server

@@ -1,9 +1,23 @@
+import gc
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Tests run side by side, and threads that wait for one another spin. Read when NumPy and a backend are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Imports leave hundreds of thousands of objects that stay: to look through them for garbage took a third of the time.
+gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
 
 # A busy machine is no mistake of ours.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
