@@ -264,7 +264,8 @@ def main():
     result = {}
     for name, (backbone, image_size, more) in BACKBONES.items():
         weights = getattr(options, name)
-        if not weights or not ("labels" in options.tasks or name == "mobilenet"):
+        tasks = {"labels", "planted"} if name == "mobilenet" else {"labels"}
+        if not weights or not tasks.intersection(options.tasks):
             continue
         model = kerasxfer.image_classifier(backbone, ("a", "b"), image_size, weights=weights, **more)
         train, validation = (

@@ -151,7 +151,7 @@ class TableOfLabels(TableOfImages):
     separator: Annotated[
         str | None,
         Option(
-            help="Separator between several labels. Detected among | ; and , by default.",
+            help="Separator between several labels. Detected among | ; and , by default; `split` takes |.",
             rich_help_panel=TABLE,
             show_default=False,
         ),
@@ -193,7 +193,7 @@ class TableWithSplit(TableWithGroups):
     split_column: Annotated[
         str | None,
         Option(
-            help="Column that says train, validation or test. Defaults to split, if it exists.",
+            help="Column that says train, validation or test; '' for none. Defaults to split, if it exists.",
             rich_help_panel=TABLE,
             show_default=False,
         ),

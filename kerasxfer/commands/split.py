@@ -55,7 +55,7 @@ def split(
         Option("--tables", help="Write DST/train.csv, … that list the images where they are, as for a table."),
     ] = False,
     *,
-    table: options.TableWithGroups,
+    table: options.TableWithSplit,
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Split images into train, validation and test sets, as class folders or as tables.

@@ -46,7 +46,7 @@ class ImageTable(ImageDataset):
         group_pattern: A regular expression that finds the group in each image's path instead: its group called
             `group`, its first one, or all that it matches. Defaults to `None`.
         split_column: Column that says which rows are for `train`, `validation` and `test`; `subset` then takes those.
-            Defaults to `None`: one called `split`, if there is one.
+            `""` takes none, even if one is called `split`. Defaults to `None`: that one, if it is there.
         shuffle: Whether each epoch has its own order. Defaults to `True`.
         seed: An integer; fixes order, split and augmentation. Defaults to `None`: a random one, kept in `seed`.
         validation_split: Share of each class that is set aside, `0 < validation_split < 1`. Needs `seed`. Rows that

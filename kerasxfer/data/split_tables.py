@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kerasxfer.data.decisions import Decisions
 from kerasxfer.data.image_rows import ImageRows
 from kerasxfer.data.splits import new_folder
-from kerasxfer.data.tables.columns import IMAGE_COLUMNS, TableOptions
+from kerasxfer.data.tables.columns import IMAGE_COLUMNS, TableOptions, find_columns
 from kerasxfer.data.tables.rows import read_rows
 from kerasxfer.data.tables.source import Cell, open_table
 
@@ -51,10 +51,12 @@ def read_for_split(path: Path, options: TableOptions) -> tuple[ImageRows, Column
     if columns.split is not None:
         raise UsageError(
             f"'{path}' is divided by its column '{columns.split}', which `kerasxfer train` honours. To divide it anew, "
-            "take the column out."
+            "without the column: `--split-column ''`."
         )
     source = open_table(path, IMAGE_COLUMNS)
-    return rows, Columns(source.columns, source.read(source.columns), source.columns.index(columns.image))
+    ignored = find_columns(source, replace(options, split_column=None), labels=False).split
+    header = [name for name in source.columns if name != ignored]
+    return rows, Columns(header, source.read(header), header.index(columns.image))
 
 
 def decided(rows: ImageRows, columns: Columns, decisions: Decisions) -> tuple[ImageRows, Columns]:

@@ -31,8 +31,8 @@ class TableOptions:
         group_column: Column of the groups. Defaults to `None`, no groups.
         group_pattern: Regular expression that finds the group in a path instead. Defaults to `None`.
         weight_column: Column of the rows' weights. Defaults to `None`, rows that all count the same.
-        split_column: Column that says which rows are for training, validation and test. Defaults to `None`: one
-            called `split`, if there is one.
+        split_column: Column that says which rows are for training, validation and test; `""` for none, even if one
+            is called `split`. Defaults to `None`: that one, if it is there.
     """
 
     root: str | None = None
@@ -121,10 +121,12 @@ def find_columns(source: TableSource, options: TableOptions, *, labels: bool = T
         found.append(f"images in column '{printable(image)}'")
     group = _said(source, "group_column", options.group_column)
     weight = _said(source, "weight_column", options.weight_column)
-    split = _said(source, "split_column", options.split_column) or _usual(source, (SPLIT_COLUMN,))
+    split = _said(source, "split_column", options.split_column or None) or _usual(source, (SPLIT_COLUMN,))
     if split is not None and options.split_column is None:
         found.append(f"subsets in column '{printable(split)}'")
     others = [name for name in source.columns if name not in (image, group, weight, split)]
+    if options.split_column == "":
+        split = None
     said = options.label_column
     by_class = said is not None and not isinstance(said, str)
     columns: Sequence[str] = ()

@@ -170,7 +170,7 @@ def _subsets(cells: Sequence[Cell], where: str) -> NDArray[np.str_]:
     if strangers:
         raise UsageError(
             f"A column of subsets holds train, validation and test. {where} holds {strangers[0]!r}: rename the column, "
-            "or name another one with `split_column`."
+            "name another one with `split_column`, or none: `split_column=''`."
         )
     return np.array([_SUBSETS[name] for name in distinct])[codes]
 

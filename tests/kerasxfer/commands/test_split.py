@@ -322,5 +322,18 @@ def test_options_that_contradict_a_table(table, flat, tmp_path):
     with pytest.raises(UsageError, match="`--label-column` is for tables"):
         split(flat, tmp_path / "out", train="0.5", label_column=["x"])
     (tmp_path / "divided.csv").write_text("image,label,split\n0-0,a,train\n")
-    with pytest.raises(UsageError, match="is divided by its column 'split'"):
+    with pytest.raises(UsageError, match=r"is divided by its column 'split'.*`--split-column ''`"):
         split(tmp_path / "divided.csv", tmp_path / "out", train="0.5", images=tmp_path / "photos")
+
+
+def test_a_table_that_is_divided_is_divided_anew_without_its_column(tmp_path):
+    for number in range(8):
+        write_image(tmp_path / f"{number}.png")
+    lines = [f"test,{number}.png,{'ab'[number % 2]}" for number in range(8)]
+    (tmp_path / "old.csv").write_text("\n".join(["Split,image,label", *lines]))
+
+    split(tmp_path / "old.csv", tmp_path / "out", train="0.5", test="0.5", split_column="")
+
+    rows = rows_in(tmp_path / "out" / "train.csv")
+    assert len(rows) == 4
+    assert list(rows[0]) == ["image", "label"]

@@ -2,11 +2,10 @@
 
 import pickle
 
-import narwhals
 import numpy as np
 import pytest
 from kerasxfer_serving.errors import UsageError
-from label_files import COUNT, KINDS, LABEL_FILES, csv
+from label_files import COLUMNS, COUNT, FRAMES, KINDS, LABEL_FILES, csv, frame
 from PIL import Image
 
 from kerasxfer import ImageTable
@@ -61,23 +60,9 @@ def test_what_others_write_is_read_as_it_comes(photos, name):
     assert data.labels.tolist() == [0, 1] * 3
 
 
-COLUMNS = {"path": [f"photos/{i}.png" for i in range(COUNT)], "label": KINDS}
-
-
-@pytest.mark.parametrize("kind", ["dict", "pandas", "polars", "lazy", "pyarrow", "parquet"])
+@pytest.mark.parametrize("kind", FRAMES)
 def test_frames_and_parquet(photos, kind):
-    table = COLUMNS
-    if kind != "dict":
-        library = "polars" if kind == "lazy" else "pyarrow" if kind == "parquet" else kind
-        pytest.importorskip(library)
-        table = narwhals.from_dict(COLUMNS, backend=library).to_native()
-    if kind == "lazy":
-        table = table.lazy()
-    if kind == "parquet":
-        narwhals.from_native(table).write_parquet(photos / "metadata.parquet")
-        table = photos / "metadata.parquet"
-
-    data = opened(table, root=photos)
+    data = opened(frame(kind, photos), root=photos)
 
     assert numbers(data[0][0]) == [0, 1, 2, 3]
     assert data.labels.tolist() == [0, 1] * 3
@@ -188,6 +173,17 @@ def test_a_column_of_subsets_is_honoured(photos):
         opened(table, root=photos, subset="training", validation_split=0.5, seed=0)
     with pytest.raises(UsageError, match=r"train, validation and test.*'fold1'"):
         opened(COLUMNS | {"split": ["fold1"] * COUNT}, root=photos)
+
+
+def test_a_column_of_subsets_can_be_ignored(photos):
+    flags = {"path": COLUMNS["path"], "cat": [1, 0] * 3, "dog": [0, 1] * 3, "split": ["fold1"] * COUNT}
+    for table in (COLUMNS | {"split": ["test"] * COUNT}, flags):
+        parts = [
+            opened(table, root=photos, split_column="", validation_split=0.5, seed=0, subset=subset)
+            for subset in ("training", "validation")
+        ]
+        assert parts[0].class_names == ["cat", "dog"]
+        assert sorted(parts[0].paths + parts[1].paths) == COLUMNS["path"]
 
 
 def test_a_split_is_drawn_from_the_rows_for_training_alone(photos):
