@@ -27,7 +27,7 @@ from kerasxfer.auditing.findings import AuditedImages
 from kerasxfer.auditing.inspection import ImageFacts, inspect
 from kerasxfer.demo.images import SOURCE_CLASSES, draw_image
 from kerasxfer.probing.features import pooled_features, standardised
-from kerasxfer.probing.probe import out_of_fold
+from kerasxfer.probing.probe import out_of_folds
 
 BACKBONES = {
     "mobilenet": ("MobileNet", (224, 224), {"backbone_kwargs": {"alpha": 0.75}}),
@@ -92,7 +92,7 @@ def labels(features, given, seeds):
             flipped = np.zeros(len(given), bool)
             flipped[np.random.default_rng(seed).permutation(len(given))[: round(share * len(given))]] = True
             noisy = np.where(flipped, 1 - given, given)
-            answers = out_of_fold(features, noisy, 2, seed=seed)
+            answers = out_of_folds(features, noisy, 2, seed=10 * seed)
             chances = answers.probabilities[np.arange(len(given)), noisy]
             worst = np.argsort(chances, kind="stable")[: round(0.05 * len(given))]
             figures.append((average_precision_score(flipped, -chances), flipped[worst].sum() / flipped.sum()))

@@ -12,9 +12,10 @@ from kerasxfer_serving.images import ImagePolicy
 from numpy.typing import NDArray
 
 from kerasxfer.auditing import duplicates, files, labels, outliers
+from kerasxfer.auditing.clean_accuracy import clean_accuracies
 from kerasxfer.auditing.findings import AuditedImages, Finding, named_path
 from kerasxfer.auditing.inspection import ImageFacts, inspect
-from kerasxfer.auditing.result import Audit, CleanAccuracy
+from kerasxfer.auditing.result import Audit
 from kerasxfer.auditing.writing import write_audit
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.data.image_dataset import ImageDataset
@@ -22,7 +23,7 @@ from kerasxfer.data.image_files import BadImage
 from kerasxfer.data.opening import opener
 from kerasxfer.models import image_classifier
 from kerasxfer.probing.features import pooled_features, standardised
-from kerasxfer.probing.probe import FOLDS, OutOfFold, held_out, out_of_fold
+from kerasxfer.probing.probe import FOLDS, OutOfFold, out_of_folds
 
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 _FEW = 2 * FOLDS
@@ -155,7 +156,7 @@ def examine(
         outliers=[] if alike is None else outliers.outliers(images, alike),
         files=[*files.odd_files(images, bad), *strangers],
         accuracy=accuracy,
-        clean=[] if answers is None else _clean(images, pairs, answers.strength),
+        clean=[] if answers is None else clean_accuracies(images, pairs, answers.strength),
         notes=[*([_ALIKE] if alike_all else []), *_limits(images, accuracy, alike)],
         roots=images.roots,
     )
@@ -218,37 +219,7 @@ def _answers(images: AuditedImages, groups: NDArray[np.intp], seed: int) -> OutO
     """What heads say of images whose copies they have not seen either."""
     if len(np.unique(images.labels)) < 2 or len(np.unique(groups)) < _FEW:
         return None
-    return out_of_fold(images.features, images.labels, len(images.class_names), groups=groups, seed=seed)
-
-
-def _clean(images: AuditedImages, pairs: duplicates.Pairs, strength: float) -> list[CleanAccuracy]:
-    training = images.subsets == "train"
-    others = [name for name in images.roots if name != "train"]
-    if not others:
-        return []
-    answers = held_out(
-        images.features[training],
-        images.labels[training],
-        images.features[~training],
-        len(images.class_names),
-        strength,
-    )
-    right = np.zeros(len(training), bool)
-    right[~training] = answers.argmax(axis=1) == images.labels[~training]
-    figures = []
-    for name in others:
-        inside, copied = images.subsets == name, duplicates.leaked(images, pairs, name)
-        rest = inside & ~copied
-        figures.append(
-            CleanAccuracy(
-                name,
-                int(inside.sum()),
-                int(copied.sum()),
-                float(right[inside].mean()),
-                float(right[rest].mean()) if rest.any() else None,
-            )
-        )
-    return figures
+    return out_of_folds(images.features, images.labels, len(images.class_names), groups=groups, seed=seed)
 
 
 def _limits(images: AuditedImages, accuracy: float | None, alike: NDArray[np.float32] | None) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kerasxfer_serving.errors import UsageError
 
-from kerasxfer.probing.probe import divided, held_out, log_loss, out_of_fold
+from kerasxfer.probing.probe import divided, held_out, log_loss, out_of_fold, out_of_folds
 
 pytest.importorskip("sklearn")
 
@@ -94,6 +94,14 @@ def test_groups_of_classes_with_fewer_images_than_folds():
 def test_more_folds_than_images():
     with pytest.raises(UsageError, match=r"folds.*3\. Received: folds=5"):
         divided(np.arange(3), 5)
+
+
+def test_the_mean_over_divisions_is_nearer_to_the_truth():
+    features, labels = blobs(spread=3.0)
+    single = [out_of_fold(features, labels, 3, seed=seed).probabilities for seed in range(3)]
+    mean = out_of_folds(features, labels, 3)
+    np.testing.assert_allclose(mean.probabilities, np.mean(single, axis=0))
+    assert log_loss(mean.probabilities, labels) < np.mean([log_loss(each, labels) for each in single])
 
 
 def test_many_rows_choose_on_some(monkeypatch):
