@@ -8,6 +8,7 @@ from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 
 from kerasxfer.export.canonical import canonicalise
 from kerasxfer.export.channel_order import fold_channel_order
+from kerasxfer.export.channel_scales import fold_channel_scales
 from kerasxfer.export.erfc import spell_out_erfc
 from kerasxfer.export.errors import ExportError
 from kerasxfer.export.reshapes import drop_unused, fix_shapes
@@ -42,6 +43,7 @@ def tidy(proto: onnx.ModelProto, *, features: bool = False) -> onnx.ModelProto:
     spell_out_erfc(graph)
     fix_shapes(graph)
     fold_channel_order(graph)
+    fold_channel_scales(graph)
     drop_unused(graph)
     _rename(graph, graph.input[0].name, INPUT)
     _rename(graph, graph.output[0].name, OUTPUT)
