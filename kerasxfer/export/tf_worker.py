@@ -4,6 +4,7 @@ tf2onnx's names depend on what the process has done before; a fresh one makes th
 models of every backend one and the same graph. `kerasxfer.export.tf_process` sets the backend and writes the job.
 """
 
+import gc
 import json
 import os
 import sys
@@ -18,12 +19,15 @@ def main(job_file: str) -> None:
     job: dict[str, Any] = json.loads(Path(job_file).read_text(encoding="utf-8"))
     sys.path.extend(entry for entry in job["sys_path"] if entry not in sys.path)
 
+    gc.disable()  # what is imported stays: looking for garbage in it is a fifth of TensorFlow's start
     import keras
 
     from kerasxfer.export.custom_modules import import_modules
     from kerasxfer.export.served import as_served, prepare
     from kerasxfer.export.source import digest, read_source
 
+    gc.freeze()
+    gc.enable()
     import_modules([(name, file) for name, file in job["modules"]])
     file = Path(job["model"])
     if digest(file) != job["sha256"]:
