@@ -1,9 +1,11 @@
-"""`kerasxfer_serving.images` against bare Pillow doing the same, side by side in one run.
+"""What decoding and resizing cost: `kerasxfer_serving.images` and its policies, bare Pillow and simplejpeg, in one run.
 
-    python benchmarks/decode.py [IMAGES] [--size 150] [--threads 2] [-o result.json]
+    python benchmarks/decode.py [IMAGES] [--size 150] [-o result.json]
 
-Each way goes through the same files in turn, round after round; the figure is the median of the rounds' rates, and
-the ratio the median of the rounds' ratios. Besides the folder's images, some are drawn: large ones, turned ones.
+Each way goes through the same files in turn, round after round, in one thread; the figure is the median of the
+rounds' rates per second of processor time, and the ratio the median of the rounds' ratios. Besides the folder's images,
+some are drawn: large ones, turned ones. The distance is the mean difference from bare Pillow's pixels, of 255.
+simplejpeg (libjpeg-turbo without Pillow's file layer) takes part where it is installed.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import json
 import statistics
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,39 +23,71 @@ from kerasxfer_serving.images import IMAGE_SUFFIXES, ImagePolicy
 from PIL import Image, ImageOps
 
 ORIENTATION = 0x0112
+BILINEAR = Image.Resampling.BILINEAR
 
 
 def bare(path, size):
     with Image.open(path) as image:
         ImageOps.exif_transpose(image, in_place=True)  # else it would copy an image that needs no turning
-        return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+        return np.asarray(image.convert("RGB").resize(size, BILINEAR))
 
 
-def ours(path, size):
-    return ImagePolicy().load(path, size)
+def decoded(path, size):
+    """Without resizing."""
+    with Image.open(path) as image:
+        image.load()
 
 
-def drafted(path, size):
-    return ImagePolicy(draft=True).load(path, size)
+def reduced(path, size):
+    """By Pillow's whole-numbered steps first."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize(size, BILINEAR, reducing_gap=1.0))
+
+
+def simplejpeg(path, size):
+    from simplejpeg import decode_jpeg
+
+    return np.asarray(Image.fromarray(decode_jpeg(path.read_bytes())).resize(size, BILINEAR))
+
+
+def simplejpeg_scaled(path, size):
+    """By the smallest eighth that is not below the size."""
+    from simplejpeg import decode_jpeg
+
+    pixels = decode_jpeg(path.read_bytes(), min_height=size[1], min_width=size[0], min_factor=1)
+    return np.asarray(Image.fromarray(pixels).resize(size, BILINEAR))
+
+
+WAYS = {
+    "bare Pillow": bare,
+    "ours": ImagePolicy().load,
+    "ours, draft": ImagePolicy(draft=True).load,
+    "ours, box": ImagePolicy(interpolation="box").load,
+    "ours, draft, box": ImagePolicy(interpolation="box", draft=True).load,
+    "Pillow, reducing_gap=1": reduced,
+    "Pillow, decoded alone": decoded,
+} | ({"simplejpeg": simplejpeg, "simplejpeg, scaled": simplejpeg_scaled} if find_spec("simplejpeg") else {})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="?", type=Path, help="folder; without it, only drawn images")
     parser.add_argument("--size", type=int, default=150)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     size = (arguments.size, arguments.size)
-    rows = []
-    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(arguments.threads) as pool:
-        for name, paths in sets(arguments.images, Path(temporary)).items():
-            rows += compare(name, paths, size, pool, arguments.rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = [
+            row
+            for name, paths in sets(arguments.images, Path(temporary)).items()
+            for row in compare(name, paths, size, arguments.rounds)
+        ]
     for row in rows:
-        print(f"{row['images']:<22} {row['way']:<8} {row['rate']:>9,.1f} images/s {row['ratio']:>7.3f} of bare Pillow")
+        distance = "" if row["distance"] is None else f"{row['distance']:.2f} of 255 away"
+        print(f"{row['images']:<18} {row['way']:<22} {row['rate']:>7,.0f}/s {row['ratio']:>6.2f}× {distance}")
     if arguments.output:
-        result = {"size": size, "threads": arguments.threads, "rows": rows, "environment": environment()}
+        result = {"size": size, "rows": rows, "environment": environment()}
         arguments.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -61,9 +95,8 @@ def sets(folder, temporary):
     """Files by kind."""
     found = {}
     if folder:
-        found[folder.name] = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)[::4][
-            :200
-        ]
+        images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        found[folder.name] = images[::4][:200]
     for name, image_size, count in (("drawn 500×375", (375, 500), 64), ("drawn 2000×1500", (1500, 2000), 8)):
         (temporary / name).mkdir()
         found[name] = draw_images(temporary / name, image_size, count)
@@ -77,22 +110,30 @@ def sets(folder, temporary):
     return found | {"turned 2000×1500": sorted(turned.iterdir())}
 
 
-def compare(name, paths, size, pool, rounds):
-    rates = {way: [] for way in (bare, ours, drafted)}
+def compare(name, paths, size, rounds):
+    rates = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way, measured in rates.items():
-            started = time.perf_counter()
-            for _ in pool.map(way, paths, [size] * len(paths)):
-                pass
-            measured.append(len(paths) / (time.perf_counter() - started))
+            started = time.thread_time()
+            for path in paths:
+                WAYS[way](path, size)
+            measured.append(len(paths) / (time.thread_time() - started))
+    expected = pixels("bare Pillow", paths, size)
     for way, measured in rates.items():
-        ratios = [rate / base for rate, base in zip(measured, rates[bare], strict=True)]
+        ratios = [rate / base for rate, base in zip(measured, rates["bare Pillow"], strict=True)]
+        turns = way.startswith("ours") or not name.startswith("turned")
+        compared = turns and way not in ("bare Pillow", "Pillow, decoded alone")
         yield {
             "images": name,
-            "way": way.__name__,
+            "way": way,
             "rate": statistics.median(measured),
             "ratio": statistics.median(ratios),
+            "distance": float(np.abs(pixels(way, paths, size) - expected).mean()) if compared else None,
         }
+
+
+def pixels(way, paths, size):
+    return np.stack([WAYS[way](path, size) for path in paths]).astype(np.int16)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """End-to-end prediction in each runtime and precision, against its ceilings and against others, side by side in a run.
 
-    python benchmarks/predict.py model.onnx IMAGES [--int8 model-int8.onnx] [--openvino] [--keras model.keras] [--torch]
-        [-o result.json]
+    python benchmarks/predict.py model.onnx IMAGES [--int8 model-int8.onnx] [--openvino] [--draft] [--keras model.keras]
+        [--torch] [-o result.json]
 
-A way is a file in a runtime. Its ceiling is what the same cores could do with nothing but decoding and the model:
-1 / (1 / decode + 1 / session), with the bare decode of all images on all cores, and the raw session on preloaded arrays
-in the arrangement of the pipeline or with all cores in one run, whichever is faster. Every figure is the median of
-`--repeats` interleaved rounds, so that other work on the machine disturbs all ways alike. Beside the wall-clock rates
-stand those per second of processor time, which other work disturbs less.
+A way is a file in a runtime, with `--draft` also on images that the JPEG decoder shrank. Its ceiling is what the same
+cores could do with nothing but decoding and the model: 1 / (1 / decode + 1 / session), with the bare decode of all
+images on all cores, and the raw session on preloaded arrays in the arrangement of the pipeline or with all cores in one
+run, whichever is faster. Every figure is the median of `--repeats` interleaved rounds, so that other work on the
+machine disturbs all ways alike. Beside the wall-clock rates stand those per second of processor time, which other work
+disturbs less.
 """
 
 import argparse
@@ -21,12 +22,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-KERAS = ("dataset + predict", "one at a time")
 KERAS = """
 import sys, time, json, os
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -54,6 +55,9 @@ print("RATE", done, time.perf_counter() - started, time.process_time() - cpu)
 """
 
 
+DRAFT = ", draft"
+
+
 class Way(NamedTuple):
     """A file in a runtime and a precision of the CPU."""
 
@@ -61,6 +65,15 @@ class Way(NamedTuple):
     model: str
     device: str
     precision: str
+    draft: bool = False
+
+    @property
+    def decoding(self) -> str:
+        return "decode, draft" if self.draft else "decode"
+
+    @property
+    def session(self) -> str:
+        return f"{self.name.removesuffix(DRAFT)}, session"
 
 
 def main() -> None:
@@ -69,6 +82,7 @@ def main() -> None:
     parser.add_argument("images")
     parser.add_argument("--int8", help="the same model quantised")
     parser.add_argument("--openvino", action="store_true", help="OpenVINO too, in f32 and bf16, and with --int8 that")
+    parser.add_argument("--draft", action="store_true", help="every way with `ImagePolicy(draft=True)` too")
     parser.add_argument("--keras", help="the same model as .keras: adds the two ways of Keras")
     parser.add_argument("--torch", action="store_true", help="the same file in PyTorch, compiled, channels last")
     parser.add_argument("--device", default="cpu", help="of the first way")
@@ -94,7 +108,14 @@ def ways_of(arguments: argparse.Namespace) -> list[Way]:
         ways.append(Way("OpenVINO bf16", arguments.model, "openvino", "bf16"))
         if arguments.int8:
             ways.append(Way("OpenVINO int8", arguments.int8, "openvino", "f32"))
-    return ways
+    return ways + [way._replace(name=way.name + DRAFT, draft=True) for way in ways if arguments.draft]
+
+
+def manifest_of(way: Way):
+    from kerasxfer_serving.model.manifest import Manifest
+
+    manifest = Manifest.read(way.model)
+    return replace(manifest, policy=replace(manifest.policy, draft=way.draft))
 
 
 def measure(arguments: argparse.Namespace) -> dict:
@@ -104,14 +125,20 @@ def measure(arguments: argparse.Namespace) -> dict:
     predictors = {}
     for way in ways_of(arguments):
         predictors[way] = Predictor(
-            way.model, device=way.device, cpu_precision=way.precision, threads=1, batch_size=arguments.batch_size
+            way.model,
+            device=way.device,
+            cpu_precision=way.precision,
+            threads=1,
+            batch_size=arguments.batch_size,
+            manifest=manifest_of(way),
         )
         if arguments.batch_size is None:
             best_batch_size(predictors[way])
     first = next(iter(predictors.values()))
-    steps: dict[str, Callable[[], tuple[int, float, float]]] = {"decode": lambda: decode_rate(first, arguments.images)}
+    steps: dict[str, Callable[[], tuple[int, float, float]]] = {}
     for way, predictor in predictors.items():
-        steps[f"{way.name}, session"] = lambda way=way, predictor=predictor: session_rate(arguments, way, predictor)
+        steps.setdefault(way.decoding, lambda predictor=predictor: decode_rate(predictor, arguments.images))
+        steps.setdefault(way.session, lambda way=way, predictor=predictor: session_rate(arguments, way, predictor))
         steps[f"{way.name}, end to end"] = lambda predictor=predictor: end_to_end_rate(predictor, arguments.images)
     peers = {}
     if arguments.torch:
@@ -138,23 +165,23 @@ def measure(arguments: argparse.Namespace) -> dict:
         "images_per_second": rates,
         "images_per_cpu_second": cpu_rates,
         "samples": samples,
-        "ways": {way.name: figures(way.name, rates, cpu_rates, predictor) for way, predictor in predictors.items()},
+        "ways": {way.name: figures(way, rates, cpu_rates, predictor) for way, predictor in predictors.items()},
     }
 
 
-def figures(name: str, rates: dict, cpu_rates: dict, predictor) -> dict:
+def figures(way: Way, rates: dict, cpu_rates: dict, predictor) -> dict:
     """What a way is to its ceiling, to bare decode, and to the others."""
-    whole, session, decode = (rates[key] for key in (f"{name}, end to end", f"{name}, session", "decode"))
+    parts = f"{way.name}, end to end", way.session, way.decoding
+    whole, session, decode = (rates[part] for part in parts)
     ceiling = 1 / (1 / decode + 1 / session) if predictor.on_cpu else decode  # on a GPU decoding has all the cores
-    whole_cpu, session_cpu, decode_cpu = (
-        cpu_rates[key] for key in (f"{name}, end to end", f"{name}, session", "decode")
-    )
+    whole_cpu, session_cpu, decode_cpu = (cpu_rates[part] for part in parts)
     others = [other for other in rates if other.startswith("Keras") or other == "ONNX Runtime fp32, end to end"]
     return {
         "ceiling": ceiling,
         "share_of_ceiling": whole / ceiling,
         "share_of_ceiling_by_cpu_time": whole_cpu * (1 / decode_cpu + 1 / session_cpu),
-        "share_of_decode": whole / decode,
+        "share_of_decode": whole / rates["decode"],
+        "share_of_decode_by_cpu_time": whole_cpu / cpu_rates["decode"],
         "times": {other: whole / rates[other] for other in others}
         | {
             f"session of {other}": session / rates[f"{other}, session"]
@@ -279,14 +306,17 @@ def processor() -> str:
 
 
 def table(result: dict) -> str:
-    lines = [f"{rate:10.1f}  {name}" for name, rate in result["images_per_second"].items()]
+    per_cpu = result["images_per_cpu_second"]
+    lines = [f"{rate:10.1f} {per_cpu[name]:11.1f}  {name}" for name, rate in result["images_per_second"].items()]
     for name, way in result["ways"].items():
         lines.append(
             f"{name}: {way['share_of_ceiling']:.3f} of its ceiling of {way['ceiling']:.1f} images/s, by processor"
         )
-        lines[-1] += f" time {way['share_of_ceiling_by_cpu_time']:.3f}; {way['share_of_decode']:.2f} of bare decode"
+        lines[-1] += f" time {way['share_of_ceiling_by_cpu_time']:.3f}; {way['share_of_decode']:.2f} of bare decode, by"
+        lines[-1] += f" processor time {way['share_of_decode_by_cpu_time']:.2f}"
         lines += [f"{ratio:9.2f}×  {other}" for other, ratio in way["times"].items()]
-    return "\n".join([f"{'images/s':>10}  what", *lines])
+        lines += [f"{ratio:9.2f}×  {other}, by processor time" for other, ratio in way["times_by_cpu_time"].items()]
+    return "\n".join([f"{'images/s':>10} {'per CPU s':>11}  what", *lines])
 
 
 if __name__ == "__main__":

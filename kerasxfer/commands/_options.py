@@ -71,6 +71,10 @@ class PolicyOptions:
     exif: Annotated[
         Exif, Option(help="Apply the EXIF orientation of images, or ignore it.", rich_help_panel=IMAGES)
     ] = Exif.apply
+    draft: Annotated[
+        bool,
+        Option("--draft", help="Decode large JPEGs faster, with slightly different pixels.", rich_help_panel=IMAGES),
+    ] = False
 
     def fields(self) -> dict[str, Any]:
         """The fields of the `kerasxfer_serving.ImagePolicy` that the options describe."""
@@ -78,7 +82,7 @@ class PolicyOptions:
             "interpolation": self.interpolation.value,
             "resize": self.resize.value,
             "exif": self.exif.value,
-            "draft": False,
+            "draft": self.draft,
         }
 
 

@@ -3,6 +3,7 @@ import time
 import numpy as np
 import onnx
 import pytest
+from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.inputs.input import Input
 from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 from onnx import TensorProto, helper, numpy_helper
@@ -24,6 +25,7 @@ def write_model(
     scale=1 / 255,
     weights=None,
     manifest=True,
+    policy=None,
 ):
     """A classifier of the mean colour, with as little as there can be in it: mean, one dense layer, activation.
 
@@ -55,7 +57,7 @@ def write_model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     if manifest:
         output = "sigmoid" if activation == "Sigmoid" else "softmax"
-        described = Manifest(class_names=class_names, image_size=size, output=output)
+        described = Manifest(class_names=class_names, image_size=size, output=output, policy=policy or ImagePolicy())
         model.metadata_props.add(key=METADATA_KEY, value=described.to_json())
     onnx.checker.check_model(model)
     onnx.save(model, path)

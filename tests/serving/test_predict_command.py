@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import pytest
 from kerasxfer_serving.commands import main
+from kerasxfer_serving.commands._model import ModelOptions
+from kerasxfer_serving.images import ImagePolicy
 
 ON_ERROR = 1
 USAGE = 2
@@ -245,6 +247,13 @@ def test_more_pixels_than_allowed_are_a_row(model, folder):
     done = run(model, folder, "--max-pixels", 100, "--ignore-errors")
     assert done.returncode == 0
     assert {row["status"] for row in rows(done.stdout)} >= {"decompression_bomb"}
+
+
+def test_options_leave_the_rest_of_the_policy_as_the_model_was_trained(write_model, tmp_path):
+    path = write_model(tmp_path / "drafted.onnx", policy=ImagePolicy("box", draft=True, max_pixels=10_000))
+    assert ModelOptions(max_pixels=100).manifest(path).policy == ImagePolicy("box", draft=True, max_pixels=100)
+    assert ModelOptions(draft=True).manifest(path).policy == ImagePolicy("box", draft=True, max_pixels=10_000)
+    assert ModelOptions().manifest(path) is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -184,11 +184,16 @@ class ModelOptions:
         from kerasxfer_serving.model.manifest import Manifest
 
         self._refuse_descriptions()
-        if not self.draft and self.max_pixels is None and self.decode is choices.Decode.pillow:
+        given: dict[str, Any] = {"draft": True} if self.draft else {}
+        if self.max_pixels is not None:
+            given["max_pixels"] = self.max_pixels
+        if self.decode is not choices.Decode.pillow:
+            given["decoder"] = self.decode.value
+        if not given:
             return None
         manifest = Manifest.read(model)
         try:
-            policy = replace(manifest.policy, draft=self.draft, decoder=self.decode.value, max_pixels=self.max_pixels)
+            policy = replace(manifest.policy, **given)
         except ValueError as error:
             raise UsageError(str(error)) from error
         return replace(manifest, policy=policy)

@@ -52,12 +52,13 @@ def test_says_which_epoch_was_kept_and_how_good_it_is_on_test_images(table, tmp_
 
 
 def test_says_it_as_json_too(table, tmp_path):
-    more = ("--weight-column", "weight", "--monitor", "val_accuracy", "--format", "json")
+    more = ("--weight-column", "weight", "--monitor", "val_accuracy", "--format", "json", "--draft")
     result = invoke(table, *SETTINGS, "--out", tmp_path / "run", *more)
     values = json.loads(result.stdout)
     assert values["monitor"] == "val_accuracy"
     assert values["kept_epoch"] in (1, 2)
     assert 0 <= values["test"]["accuracy_low"] <= values["test"]["accuracy"] <= values["test"]["accuracy_high"] <= 1
+    assert RunFolder(tmp_path / "run").read().config.policy["draft"]
 
 
 @pytest.mark.parametrize(
