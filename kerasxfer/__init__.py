@@ -1,7 +1,7 @@
 """Transfer learning for Keras 3: progressive unfreezing, cached activations, verified ONNX export.
 
-`import kerasxfer` registers the layers, so that `keras.saving.load_model` finds them. Everything else, Keras too, is
-imported when it is first used: `kerasxfer --help` answers at once.
+`import kerasxfer` registers the layers so that `keras.saving.load_model` finds them. Everything else, including Keras,
+is imported on first use, so `kerasxfer --help` answers at once.
 """
 
 from importlib import import_module

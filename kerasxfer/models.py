@@ -20,11 +20,10 @@ from kerasxfer.types import Data, Scores, Tensor
 
 @keras.saving.register_keras_serializable(package="kerasxfer")
 class ImageClassifier(keras.Model):
-    """A functional model on uint8 pixels that refuses data which cannot be pixels in 0–255.
+    """A functional model on uint8 pixels that refuses data that cannot be pixels in 0–255.
 
-    Its own `fit`, `evaluate`, `predict` and their `…_on_batch` look at what they are given; see
-    `kerasxfer.pixel_range`. Nothing else does: neither a call of the model, nor Keras's methods called past it
-    (`keras.Model.fit(model, x, y)`).
+    `fit`, `evaluate`, `predict` and their `…_on_batch` variants check their data; see `kerasxfer.pixel_range`. Calling
+    the model, or Keras's methods directly (`keras.Model.fit(model, x, y)`), does not.
     """
 
     def fit(self, x: Data = None, *args: Any, validation_data: Data = None, **kwargs: Any) -> keras.callbacks.History:
@@ -80,55 +79,53 @@ def image_classifier(
     trainable: bool = False,
     name: str | None = None,
 ) -> keras.Model:
-    """A classifier that takes 0–255 RGB pixels and gives probabilities.
+    """A classifier from 0–255 RGB pixels to class probabilities.
 
-    The backbone's layers lie flat in the model, under their own names: `model.get_layer("block5_conv1")` is there to
-    be unfrozen, and the graph can be cut at any of them. Names that Keras numbers by itself (`conv2d_94`) start from
-    0 in every model, so that a schedule or a cache means the same layer in another process.
+    The backbone is flattened into the model and its layers keep their names, so you can unfreeze
+    `model.get_layer("block5_conv1")` or split the graph at any layer. Names that Keras numbers automatically
+    (`conv2d_94`) start from 0 in every model, so that a schedule or a cache means the same layer in another process.
 
-    The backbone is frozen, all its BatchNormalization layers with it: train the head first, then unfreeze, for
-    example with `kerasxfer.callbacks.ProgressiveUnfreezing`.
+    The backbone is frozen, including its BatchNormalization layers: train the head first, then unfreeze, for example
+    with `kerasxfer.callbacks.ProgressiveUnfreezing`.
 
     Args:
         backbone: Name of a `keras.applications` model (`"VGG16"`, `"InceptionV3"`, …); `"DemoVGG"`, the small network
             that comes with kerasxfer; `"hub:"` and the name of a KerasHub preset (`"hub:resnet_50_imagenet"`,
-            `"hub:hf://…"`), loaded by KerasHub; or a functional or sequential `keras.Model` on images, which is copied:
-            a backbone of `keras_hub.models`, say. The layers of ViT's and DINOv2's encoders lie flat like all others.
+            `"hub:hf://…"`), loaded by KerasHub; or a functional or sequential `keras.Model` on images, such as a
+            backbone of `keras_hub.models`, which is copied. The encoder layers of ViT and DINOv2 are flattened too.
         class_names: Names of the classes: a sequence or array in the order of their indices, or a mapping from or to
             indices (`{"cat": 0, "dog": 1}`). Two or more.
         image_size: `(height, width)` of the pixels.
         weights: `"imagenet"`; the path of a weights file of the *whole* backbone without its top, even when
-            `backbone_output` cuts it; or `None` for random ones. `"DemoVGG"` takes `"imagenet"` for its own weights.
-            A `keras.Model` keeps the weights it has. Defaults to `"imagenet"`.
-        backbone_output: Name of the layer whose output are the features, for example `"mixed7"`.
+            `backbone_output` cuts it; or `None` for random weights. For `"DemoVGG"`, `"imagenet"` means its own
+            weights. A `keras.Model` keeps its weights. Defaults to `"imagenet"`.
+        backbone_output: Name of the layer whose output is used as features, for example `"mixed7"`.
             Defaults to `None`, the backbone's output.
-        backbone_kwargs: More arguments of the application, for example `{"alpha": 0.75}`. Defaults to `None`.
+        backbone_kwargs: Extra arguments for the application, for example `{"alpha": 0.75}`. Defaults to `None`.
         preprocess: Mode of `kerasxfer.layers.Preprocess`: `"caffe"`, `"tf"`, `"torch"`, `"rescale"`, `"none"`, or the
-            name of an application. Defaults to `None`, the application's own, which its `include_preprocessing` moves
-            into or out of it; required for a `keras.Model`, whose expectations nobody can know (`"none"` where it
-            preprocesses by itself).
-        head: `"average"`, `"max"` or `"flatten"`, then hidden widths as in `"flatten-256"`; or a layer from features
-            to probabilities, which `dropout`, `activation` and `multi_label` then do not reach. Defaults to
-            `"average"`.
-        dropout: Share of units dropped before the last layer. Defaults to `0.0`.
+            name of an application. Defaults to `None`, the application's own, respecting its `include_preprocessing`.
+            Required for a `keras.Model`, whose expectations cannot be known (`"none"` if it preprocesses by itself).
+        head: `"average"`, `"max"` or `"flatten"`, then hidden widths, such as `"flatten-256"`; or a layer from features
+            to probabilities, to which `dropout`, `activation` and `multi_label` do not apply. Defaults to `"average"`.
+        dropout: Fraction of units dropped before the last layer. Defaults to `0.0`.
         activation: `"softmax"`, or `"sigmoid"` for one unit, the probability of the second of two classes.
             Defaults to `None`: `"softmax"`, or with `multi_label` `"sigmoid"`.
-        multi_label: Whether any number of classes may fit an image: a sigmoid for each of them, to be compiled with
-            `"binary_crossentropy"` and trained on multi-hot targets. Defaults to `False`, classes that exclude each
-            other.
-        augmentation: A layer that changes the pixels in training, usually `kerasxfer.layers.Augmentation`.
+        multi_label: Whether images have any number of labels: one sigmoid per class, to be compiled with
+            `"binary_crossentropy"` and trained on multi-hot targets. Defaults to `False`, mutually exclusive classes.
+        augmentation: A layer that augments pixels in training, usually `kerasxfer.layers.Augmentation`.
             Defaults to `None`.
         trainable: Whether the backbone trains from the start. Defaults to `False`.
         name: Name of the model. Defaults to `None`.
 
     Returns:
-        A functional model, not compiled: uint8 input `images`, layers `preprocess`, the backbone's, `head`. Given
-        values that cannot be pixels in 0–255, it raises `PixelRangeError` instead of casting them. The class names
-        travel in the head's configuration, and so in every file of the model.
+        A functional model, not compiled, with uint8 input `images`, layer `preprocess`, the backbone's layers and
+        `head`. Given values that cannot be pixels in 0–255, it raises `PixelRangeError` instead of casting them. The
+        class names are stored in the head's configuration, and so in every file of the model.
 
     Raises:
         ValueError: If an argument is out of its range, or the backbone has no such layer.
-        WeightsError: If the weights are not available or belong to another network. Random ones never take their place.
+        WeightsError: If the weights are not available or belong to another network; random weights are never used
+            instead.
 
     Example:
 

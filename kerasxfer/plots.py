@@ -39,17 +39,17 @@ def plot_history(
             history file (`.csv`, `.jsonl`).
         path: Where to save the image, in the format of its suffix (`.png`, `.svg`, `.pdf`). Defaults to `None`: the
             figure is only returned.
-        metrics: Names of the metrics, a panel each. Defaults to `None`: every one in the history, loss last.
-        factor: Smoothing of metrics that the history has no smoothed values of; 0 draws the raw curves. Defaults to
+        metrics: Names of the metrics, one panel each. Defaults to `None`: all metrics in the history, loss last.
+        factor: Smoothing of metrics without smoothed values in the history; 0 draws the raw curves. Defaults to
             `0.8`.
-        prefix: How the history names smoothed values. Defaults to `"smoothed_"`.
-        title: Put above the panels. Defaults to `None`.
+        prefix: Prefix of smoothed values in the history. Defaults to `"smoothed_"`.
+        title: Title above the panels. Defaults to `None`.
 
     Returns:
-        A `matplotlib.figure.Figure`, bound to no window and no global state.
+        A `matplotlib.figure.Figure`, not attached to any window or global state.
 
     Raises:
-        ValueError: `metrics` names one that is not in the history.
+        ValueError: `metrics` names a metric that is not in the history.
 
     Example:
 

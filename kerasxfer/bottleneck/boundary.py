@@ -47,19 +47,19 @@ class Boundary:
 def split_at_boundary(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Split a model where its frozen part ends.
 
-    The boundary is the last tensor that every path from the input to the output passes and that nothing trained,
-    random or batch-dependent lies before. Where the frozen layers end in several tensors, as within an Inception
-    block, it retreats to the last single one before them. Nested models are inlined. Both models share layers and
-    variables with `model`: `suffix(prefix(x))` is `model(x)`, in training too.
+    The boundary is the last tensor that every path from the input to the output passes through, with nothing trained,
+    random or batch-dependent before it. If the frozen layers end in several tensors, as within an Inception block, it
+    moves back to the last single one before them. Nested models are inlined. Both models share layers and variables
+    with `model`: `suffix(prefix(x))` equals `model(x)`, in training too.
 
     Args:
-        model: A functional or Sequential model with one input, its frozen layers marked `trainable = False`.
+        model: A functional or Sequential model with one input, whose frozen layers have `trainable = False`.
 
     Returns:
         `(prefix, suffix)`: models from the images to the boundary, and from there to the output.
 
     Raises:
-        BoundaryError: If there is no such boundary; it names the layer in the way and the remedy.
+        BoundaryError: If there is no such boundary; the message names the layer in the way and the remedy.
 
     Example:
 

@@ -31,29 +31,30 @@ Rows = list[dict[str, Any]]
 class BottleneckCache:
     """Trains the unfrozen part of a model on activations that are computed once and kept on disk.
 
-    While the first layers of a model are frozen, what they make of an image never changes. `fit` runs them once,
-    stores the result where the frozen part ends, and then trains only what comes after it: the same losses and
-    gradients as `model.fit`, several times faster. With `ProgressiveUnfreezing` among the callbacks every stage trains
-    from a boundary of its own, and one pass over the images fills them all.
+    While the first layers of a model are frozen, what they compute from an image never changes. `fit` runs them once,
+    stores the result where the frozen part ends, and then trains only the rest: the same losses and gradients as
+    `model.fit`, several times faster. With `ProgressiveUnfreezing` among the callbacks, every stage trains from its own
+    boundary, and one pass over the images fills them all.
 
-    The cache is never stale for what features depend on: they are found by the images' content, the frozen layers with
-    their weights, arguments and code, the preprocessing, and the versions of Keras, backend and decoder. (Code that
-    your layers call in other installed packages, and files that they read, are not part of it. A few images are
-    computed again whenever a stage starts, which finds most of what such code changes.) The cache survives kills and
-    full disks, takes new images one by one, and may be filled by several processes or machines and moved elsewhere.
+    The cache never goes stale: features are looked up by the images' content, the frozen layers with their weights,
+    arguments and code, the preprocessing, and the versions of Keras, backend and decoder. (Code that your layers call
+    in other installed packages, and files that they read, are not included. A few images are computed again whenever a
+    stage starts, which catches most changes in such code.) The cache survives kills and full disks, accepts new images
+    one by one, and can be filled by several processes or machines and moved elsewhere.
 
     Args:
-        directory: Where the features are kept; many models and data sets may share it.
-        dtype: Storage dtype. `"float16"` takes half the space and is not exact. Defaults to `None`, exact.
-        budget: Largest size of the directory, as `"20GB"` or bytes; a stage that would exceed it is cached nearer to
-            the input, where the features are smaller, or not at all. Defaults to `None`, what the disk has.
-        copies: Number of augmented copies of each image, if the data set or the model augments at random. The epochs
-            take turns with them: as many copies as epochs train exactly as `model.fit` with an augmenting
-            `ImageFolder`; fewer train on fewer different images, which regularises less. Defaults to `0`.
-        pooled: Whether `features` averages over the places of the feature map. Defaults to `False`.
+        directory: Folder for the features; many models and data sets can share it.
+        dtype: Storage dtype. `"float16"` takes half the space but is not exact. Defaults to `None`, exact.
+        budget: Size limit of the directory, such as `"20GB"` or a number of bytes; a stage that would exceed it is
+            cached nearer to the input, where the features are smaller, or not at all. Defaults to `None`, the whole
+            disk.
+        copies: Number of augmented copies of each image, if the data set or the model augments at random. Epochs cycle
+            through them: with as many copies as epochs, training equals `model.fit` with an augmenting `ImageFolder`;
+            fewer copies mean fewer different images and less regularisation. Defaults to `0`.
+        pooled: Whether `features` averages over the positions of the feature map. Defaults to `False`.
         seed: Seed of the order of arrays and of the augmented copies. Defaults to `0`.
-        jit_compile: Whether the suffix is compiled by XLA. `"auto"` measures on TensorFlow which is faster, unless the
-            model was compiled with `jit_compile=False` or the fit is short. Defaults to `"auto"`.
+        jit_compile: Whether XLA compiles the suffix. On TensorFlow, `"auto"` measures which is faster, unless the model
+            was compiled with `jit_compile=False` or the fit is short. Defaults to `"auto"`.
         verbose: `0` for silence. Defaults to `1`.
 
     Example:
@@ -110,35 +111,35 @@ class BottleneckCache:
         validation_batch_size: int | None = None,
         validation_freq: int = 1,
     ) -> keras.callbacks.History:
-        """Train `model` as `model.fit` does, from cached features.
+        """Train `model` like `model.fit`, from cached features.
 
-        It *is* `model.fit`, fed with features: callbacks, metrics, optimizer and History are the model's own.
+        It *is* `model.fit`, fed with features: callbacks, metrics, optimizer and `History` are the model's own.
 
         Args:
             model: A compiled functional or Sequential model with one input.
             x: `ImageFolder`, array, `PyDataset`, `tf.data.Dataset` or torch `DataLoader`.
-            y: Labels, with an array.
-            batch_size: Size of the batches of an array. Defaults to `None`, 32.
-            epochs: Number of the epoch to stop at. Defaults to `1`.
+            y: Labels, if `x` is an array.
+            batch_size: Batch size, if `x` is an array. Defaults to `None`, 32.
+            epochs: Epoch to stop at. Defaults to `1`.
             verbose: As in `model.fit`. Defaults to `"auto"`.
             callbacks: As in `model.fit`; they see the whole model. Defaults to `None`.
-            validation_split: Share of the arrays' last rows to validate on. Defaults to `0.0`.
+            validation_split: Fraction of the arrays, taken from the end, to validate on. Defaults to `0.0`.
             validation_data: As `x`, or a tuple of arrays. Defaults to `None`.
-            shuffle: As in `model.fit`; arrays get an order from `(seed, epoch)`. Defaults to `True`.
+            shuffle: As in `model.fit`; arrays are shuffled by `(seed, epoch)`. Defaults to `True`.
             class_weight: As in `model.fit`. Defaults to `None`.
-            sample_weight: Weights of the images of an array. Defaults to `None`.
+            sample_weight: Sample weights, if `x` is an array. Defaults to `None`.
             initial_epoch: As in `model.fit`. Defaults to `0`.
-            steps_per_epoch: Batches in an epoch; the next one goes on from there. Defaults to `None`, all.
+            steps_per_epoch: Batches per epoch; the next epoch continues from there. Defaults to `None`, all.
             validation_steps: Batches to validate on. Defaults to `None`, all.
-            validation_batch_size: With arrays. Defaults to `None`, `batch_size`.
+            validation_batch_size: Batch size of validation arrays. Defaults to `None`, `batch_size`.
             validation_freq: As in `model.fit`. Defaults to `1`.
 
         Returns:
             The `History`.
 
         Raises:
-            CacheError: If nothing can be cached exactly, or the cache cannot be written; it names the layer or the
-                folder, and the remedy.
+            CacheError: If nothing can be cached exactly, or the cache cannot be written; the message names the layer or
+                the folder, and the remedy.
         """
         if not model.compiled:
             raise UsageError("`model` must be compiled before it is fitted: call `model.compile`.")
@@ -210,17 +211,18 @@ class BottleneckCache:
         callbacks: Callbacks = None,
         return_dict: bool = False,
     ) -> Scores:
-        """Evaluate `model` as `model.evaluate` does, from cached features of what is frozen in it now.
+        """Evaluate `model` like `model.evaluate`, from cached features of its currently frozen part.
 
-        After `fit` the features of its `validation_data` are there, so this runs only what the last stage trained.
+        After `fit`, the features of its `validation_data` are cached, so only the layers that the last stage trained
+        run.
 
         Args:
             model: As in `fit`.
             x: As in `fit`.
-            y: Labels, with an array.
-            batch_size: Size of the batches of an array. Defaults to `None`, 32.
+            y: Labels, if `x` is an array.
+            batch_size: Batch size, if `x` is an array. Defaults to `None`, 32.
             verbose: As in `model.evaluate`. Defaults to `"auto"`.
-            sample_weight: Weights of the images of an array. Defaults to `None`.
+            sample_weight: Sample weights, if `x` is an array. Defaults to `None`.
             steps: Batches to evaluate. Defaults to `None`, all.
             callbacks: As in `model.evaluate`. Defaults to `None`.
             return_dict: As in `model.evaluate`. Defaults to `False`.
@@ -244,7 +246,7 @@ class BottleneckCache:
         return scores
 
     def plan(self, model: keras.Model, data: Data, stages: Sequence[Any] | None = None) -> CachePlan:
-        """Say what would be cached, how large it is, what it gains and why. Nothing is trained or written.
+        """Show what would be cached, how large that is, what it saves and why, without training or writing anything.
 
         Args:
             model: The model.
@@ -252,7 +254,7 @@ class BottleneckCache:
             stages: A list of `Stage`. Defaults to `None`, what is trainable now.
 
         Returns:
-            A `CachePlan`; it is printed too unless `verbose=0`.
+            A `CachePlan`, also printed unless `verbose=0`.
         """
         job, source = CacheJob(self.settings, model, stages), as_source(data, model=model)
         plan = job.plan(source)
@@ -278,7 +280,7 @@ class BottleneckCache:
             model: The model.
             data: As `x` in `fit`.
             stages: A list of `Stage`. Defaults to `None`, what is trainable now.
-            shard: `(i, n)`, `0 <= i < n`: compute only the i-th of n parts. Any number of processes or machines may
+            shard: `(i, n)`, `0 <= i < n`: compute only the i-th of n parts. Any number of processes or machines can
                 fill one directory, each with its own part, in any order, as often as you like. Defaults to `None`.
 
         Returns:
@@ -301,20 +303,20 @@ class BottleneckCache:
         num_workers: int | None = None,
         gpus_per_worker: float = 0,
     ) -> CachePlan:
-        """Compute the features of all stages by the workers of a Ray cluster: the same files as `build` writes.
+        """Compute the features of all stages on the workers of a Ray cluster, into the same files that `build` writes.
 
-        The directory and the images must be on storage that all nodes share, named by absolute paths. A worker or a
-        node that dies costs the shards it was at.
+        The directory and the images must be on storage that all nodes share, given as absolute paths. If a worker or a
+        node dies, only its current shards are lost.
 
         Args:
-            model: As in `build`; its layers must be Keras' or kerasxfer's, so that the workers can load it.
+            model: As in `build`; its layers must be Keras's or kerasxfer's, so that the workers can load it.
             data: An `ImageFolder` or an array.
             stages: As in `build`. Defaults to `None`.
             address: Address of the cluster, or `"auto"`. Defaults to `None`: the environment variable `RAY_ADDRESS`;
                 without it Ray is started on this machine.
-            num_workers: Parts computed at a time; they divide the cluster's cores. Defaults to `None`, one on each
-                node, or with `gpus_per_worker` as many as there are GPUs for.
-            gpus_per_worker: GPUs that a worker takes. Defaults to `0`.
+            num_workers: Parts computed at the same time; they share the cluster's cores. Defaults to `None`: one per
+                node or, with `gpus_per_worker`, as many as there are GPUs for.
+            gpus_per_worker: GPUs per worker. Defaults to `0`.
 
         Returns:
             The `CachePlan` that was carried out.
@@ -330,7 +332,7 @@ class BottleneckCache:
         """Features of a data set, for a training loop of your own.
 
         Args:
-            prefix: A model from images to features, as of `kerasxfer.split_at_boundary`.
+            prefix: A model from images to features, such as `kerasxfer.split_at_boundary` returns.
             data: As `x` in `fit`.
 
         Returns:
@@ -352,19 +354,19 @@ class BottleneckCache:
         return FeatureDataset(source, job.features(len(job.graph.steps), source, 0))
 
     def list(self) -> Rows:
-        """One row for each set of features in the directory: boundary, rows, bytes, platform, last use."""
+        """List the sets of features in the directory, one row each: boundary, rows, bytes, platform, last use."""
         return maintenance.shelves(self.directory)
 
     def verify(self) -> Rows:
-        """Compare every shard with its hash; returns one row for each that is damaged or unfinished."""
+        """Check every shard against its hash; returns one row for each damaged or unfinished shard."""
         return maintenance.verify(self.directory)
 
     def gc(self, budget: int | float | str | None = None, older_than: float | None = None) -> Rows:
-        """Remove what dead builders left, then the features used longest ago.
+        """Remove leftovers of dead builders, then the least recently used features.
 
         Args:
-            budget: Size to get the directory down to. Defaults to `None`, the cache's own budget.
-            older_than: Remove what was last used more than so many days ago. Defaults to `None`.
+            budget: Size to reduce the directory to. Defaults to `None`, the cache's own budget.
+            older_than: Remove features last used more than this many days ago. Defaults to `None`.
 
         Returns:
             One row for each thing removed.

@@ -18,20 +18,20 @@ from kerasxfer.unfreezing.stages import Stage
 class ProgressiveUnfreezing(keras.callbacks.Callback):
     """Unfreezes a model stage by stage inside one `fit`, on TensorFlow, JAX and PyTorch.
 
-    What the optimizer knows of a variable that trains already is the same, bit for bit, after a transition. Variables
-    that begin to train later have their own step count, so Adam's first steps on them are no larger than a new Adam's.
-    Where the schedule stands is kept in the optimizer's own checkpoint: a run that is killed goes on in the right
-    stage with `BackupAndRestore`, whichever of the two callbacks comes first. (On PyTorch, a `Dropout` without a `seed`
-    draws from PyTorch's global generator, which no checkpoint holds: give it one for a run that repeats exactly.)
+    The optimizer state of variables that already train stays the same, bit for bit, across a transition. Variables that
+    start training later have their own step count, so Adam's first steps on them are no larger than a new Adam's. The
+    position in the schedule is stored in the optimizer's own checkpoint: with `BackupAndRestore`, a killed run resumes
+    in the right stage, whichever of the two callbacks comes first. (On PyTorch, a `Dropout` without a `seed` draws from
+    PyTorch's global generator, which no checkpoint stores: set a seed if a resumed run must repeat exactly.)
 
-    Each epoch's logs get `stage` (from 1), `trainable_params` and `learning_rate`, and under `layer_decay` a
+    Each epoch's logs get `stage` (from 1), `trainable_params` and `learning_rate`, and with `layer_decay` a
     `learning_rate_<block>` for each block. Training stops after a last stage with `epochs` or `patience`.
 
     Args:
         stages: List of `kerasxfer.Stage`.
         verbose: Whether to print a line at each transition. Defaults to 1.
-        restart: Callbacks such as `EarlyStopping` and `ReduceLROnPlateau` that shall begin anew with every stage; they
-            also have to be in `fit`'s list.
+        restart: Callbacks such as `EarlyStopping` and `ReduceLROnPlateau` to reset at the start of every stage; pass
+            them to `fit` as well.
 
     Raises:
         ValueError: Before the first step, if the schedule does not fit the model, its optimizer or `fit`'s `epochs`.
@@ -68,19 +68,19 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
 
     @property
     def initial_epoch(self) -> int:
-        """The epoch to go on with after `load_model`: `fit`'s `initial_epoch`."""
+        """The epoch to resume from after `load_model`; pass it to `fit` as `initial_epoch`."""
         if self.engine is None:
             return 0
         return self.engine.resume_epoch
 
     def attach(self, model: keras.Model) -> Engine:
-        """Binds the schedule to a compiled model; `fit` does it by itself.
+        """Binds the schedule to a compiled model; `fit` does this automatically.
 
         Args:
             model: A compiled and built `keras.Model`.
 
         Returns:
-            The `kerasxfer.unfreezing.Engine` that takes the model through the stages.
+            The `kerasxfer.unfreezing.Engine` that steps the model through the stages.
         """
         if self.engine is None or self.engine.model is not model or self.engine.optimizer is not model.optimizer:
             self.engine = Engine(model, self.stages)
@@ -98,7 +98,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             **kwargs: Passed to `keras.saving.load_model`.
 
         Returns:
-            The model. Go on with `fit(initial_epoch=unfreezing.initial_epoch, callbacks=[unfreezing])`.
+            The model. Resume with `fit(initial_epoch=unfreezing.initial_epoch, callbacks=[unfreezing])`.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
@@ -108,10 +108,10 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         return model
 
     def plan(self, model: keras.Model) -> SchedulePlan:
-        """Prints what each stage would train, how, and at which cost. Nothing is trained.
+        """Prints what each stage would train, how, and at what cost, without training.
 
         Args:
-            model: A built `keras.Model`; rates and memory are those of its optimizer where it is compiled.
+            model: A built `keras.Model`; if it is compiled, rates and memory are those of its optimizer.
 
         Returns:
             A `SchedulePlan`: `rows` (a dictionary per stage), and `str()` as the printed table.
@@ -125,8 +125,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         """Reads a schedule.
 
         Args:
-            source: A YAML file, or the text itself: `stages:` and a list of `Stage` arguments.
-            **kwargs: Further arguments of the callback.
+            source: A YAML file or its text: `stages:` and a list of `Stage` arguments.
+            **kwargs: Other arguments of the callback.
 
         Returns:
             The callback.
@@ -137,7 +137,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         """Writes the schedule.
 
         Args:
-            path: File to write to. Defaults to `None`: none.
+            path: File to write to. Defaults to `None`, no file.
 
         Returns:
             The YAML text.
@@ -146,7 +146,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
 
     @classmethod
     def by_block(cls, model: keras.Model, **kwargs: Any) -> "ProgressiveUnfreezing":
-        """Makes the usual schedule: the head first, then one block after the other from the top.
+        """Makes the usual schedule: the head first, then block by block from the top.
 
         Args:
             model: A built `keras.Model`.

@@ -9,10 +9,10 @@ from kerasxfer.types import Data
 class SetEpoch(keras.callbacks.Callback):
     """Tells a dataset which epoch `fit` is in.
 
-    A dataset counts its passes. When a run resumes, with `initial_epoch` or `keras.callbacks.BackupAndRestore`, that
-    count starts from 0 again; with this callback the resumed epochs see the order, and the augmentation, that an
-    uninterrupted run would have given them. With `steps_per_epoch` several epochs make up one pass, and a resumed run
-    begins its pass at the first batch.
+    A dataset counts its passes, and starts again from 0 when a run resumes with `initial_epoch` or
+    `keras.callbacks.BackupAndRestore`. With this callback, resumed epochs get the order and the augmentation of an
+    uninterrupted run. With `steps_per_epoch`, several epochs make up one pass, and a resumed run starts its pass at the
+    first batch.
 
     Args:
         dataset: What `fit` trains on: a `kerasxfer.ImageFolder`, or anything with `set_epoch(epoch)`.

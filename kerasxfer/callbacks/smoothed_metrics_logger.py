@@ -23,39 +23,38 @@ Logs = dict[str, Any]
 class SmoothedMetricsLogger(keras.callbacks.Callback):
     """Adds exponential moving averages of the logs to the logs, so that other callbacks can act on them.
 
-    Every `name` in the logs of an epoch gets a `smoothed_name` beside it, which History, CSVLogger and TensorBoard
-    record and which `EarlyStopping(monitor="smoothed_val_loss")`, ReduceLROnPlateau, ModelCheckpoint and
-    ProgressiveUnfreezing can follow. Their `mode="auto"` works as it does for the raw name.
+    Every `name` in the logs of an epoch gets a `smoothed_name`, which `History`, `CSVLogger` and `TensorBoard` record
+    and which `EarlyStopping(monitor="smoothed_val_loss")`, `ReduceLROnPlateau`, `ModelCheckpoint` and
+    `ProgressiveUnfreezing` can monitor. Their `mode="auto"` works as for the raw name.
 
-    Place it before the callbacks that use it: first in the list is right. An epoch without the metric
-    (`validation_freq` above 1) has no smoothed value either, so that nobody's patience counts it; a NaN or an infinity
-    leaves the average where it was.
+    Put it before the callbacks that use it, ideally first in the list. An epoch without the metric (`validation_freq`
+    above 1) has no smoothed value either, so it does not count towards any patience; a NaN or an infinity leaves the
+    average unchanged.
 
-    A fit that is resumed, by `initial_epoch` or by `BackupAndRestore`, goes on with the averages of the epochs before
-    it. In the same process the callback remembers them. In a new process they are computed again from `csv` or
-    `jsonl` (one of them is needed then), whose rows from the first resumed epoch on are dropped. A fit from epoch 0
-    starts anew.
+    A fit resumed with `initial_epoch` or `BackupAndRestore` continues the averages of the earlier epochs. In the same
+    process the callback remembers them. In a new process it computes them again from `csv` or `jsonl` (one of them is
+    required), and drops their rows from the first resumed epoch on. A fit from epoch 0 starts over.
 
     Args:
         factor: Weight of the past, from 0 to below 1. Defaults to `0.8`.
-        metrics: Names of the logs to smooth. Defaults to `None`: every number but the bookkeeping of other callbacks
+        metrics: Names of the logs to smooth. Defaults to `None`: all numbers except the bookkeeping of other callbacks
             (stage, learning rate, number of trainable parameters).
-        prefix: Put before the name. Defaults to `"smoothed_"`.
-        debias: Whether the average starts from zero with Adam's correction, instead of from the first point. Defaults
-            to `False`.
-        per_batch: Whether the training metrics are averaged over batches instead of epochs. Keras logs running means
-            since the beginning of the epoch; each batch's own value is recovered from them for the loss and for every
-            `keras.metrics.Mean` (as if a last, smaller batch were full), other metrics are taken as logged. Batches
-            are folded in at the end of the epoch, in their order: no step waits for the device. Defaults to `False`.
-        csv: Path of a table with a row an epoch: raw and smoothed logs, also what later callbacks add. Defaults to
-            `None`.
-        jsonl: Path of the same as JSON Lines; with `per_batch` also a line for every batch. Defaults to `None`.
-        plot: Path of an image of the curves (`.png` or `.svg`), drawn again after each epoch. Defaults to `None`.
-        verbose: 1 prints the smoothed values of each epoch and the stages as they begin. Defaults to `0`.
+        prefix: Prefix of smoothed names. Defaults to `"smoothed_"`.
+        debias: Whether to start the average from zero with Adam's bias correction, instead of from the first point.
+            Defaults to `False`.
+        per_batch: Whether to average training metrics over batches instead of epochs. Keras logs running means since
+            the start of the epoch; for the loss and every `keras.metrics.Mean`, each batch's own value is recovered
+            from them (as if a smaller last batch were full), and other metrics are taken as logged. Batches are added
+            at the end of the epoch, in order, so no step waits for the device. Defaults to `False`.
+        csv: Path of a CSV file with one row per epoch: raw and smoothed logs, including those that later callbacks add.
+            Defaults to `None`.
+        jsonl: Path of the same as JSON Lines; with `per_batch`, also one line per batch. Defaults to `None`.
+        plot: Path of a plot of the curves (`.png` or `.svg`), redrawn after each epoch. Defaults to `None`.
+        verbose: 1 prints the smoothed values of each epoch and each stage as it begins. Defaults to `0`.
 
     Raises:
-        ValueError: `factor` is out of range; or, at the beginning of training, a callback that monitors a smoothed
-            value stands before this one.
+        ValueError: `factor` is out of range; or, when training starts, a callback that monitors a smoothed value comes
+            before this one.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Random changes of the images in training, with `ImageDataGenerator`'s parameters."""
+"""Random augmentation of images in training, with `ImageDataGenerator`'s parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -46,38 +46,38 @@ STANDARD_AUGMENTATION: dict[str, Any] = {
 class Augmentation(keras.layers.Layer):
     """`ImageDataGenerator`'s random transformations as a layer on 0–255 pixels.
 
-    In training each image gets its own rotation, shift, shear, zoom and flips, composed into one affine
-    transformation with one bilinear interpolation, then a channel shift, then a brightness; the meanings and their
-    order are `keras.preprocessing.image.ImageDataGenerator`'s. At inference the images pass unchanged.
+    In training, each image gets its own rotation, shift, shear, zoom and flips, composed into one affine transformation
+    with one bilinear interpolation, then a channel shift, then a brightness; their meaning and order are those of
+    `keras.preprocessing.image.ImageDataGenerator`. At inference, images pass through unchanged.
 
-    The work is plain array operations, no backend's own image kernel: the pixels, and all four fill modes, are the
-    same on every backend, and TensorFlow may still compile the model with XLA, which Keras's random layers forbid.
+    The layer uses plain array operations instead of a backend's image kernels: pixels, and all four fill modes, are the
+    same on every backend, and TensorFlow can still compile the model with XLA, which Keras's random layers prevent.
     `augment` does the same in NumPy, for datasets, caches and previews.
 
     Args:
         rotation_range: Degrees; angles are drawn from `-rotation_range … rotation_range`. Defaults to `0.0`.
-        width_shift_range: Horizontal shift: a float below 1 is a share of the width, a float from 1 a number of
-            pixels; an integer `n` stands for whole pixels from `-(n - 1)` to `n - 1`; a sequence for its values, to
-            either side. Defaults to `0.0`.
-        height_shift_range: Vertical shift, likewise. Defaults to `0.0`.
+        width_shift_range: Horizontal shift: a float below 1 is a fraction of the width, a float from 1 a number of
+            pixels; an integer `n` means whole pixels from `-(n - 1)` to `n - 1`; a sequence means its values, to either
+            side. Defaults to `0.0`.
+        height_shift_range: Vertical shift, with the same values. Defaults to `0.0`.
         shear_range: Degrees, drawn like a rotation. Defaults to `0.0`.
-        zoom_range: `z` for `[1 - z, 1 + z]`, or `(lower, upper)`; both axes are drawn by themselves, and a factor
-            above 1 shows more of the image's surroundings. Defaults to `0.0`.
+        zoom_range: `z` for `[1 - z, 1 + z]`, or `(lower, upper)`; each axis is drawn separately, and a factor above 1
+            zooms out. Defaults to `0.0`.
         horizontal_flip: Whether half of the images are flipped left to right. Defaults to `False`.
         vertical_flip: Whether half of the images are flipped upside down. Defaults to `False`.
-        brightness_range: `(lower, upper)`, factors on the pixels; 1 leaves them. Defaults to `None`.
-        channel_shift_range: Values up to this are added to all channels, or taken away; the result stays between
+        brightness_range: `(lower, upper)`, factors on the pixels; 1 changes nothing. Defaults to `None`.
+        channel_shift_range: Values up to this are added to or subtracted from all channels; the result stays between
             the image's darkest and brightest values. Defaults to `0.0`.
-        fill_mode: What lies outside of the image: `"nearest"` (aaaa|abcd|dddd), `"constant"` (`cval`),
+        fill_mode: How to fill points outside the image: `"nearest"` (aaaa|abcd|dddd), `"constant"` (`cval`),
             `"reflect"` (abcddcba|abcd|dcbaabcd) or `"wrap"` (abcdabcd|abcd|abcdabcd). Defaults to `"nearest"`.
-        cval: The value outside of the image with `fill_mode="constant"`. Defaults to `0.0`.
-        seed: Seed of the draws in training. Defaults to `None`, a random one.
+        cval: The value outside the image with `fill_mode="constant"`. Defaults to `0.0`.
+        seed: Seed of the random draws in training. Defaults to `None`, a random one.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to `keras.config.image_data_format()`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
         images: Pixels 0–255, integers or floats.
-        training: Whether to transform. Defaults to `None`, what Keras is doing.
+        training: Whether to transform. Defaults to `None`, Keras's current mode.
 
     Input shape:
         `(batch, height, width, channels)`; with `"channels_first"` `(batch, channels, height, width)`.
@@ -148,15 +148,14 @@ class Augmentation(keras.layers.Layer):
         seed: int | Sequence[int],
         rows: Sequence[int] | NDArray[np.intp] | None = None,
     ) -> NDArray[np.float32]:
-        """The transformations as a function of images and seed, in NumPy, outside of any model.
+        """The transformations as a function of images and seed, in NumPy, outside any model.
 
-        Each image's draws depend on `seed` and its row alone, not on the batch it comes in nor on the backend. Safe
-        to call from many threads.
+        Each image's draws depend only on `seed` and its row, not on its batch or the backend. Thread-safe.
 
         Args:
             images: Pixels 0–255.
-            seed: An integer or several, such as `(seed, epoch)` or `(seed, copy)`; none negative.
-            rows: A number for each image that stays its own. Defaults to `None`, its place in `images`.
+            seed: One or more non-negative integers, such as `(seed, epoch)` or `(seed, copy)`.
+            rows: A fixed number for each image. Defaults to `None`, its position in `images`.
 
         Returns:
             A float32 array of the shape of `images`.

@@ -1,4 +1,4 @@
-"""What turns a backbone's features into class probabilities."""
+"""The head that turns a backbone's features into class probabilities."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
@@ -21,31 +21,31 @@ _TOKEN_POOLINGS = {"average": keras.layers.GlobalAveragePooling1D, "max": keras.
 class ClassifierHead(keras.layers.Layer):
     """Pooling, hidden layers with ReLU, dropout, and one probability per class.
 
-    Dropout comes once, before the last layer. Under mixed precision the probabilities stay in `float32`.
+    Dropout is applied once, before the last layer. With mixed precision, probabilities stay in `float32`.
 
     Args:
         classes: Number of classes, two or more.
         pooling: `"average"`, `"max"` or `"flatten"`. Defaults to `"average"`.
         hidden_units: Widths of the hidden layers. Defaults to `()`.
-        dropout: Share of units dropped before the last layer, `0 <= dropout < 1`. Defaults to `0.0`.
-        activation: `"softmax"`, a column per class, or `"sigmoid"`, for two classes: one column, the probability of
-            the second. Defaults to `None`: `"softmax"`, or with `multi_label` `"sigmoid"`.
-        multi_label: Whether any number of classes may fit an image: a sigmoid for each of them. Defaults to `False`,
-            classes that exclude each other.
+        dropout: Fraction of units dropped before the last layer, `0 <= dropout < 1`. Defaults to `0.0`.
+        activation: `"softmax"`, one column per class, or, for two classes, `"sigmoid"`: one column, the probability of
+            the second. Defaults to `None`: `"softmax"`, or `"sigmoid"` with `multi_label`.
+        multi_label: Whether images have any number of labels: one sigmoid per class. Defaults to `False`, mutually
+            exclusive classes.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to `keras.config.image_data_format()`.
         seed: Seed of the dropout. Defaults to `None`.
-        class_names: Names of the classes, which then travel with the model's file. Defaults to `None`.
+        class_names: Names of the classes, stored in the model's file. Defaults to `None`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input shape:
         `(batch, height, width, channels)`, or `(batch, tokens, channels)` of a transformer, pooled over the tokens.
 
     Output shape:
-        `(batch, classes)`, or `(batch, 1)` with `activation="sigmoid"` for two classes that exclude each other.
+        `(batch, classes)`, or `(batch, 1)` with `activation="sigmoid"` for two mutually exclusive classes.
 
     Raises:
-        ValueError: If an argument is out of its range, or `activation="sigmoid"` with more than two classes that
-            exclude each other.
+        ValueError: If an argument is out of its range, or `activation="sigmoid"` with more than two mutually exclusive
+            classes.
 
     Example:
 
@@ -94,7 +94,7 @@ class ClassifierHead(keras.layers.Layer):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Names of the classes, by column; `None` where the head does not know them."""
+        """Names of the classes, by column; `None` if the head does not know them."""
         return self._class_names
 
     @class_names.setter
@@ -110,7 +110,7 @@ class ClassifierHead(keras.layers.Layer):
 
     @classmethod
     def from_spec(cls, spec: str, classes: int, **kwargs: Any) -> Self:
-        """The head that a short text describes, as the command line takes it.
+        """Make a head from a short text, as the command line does.
 
         Args:
             spec: Pooling, then the hidden widths: `"average"`, `"max"`, `"flatten-256"`, `"average-256-128"`.
@@ -118,7 +118,7 @@ class ClassifierHead(keras.layers.Layer):
             **kwargs: The other arguments of `ClassifierHead`.
 
         Raises:
-            ValueError: If `spec` does not read so.
+            ValueError: If `spec` has another form.
         """
         pooling, *units = spec.split("-")
         if pooling not in POOLINGS or not all(text.isdecimal() and int(text) for text in units):

@@ -38,7 +38,7 @@ _RGB_STD = (0.229, 0.224, 0.225)
 
 
 def application_name(name: str) -> str:
-    """`name` as `keras.applications` spells it; upper and lower case do not matter.
+    """`name` as `keras.applications` spells it; case does not matter.
 
     Args:
         name: A model of `keras.applications`, or `"DemoVGG"`.
@@ -60,11 +60,11 @@ def application_name(name: str) -> str:
 
 
 def application_mode(name: str, include_preprocessing: bool = True) -> str:
-    """The mode of preprocessing that a model of `keras.applications` expects before it.
+    """The preprocessing mode that a model of `keras.applications` expects.
 
     Args:
-        name: The model; upper and lower case do not matter.
-        include_preprocessing: Whether a model that can bring its own preprocessing does. Defaults to `True`.
+        name: The model; case does not matter.
+        include_preprocessing: Whether a model that can include its own preprocessing does. Defaults to `True`.
 
     Returns:
         One of `MODES`.
@@ -88,8 +88,7 @@ def application_preprocess_input(name: str) -> Callable[..., Tensor]:
     """The function `preprocess_input` of an application.
 
     Args:
-        name: A module of `keras.applications` (`"resnet_v2"`), or a model of one, whose upper and lower case do not
-            matter.
+        name: A module of `keras.applications` (`"resnet_v2"`), or a model of one, in any case.
 
     Returns:
         The function.
@@ -116,21 +115,21 @@ def application_preprocess_input(name: str) -> Callable[..., Tensor]:
 
 @keras.saving.register_keras_serializable(package="kerasxfer")
 class Preprocess(keras.layers.Layer):
-    """Turns 0–255 RGB pixels into what a pretrained network was trained on.
+    """Turns 0–255 RGB pixels into the input that a pretrained network was trained on.
 
-    The same numbers as `keras.applications.<module>.preprocess_input`, computed in the graph, so that a saved or
+    Gives the same numbers as `keras.applications.<module>.preprocess_input`, computed in the graph, so that a saved or
     exported model takes raw pixels. Half-precision policies compute in `float32` and cast the result.
 
     Args:
         mode: One of
             - `"caffe"`: RGB to BGR, minus the ImageNet mean (VGG, ResNet);
             - `"tf"`: scaled to -1 … 1 (Inception, MobileNet, NASNet, ResNetV2, Xception);
-            - `"tf128"`: divided by 128, minus 1 (EfficientNetV2 S, M and L without a preprocessing of their own);
+            - `"tf128"`: divided by 128, minus 1 (EfficientNetV2 S, M and L without their own preprocessing);
             - `"torch"`: scaled to 0 … 1, then the ImageNet mean and standard deviation (DenseNet);
             - `"rescale"`: scaled to 0 … 1;
-            - `"none"`: a cast only (ConvNeXt, EfficientNet and MobileNetV3 normalise by themselves);
+            - `"none"`: only a cast (ConvNeXt, EfficientNet and MobileNetV3 normalise by themselves);
 
-            or the name of a `keras.applications` model, which stands for its mode.
+            or the name of a `keras.applications` model, for its mode.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to `keras.config.image_data_format()`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
