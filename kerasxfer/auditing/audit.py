@@ -1,4 +1,4 @@
-"""`kerasxfer.audit`: from images to lists of what is wrong with them."""
+"""`kerasxfer.audit`: from images to lists of their problems."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,35 +48,35 @@ def audit(
     seed: int = 0,
     track: Track | None = None,
 ) -> Audit:
-    """Look for wrong labels, copies, outliers and bad files in a data set, with the features that training will use.
+    """Find wrong labels, copies, outliers and bad files in a data set, with the features that training will use.
 
-    Every image passes the frozen network once, through the `BottleneckCache` that a later training reads. Nothing is
+    Every image passes through the frozen network once, via the `BottleneckCache` that later training reads. Nothing is
     moved, renamed or relabelled: the audit lists, and a person decides.
 
     Args:
-        data: Folder of class folders, or a table, that is trained on.
-        validation: The same to validate on. Defaults to `None`.
-        test: The same to test on. Defaults to `None`.
-        output: Folder to write `audit.html`, `audit.json` and `decisions.csv` to. Defaults to `None`, none.
+        data: Training images: class folders, or a table.
+        validation: Validation images. Defaults to `None`.
+        test: Test images. Defaults to `None`.
+        output: Folder for `audit.html`, `audit.json` and `decisions.csv`. Defaults to `None`: nothing is written.
         cache: Folder of features, or a `BottleneckCache`. Defaults to `None`: `cache` in `output`.
-        backbone: As in `image_classifier`, and so the rest. Defaults to `"VGG16"`.
+        backbone: See `image_classifier`. Defaults to `"VGG16"`.
         image_size: `(height, width)` in pixels. Defaults to `(150, 150)`, as in `kerasxfer train`.
         weights: See `image_classifier`. Defaults to `"imagenet"`.
         backbone_output: See `image_classifier`. Defaults to `None`.
         backbone_kwargs: See `image_classifier`. Defaults to `None`.
         preprocess: See `image_classifier`. Defaults to `None`.
         policy: How a file becomes pixels. Defaults to `None`, the standard `ImagePolicy`.
-        batch_size: Images in a batch. Defaults to `32`.
+        batch_size: Images per batch. Defaults to `32`.
         seed: Seed of the folds. Defaults to `0`.
-        track: Wraps the loop over files, to show it: called with the items, what is done to them, and their number.
-            Defaults to `None`, not shown.
+        track: Wraps the loop over files to show progress: called with the items, a description and their number.
+            Defaults to `None`, no progress.
 
     Returns:
         An `Audit`.
 
     Raises:
         KerasxferError: The sets have different classes, `cache` and `output` are both missing, or the packages for
-            reports are.
+            reports are not installed.
 
     Example:
 

@@ -37,28 +37,29 @@ def choose(
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Choice:
-    """Compare backbones on the images that one of them is to be trained on, before anything is trained.
+    """Compare backbones on your training images, before anything is trained.
 
-    Each candidate's features are computed once, through the cache that training reads. A logistic head on them answers
-    every image while that image is held out. The model with this head is exported and measured, files in and answers
-    out, in turns with the others. Recommended is the best that is fast enough; of those that are tied with it, by the
+    Each candidate's features are computed once, through the cache that training reads, and a logistic head is
+    cross-validated on them. The model with this head is exported and timed from files to answers, in turns with the
+    others. The recommendation is the most accurate candidate that is fast enough or, among those tied with it by the
     exact McNemar test, the cheapest.
 
     Args:
-        data: Folder of class folders, or table of images and labels; of a table that says so, the rows for training.
-        candidates: What to choose from.
-        min_rate: Images a second that the exported model must reach on this machine. Defaults to `None`, any.
-        table: What is said about the table, and for folders too the pattern of groups: no group is in two folds.
-            Defaults to nothing.
-        multi_label: Whether any number of classes may fit an image; the score is then the mean average precision.
+        data: Class folders, or a table of images and labels; if a table marks them, only its training rows.
+        candidates: The candidates to compare.
+        min_rate: Images per second that the exported model must reach on this machine. Defaults to `None`, any.
+        table: How to read the table and, for folders too, the pattern of groups: no group is in two folds. Defaults to
+            no options.
+        multi_label: Whether images have any number of labels; the score is then the mean average precision.
             Defaults to `False`.
         folds: Number of folds. Defaults to `5`.
         cache: Folder of the features. Defaults to `"cache"`.
-        rates: Whether to export and measure; that needs `kerasxfer[export]`. Defaults to `True`.
-        duration: Seconds of each figure of speed. Defaults to `6.0`.
-        try_rates: Whether to try three learning rates on the last block of what is recommended. Defaults to `False`.
+        rates: Whether to export and time the models, which needs `kerasxfer[export]`. Defaults to `True`.
+        duration: Seconds to measure each rate for. Defaults to `6.0`.
+        try_rates: Whether to try three learning rates on the last block of the recommended backbone. Defaults to
+            `False`.
         seed: Seed of the folds. Defaults to `0`.
-        say: Called with a line about each step. Defaults to silence.
+        say: Called with one line about each step. Defaults to silence.
 
     Returns:
         A `kerasxfer.choosing.results.Choice`.

@@ -1,4 +1,4 @@
-"""`cross_validate`: how good a model is on images that it has not seen, where there are too few to set some aside."""
+"""`cross_validate`: how good a model is on unseen images, when there are too few to set some aside."""
 
 import tempfile
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ from kerasxfer.unfreezing.stages import Stage
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """What `cross_validate` found.
+    """The result of `cross_validate`.
 
     Args:
-        metric: `"accuracy"`, or `"mAP"` where images have several labels.
+        metric: `"accuracy"`, or `"mAP"` if images have several labels.
         score: Its value with the interval, `low` to `high`.
-        probabilities: What was said of each image while it was held out, `[images, classes]`.
+        probabilities: The out-of-fold probabilities of each image, `[images, classes]`.
         fold: The fold in which each image was held out, `[images]`.
     """
 
@@ -52,22 +52,22 @@ def cross_validate(
     cache: BottleneckCache | None = None,
     seed: int = 0,
 ) -> CrossValidation:
-    """Measure how a model answers to images that it was not trained on, every image once.
+    """Measure a model on images that it was not trained on, each image once.
 
-    The backbone is frozen: its features are computed once, or read from the cache, and a logistic head is fitted anew
-    for each fold. What is fine-tuned has seen the images that it would be asked about; it is refused, unless `stages`
-    say how to train it, which is then done in each fold, from the weights that the model has now.
+    The backbone is frozen: its features are computed once, or read from the cache, and a logistic head is fitted in
+    each fold. A fine-tuned backbone has already seen these images; it is refused, unless `stages` say how to train it
+    anew in each fold, starting from the model's current weights.
 
-    The interval is Wilson's with 2.4 standard errors, wide enough for answers whose heads share training images. From
-    some 5,000 images on, a set held out once tells as much.
+    The interval is Wilson's with 2.4 standard errors, wide enough for heads that share training images. From about
+    5,000 images on, a single held-out set tells as much.
 
     Args:
-        model_or_backbone: Name of a backbone, taken with its ImageNet weights at the size of the images; or a
-            classifier of `kerasxfer.image_classifier`, compiled where there are `stages`.
-        data: An `ImageFolder` or `ImageTable`. No group of its rows is divided among folds.
+        model_or_backbone: Name of a backbone, used with its ImageNet weights at the size of the images; or a model of
+            `kerasxfer.image_classifier`, compiled if there are `stages`.
+        data: An `ImageFolder` or `ImageTable`. Its groups are never split across folds.
         folds: Number of folds. Defaults to `5`.
         stages: Stages to train the model by in each fold, each with its `epochs`. Defaults to `None`, a logistic head.
-        cache: Where the features are kept. Defaults to `None`, nowhere after this.
+        cache: Where to keep the features. Defaults to `None`: they are not kept.
         seed: Seed of the folds. Defaults to `0`.
 
     Returns:

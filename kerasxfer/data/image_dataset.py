@@ -27,7 +27,7 @@ SUBSETS = ("training", "validation", "test")
 
 
 class ImageDataset(keras.utils.PyDataset):
-    """What `ImageFolder` and `ImageTable` have in common; see there.
+    """The common base of `ImageFolder` and `ImageTable`; see there.
 
     Args:
         find_rows: Finds the images and their labels, once the other arguments are known to be right.
@@ -118,9 +118,9 @@ class ImageDataset(keras.utils.PyDataset):
         self._epoch = epoch
 
     def order(self, epoch: int) -> NDArray[np.intp]:
-        """Row numbers in the order of an epoch, which depends on `(seed, epoch)` alone.
+        """Row numbers in the order of an epoch, which depends only on `(seed, epoch)`.
 
-        A permutation; with `sampling="balanced"` every class has as many of them, give or take one.
+        A permutation; with `sampling="balanced"` every class has equally many rows, give or take one.
         """
         if not self.shuffle:
             return np.arange(len(self.paths))
@@ -137,14 +137,15 @@ class ImageDataset(keras.utils.PyDataset):
 
         Args:
             rows: Row numbers, indices into `paths`.
-            epoch: Augment as in this epoch, where the dataset has an augmentation. Defaults to `None`, the images
-                as they are.
+            epoch: Augment as in this epoch, if the dataset has an augmentation. Defaults to `None`, without
+                augmentation.
 
         Returns:
             Array `[n, height, width, 3]`: uint8, or float32 when augmented.
 
         Raises:
-            UnreadableImagesError: Naming every unreadable image of the dataset, when one of these is.
+            UnreadableImagesError: One of these images cannot be read; the message names every unreadable image of the
+                dataset.
         """
         return self._result(self._submit(rows, epoch))
 
@@ -168,10 +169,10 @@ class ImageDataset(keras.utils.PyDataset):
         """Part of this dataset, at the beginning of its first epoch.
 
         Args:
-            chosen: Whether each row is in the part, `[rows]`.
+            chosen: Mask of the rows in the part, `[rows]`.
 
         Returns:
-            A dataset of the chosen rows, which is otherwise like this one.
+            A dataset of the chosen rows, otherwise like this one.
         """
         part = copy.copy(self)
         part._epoch, part._last_index = 0, -1
@@ -184,14 +185,14 @@ class ImageDataset(keras.utils.PyDataset):
         return [bad for bad in check_images(self.root, self.paths, self.threads) if bad is not None]
 
     def class_weight(self) -> dict[int, float]:
-        """Weights for `fit(class_weight=…)` by which every class counts the same.
+        """Weights for `fit(class_weight=…)` that make every class count the same.
 
         Returns:
             `{class index: samples / (classes with images × samples of the class)}`; classes without images
             are left out.
 
         Raises:
-            UsageError: An image has any number of labels, for which Keras has no such weights.
+            UsageError: Images have any number of labels, for which Keras has no such weights.
         """
         if self.label_mode == "multi_hot":
             raise UsageError("`class_weight` is for images of one class each. Received: label_mode='multi_hot'")

@@ -21,67 +21,64 @@ from kerasxfer.data.image_rows import ImageRows
 class ImageFolder(ImageDataset):
     """Images in class folders, decoded in threads: uint8 images and their labels.
 
-    A folder directly under `root` is a class; its images may lie in folders of their own. The rows are sorted by
-    class and path, so that row numbers mean the same in every process. With `shuffle=True` each epoch has an order of
-    its own, a permutation of the samples that depends on `(seed, epoch)` alone. Two things to know:
+    Each folder directly under `root` is a class; its images may be in subfolders. Rows are sorted by class and path, so
+    row numbers mean the same in every process. With `shuffle=True` each epoch has its own order, a permutation of the
+    samples that depends only on `(seed, epoch)`. Two things to know:
 
-    - `fit` shuffles once more, the order of the batches, with Python's global generator. Pass `fit(shuffle=False)`
-      for an order that can be repeated, and for decoding that runs ahead of training; the samples are shuffled here
-      all the same.
-    - `predict` answers in the dataset's order: pass `shuffle=False` here to read its rows beside `paths`.
+    - `fit` shuffles the order of the batches again, with Python's global generator. Pass `fit(shuffle=False)` for a
+      reproducible order, and to let decoding run ahead of training; the samples are still shuffled here.
+    - `predict` answers in the dataset's order: pass `shuffle=False` here so that its rows match `paths`.
 
-    Images are decoded by `kerasxfer_serving.images`, as they will be when the model is served, in threads of this
-    object, one batch ahead of the one in use. TensorFlow is not needed.
+    Images are decoded by `kerasxfer_serving.images`, as they will be when the model is served, in this object's
+    threads, one batch ahead. TensorFlow is not needed.
 
     Args:
         root: Folder of class folders.
-        image_size: `(height, width)` that all images are brought to.
-        batch_size: Images in a batch; the last one of an epoch may have fewer. Defaults to `32`.
+        image_size: `(height, width)` that all images are resized to.
+        batch_size: Images per batch; the last batch of an epoch may be smaller. Defaults to `32`.
         label_mode: `"int"` (int32 `[n]`), `"binary"` (float32 `[n, 1]`, two classes only) or `"categorical"`
             (float32 `[n, classes]`, one-hot). Defaults to `"int"`.
-        class_names: The classes in the order of their indices; they must be exactly the folders in `root`.
+        class_names: The classes in index order; they must be exactly the folders in `root`.
             Defaults to `None`, the folders' names, sorted.
         shuffle: Whether each epoch has its own order. Defaults to `True`.
-        seed: An integer; fixes order, split and augmentation. Defaults to `None`: a random one, kept in `seed`.
-        validation_split: Share of each class that is set aside, `0 < validation_split < 1`. Needs `seed`, so that
-            both subsets are divided alike. Defaults to `None`.
-        subset: `"training"` or `"validation"`, with `validation_split` only. Defaults to `None`.
-        group_pattern: A regular expression that finds in each image's path which group it belongs to, such as the
-            patient in `"patient[0-9]+"`: its group called `group`, its first one, or all that it matches. No group is
-            on both sides of the split. Needs scikit-learn. Defaults to `None`, no groups.
+        seed: An integer that fixes order, split and augmentation. Defaults to `None`: a random one, kept in `seed`.
+        validation_split: Fraction of each class to hold out, `0 < validation_split < 1`. Needs `seed`, so that both
+            subsets come from the same split. Defaults to `None`.
+        subset: `"training"` or `"validation"`, only with `validation_split`. Defaults to `None`.
+        group_pattern: A regular expression for the group in each image's path, such as `"patient[0-9]+"`: the match of
+            its capture group called `group`, of its first capture group, or of the whole expression. No group is on
+            both sides of the split. Needs scikit-learn. Defaults to `None`, no groups.
         policy: A `kerasxfer_serving.ImagePolicy`: interpolation, aspect ratio, EXIF. Defaults to `None`,
             the standard one.
-        sampling: `"balanced"` for epochs, as long as ever, in which every class has as many images, give or take one:
-            those of a small class repeat, each with an augmentation of its own, and those of a large class take turns
+        sampling: `"balanced"` for epochs of the usual length in which every class has equally many images, give or take
+            one: images of a small class repeat, each time augmented differently, and those of a large class take turns
             over the epochs. Defaults to `None`: each image once.
-        augmentation: A `kerasxfer.layers.Augmentation` or `kerasxfer.augmentation.RandAugment`, which changes the
-            images as they are decoded, with randomness that depends on seed, epoch and row alone; images are then
-            float32. Defaults to `None`.
+        augmentation: A `kerasxfer.layers.Augmentation` or `kerasxfer.augmentation.RandAugment` to apply as images are
+            decoded. Its randomness depends only on seed, epoch and row; images are then float32. Defaults to `None`.
         batch_augmentation: A `kerasxfer.augmentation.BatchAugmentation`: erasing, MixUp, CutMix. Its randomness
             depends on seed, epoch and batch; images are then float32. Defaults to `None`.
-        on_error: What to do about images that cannot be read. `"raise"` costs nothing until an image fails, and
-            then checks all the others, so that one error names every bad image. `"skip"` decodes
-            everything once at the start, leaves the bad ones out and lists them in `skipped`. The split is made
-            before, so it does not depend on it. Defaults to `"raise"`.
-        decisions: Table that `kerasxfer audit` has written and a person has filled in: images to leave out, and labels
-            to take in place of others. Defaults to `None`.
-        threads: Decoding threads. Defaults to `None`, one per CPU of this process. They take the place of
-            `PyDataset`'s `workers`.
+        on_error: What to do with images that cannot be read. `"raise"` costs nothing until an image fails, then checks
+            all the others, so that one error names every bad image. `"skip"` decodes everything once at the start,
+            leaves out the bad images and lists them in `skipped`. The split comes first, so it does not depend on this.
+            Defaults to `"raise"`.
+        decisions: Table written by `kerasxfer audit` and filled in by a person: images to leave out, and labels to
+            change. Defaults to `None`.
+        threads: Decoding threads, used instead of `PyDataset`'s `workers`. Defaults to `None`, one per CPU of this
+            process.
 
     Attributes:
         paths: Relative POSIX paths, one per row.
         labels: Class index of each row, int32.
         class_names: Names of the classes, by index; a class without images keeps its place.
-        left_out: What lies in `root` and was not taken, by reason, with counts and examples.
+        left_out: What was skipped in `root`, by reason, with counts and examples.
         skipped: A `BadImage` (path, code, message) for each image left out.
         division: How even the split came out, a `Division`; `None` without `validation_split`.
-        failure: The `UnreadableImagesError` that a batch ended with, which TensorFlow's `fit` replaces by an error of
-            its own.
-        epoch: The epoch whose order is in force: 0 at first, one more after each pass through all batches, or as
-            `set_epoch` says.
+        failure: The `UnreadableImagesError` that ended a batch; TensorFlow's `fit` replaces it with its own error.
+        epoch: The epoch whose order is in use: 0 at first, one more after each pass through all batches, or as set by
+            `set_epoch`.
 
     Raises:
-        UsageError: If an argument is out of its range, or `root` holds no classes or no images.
+        UsageError: If an argument is out of its range, or `root` has no classes or no images.
         UnreadableImagesError: If images cannot be read and `on_error="raise"`.
 
     Example:

@@ -14,52 +14,52 @@ from kerasxfer.data.tables.rows import read_rows
 
 
 class ImageTable(ImageDataset):
-    """Images whose labels stand in a table: one row per image, in the table's order.
+    """Images whose labels come from a table: one row per image, in the table's order.
 
-    All that `ImageFolder` is, with its order by seed, its decoding ahead and its augmentation, for labels as most
-    people have them: a CSV beside a folder of images, the metadata of a Hugging Face `imagefolder`, exports of
-    Roboflow (multi-class CSV) and Label Studio (CSV), a column for each class, a frame.
+    Does everything that `ImageFolder` does (seeded order, decoding ahead, augmentation) for labels as most people have
+    them: a CSV next to a folder of images, the metadata of a Hugging Face `imagefolder`, exports of Roboflow
+    (multi-class CSV) and Label Studio (CSV), one column per class, a data frame.
 
     Args:
-        table: Path of a CSV, TSV, JSON Lines or Parquet file; a frame of pandas, Polars or another library that
-            narwhals knows; or a dictionary of columns. Parquet files and frames need `kerasxfer[tables]`.
-        image_size: `(height, width)` in pixels that all images are brought to.
-        batch_size: Images in a batch; the last one of an epoch may have fewer. Defaults to `32`.
-        root: Folder that the paths are relative to. Defaults to `None`, the folder that the table is in, or for a
-            frame the current one.
-        image_column: Column of the images' paths; a name without its suffix is found too. Defaults to `None`: the
-            first that is called `image`, `path`, `file_name`, `filename`, `filepath`, `image_path`, …, `id`.
-        label_column: Column of the labels; or a list of columns, one for each class, that hold 0 and 1. Defaults to
-            `None`: a column called `label`, `class`, `category`, `target`, …, or else all others, where there are
-            two or more and they hold only 0 and 1.
-        separator: What stands between the labels of a cell with `label_mode="multi_hot"`. Defaults to `None`: the one
-            of `|`, `;` and `,` that the column holds. Lists need none.
+        table: Path of a CSV, TSV, JSON Lines or Parquet file; a data frame of pandas, Polars or another library that
+            narwhals supports; or a dictionary of columns. Parquet files and data frames need `kerasxfer[tables]`.
+        image_size: `(height, width)` in pixels that all images are resized to.
+        batch_size: Images per batch; the last batch of an epoch may be smaller. Defaults to `32`.
+        root: Folder that the paths are relative to. Defaults to `None`, the table's folder or, for a data frame, the
+            current one.
+        image_column: Column with the image paths; names without a suffix are found too. Defaults to `None`: the first
+            column called `image`, `path`, `file_name`, `filename`, `filepath`, `image_path`, …, `id`.
+        label_column: Column with the labels, or a list of columns of 0 and 1, one per class. Defaults to `None`: a
+            column called `label`, `class`, `category`, `target`, …, or otherwise all other columns, if there are two or
+            more and they hold only 0 and 1.
+        separator: Separator between the labels in a cell, for `label_mode="multi_hot"`. Defaults to `None`: whichever
+            of `|`, `;` and `,` the column contains. Lists need none.
         label_mode: `"int"` (int32 `[n]`), `"binary"` (float32 `[n, 1]`, two classes only), `"categorical"` (float32
             `[n, classes]`, one-hot), or, for images with any number of labels, `"multi_hot"` (float32 `[n, classes]`).
             Defaults to `"int"`.
-        class_names: The classes in the order of their indices. They must have all labels of the table among them;
-            labels that are numbers may be their indices. Defaults to `None`: the labels, sorted, numbers as numbers.
-        weight_column: Column of the rows' weights: batches then have them as their third element, which `fit` takes
-            for sample weights. Defaults to `None`, rows that all count the same.
-        group_column: Column of the groups, such as a patient: no group is on both sides of the split. Needs
+        class_names: The classes in index order. They must include all labels of the table; numeric labels may be
+            indices into them. Defaults to `None`: the labels, sorted, numerically if they are numbers.
+        weight_column: Column with the rows' weights: batches then carry them as a third element, which `fit` uses as
+            sample weights. Defaults to `None`: all rows count the same.
+        group_column: Column with the groups, such as patients: no group is on both sides of the split. Needs
             scikit-learn. Defaults to `None`, no groups.
-        group_pattern: A regular expression that finds the group in each image's path instead: its group called
-            `group`, its first one, or all that it matches. Defaults to `None`.
-        split_column: Column that says which rows are for `train`, `validation` and `test`; `subset` then takes those.
-            `""` takes none, even if one is called `split`. Defaults to `None`: that one, if it is there.
+        group_pattern: A regular expression for the group in each image's path instead: the match of its capture group
+            called `group`, of its first capture group, or of the whole expression. Defaults to `None`.
+        split_column: Column that assigns rows to `train`, `validation` and `test`; `subset` then selects among them.
+            `""` ignores a column called `split`. Defaults to `None`: that column, if it exists.
         shuffle: Whether each epoch has its own order. Defaults to `True`.
-        seed: An integer; fixes order, split and augmentation. Defaults to `None`: a random one, kept in `seed`.
-        validation_split: Share of each class that is set aside, `0 < validation_split < 1`. Needs `seed`. Rows that
-            the table has for test are in neither subset. Defaults to `None`.
-        subset: `"training"` or `"validation"`, of `validation_split` or of the table's column; or `"test"`, of that.
-            Defaults to `None`, all rows.
+        seed: An integer that fixes order, split and augmentation. Defaults to `None`: a random one, kept in `seed`.
+        validation_split: Fraction of each class to hold out, `0 < validation_split < 1`. Needs `seed`. Rows that the
+            table marks as test are in neither subset. Defaults to `None`.
+        subset: `"training"` or `"validation"`, from `validation_split` or from the table's column, or `"test"`, from
+            the column. Defaults to `None`, all rows.
         policy: A `kerasxfer_serving.ImagePolicy`. Defaults to `None`, the standard one.
         sampling: As in `ImageFolder`. Defaults to `None`.
         augmentation: As in `ImageFolder`. Defaults to `None`.
         batch_augmentation: As in `ImageFolder`; not with `weight_column`. Defaults to `None`.
-        on_error: As in `ImageFolder`; images that are not there are known from the start. Defaults to `"raise"`.
-        decisions: Table that `kerasxfer audit` has written and a person has filled in: images to leave out, and labels
-            to take in place of others. Defaults to `None`.
+        on_error: As in `ImageFolder`; missing images are detected at the start. Defaults to `"raise"`.
+        decisions: Table written by `kerasxfer audit` and filled in by a person: images to leave out, and labels to
+            change. Defaults to `None`.
         threads: Decoding threads. Defaults to `None`, one per CPU of this process.
 
     Attributes:
@@ -67,15 +67,15 @@ class ImageTable(ImageDataset):
         labels: Class index of each row, int32; with `label_mode="multi_hot"` bool `[n, classes]`.
         class_names: Names of the classes, by index.
         weights: Weight of each row, float32, or `None`.
-        columns: The table's columns that are used; `columns.found` says which of them were found by their names.
-        subset_counts: Number of rows by subset, of the column that says so; empty without one.
+        columns: The columns in use; `columns.found` says which of them were found by name.
+        subset_counts: Number of rows per subset, according to the split column; empty without one.
         division: How even the split came out; `None` without `validation_split`.
         skipped: A `BadImage` (path, code, message) for each image left out.
         failure: As in `ImageFolder`.
         epoch: As in `ImageFolder`.
 
     Raises:
-        UsageError: An argument is out of its range, or the table is none of images and labels.
+        UsageError: An argument is out of its range, or the table does not hold images and labels.
         UnreadableImagesError: Images cannot be read and `on_error="raise"`.
 
     Example:

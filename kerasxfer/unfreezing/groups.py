@@ -54,7 +54,7 @@ class LayerGroup:
     Args:
         name: The block's name, the same in every process.
         layers: Its layers, from the input to the output.
-        backbone: Name of the model that the block belongs to.
+        backbone: Name of the model to which the block belongs.
         depth: 1 for the block next to the head, 2 for the one below, …; 0 for the head.
     """
 
@@ -65,15 +65,15 @@ class LayerGroup:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the group's weights hold, moving statistics included."""
+        """Number of parameters of the group, including moving statistics."""
         return sum(math.prod(weight.shape) for layer in self.layers for weight in layer.weights)
 
 
 @dataclass(frozen=True)
 class LayerGroups:
-    """The groups of a model: `blocks` from the input to the output, and the `head`, which is all the rest.
+    """The groups of a model: `blocks` from the input to the output, and the `head`, everything else.
 
-    Iterating gives the blocks and then the head; `str()` is a table.
+    Iteration yields the blocks and then the head; `str()` is a table.
     """
 
     blocks: tuple[LayerGroup, ...]
@@ -99,10 +99,10 @@ class LayerGroups:
 def layer_groups(model: keras.Model) -> LayerGroups:
     """Groups the layers of a model into the blocks of its backbone and the head.
 
-    The blocks of every `keras.applications` family are known by the names their papers gave them (`block5`, `mixed7`,
-    `conv4_block3`, …). Layers with automatic names, which shift from one instance to the next, are placed by the graph.
-    Any other functional or `Sequential` model is cut where a single tensor connects its parts, and parts of one
-    resolution make a block (`block1`, `block2`, …). The backbone may be nested in the model or be a part of it.
+    The blocks of every `keras.applications` family have the names from their papers (`block5`, `mixed7`,
+    `conv4_block3`, …). Layers with automatic names, which change from one instance to the next, are assigned by the
+    graph. Any other functional or `Sequential` model is cut where a single tensor connects its parts, and parts of one
+    resolution form a block (`block1`, `block2`, …). The backbone may be nested in the model or flattened into it.
 
     Args:
         model: A built `keras.Model`.

@@ -19,33 +19,33 @@ class ScheduleError(UsageError, ValueError):
 class Stage:
     """What trains during one stage, at which learning rate, and what ends it.
 
-    A stage ends after `epochs`, or when `monitor` has not improved for `patience` epochs, or whichever comes first.
-    The last stage of a schedule may have neither. Stages add up: what one unfreezes stays unfrozen until a later one
-    freezes it. The head (all that is no part of the backbone) trains from the first stage on.
+    A stage ends after `epochs` or when `monitor` has not improved for `patience` epochs, whichever comes first. The
+    last stage of a schedule may have neither. Stages add up: what one unfreezes stays unfrozen until a later one
+    freezes it. The head (everything outside the backbone) trains from the first stage on.
 
     Args:
-        unfreeze: What begins to train. A block of the backbone by name (`"block5"`), a layer of it by name, which
-            means this layer and all above it (`"block5_conv1"`), a pattern (`"block6*"`) or a list of names and
-            patterns, each standing for itself alone, a number of blocks counted from the top, a fraction of the
-            blocks from the top, or `"all"`. `kerasxfer.layer_groups(model)` shows the blocks. Where two backbones
-            have the name, write `"backbone/name"`. Defaults to `None`: nothing new.
-        epochs: How many epochs the stage lasts at most.
-        patience: After how many epochs without improvement it ends.
+        unfreeze: What starts to train: a block of the backbone by name (`"block5"`); a layer of it by name, which means
+            this layer and all above it (`"block5_conv1"`); a pattern (`"block6*"`) or a list of names and patterns,
+            which mean exactly the matching ones; a number of blocks from the top; a fraction of the blocks from the
+            top; or `"all"`. `kerasxfer.layer_groups(model)` shows the blocks. If two backbones have the name, write
+            `"backbone/name"`. Defaults to `None`: nothing new.
+        epochs: Maximum number of epochs of the stage.
+        patience: Number of epochs without improvement after which the stage ends.
         min_delta: The smallest change of `monitor` that counts as an improvement. Defaults to 0.
         monitor: Key of the epoch's logs to watch. Defaults to `"val_loss"`.
-        mode: `"min"`, `"max"` or `"auto"`, which asks the model's metric. Metrics of one's own do not say which way is
-            better, nor do logs of other callbacks: they need a mode.
+        mode: `"min"`, `"max"` or `"auto"`, which asks the model's metric. Custom metrics and logs of other callbacks do
+            not tell which way is better: they need a mode.
         learning_rate: A number, a string such as `"0.1x"` (times the rate the model was compiled with), or a
-            `keras.optimizers.schedules.LearningRateSchedule`, which starts over with the stage. Defaults to `None`:
-            the rate stays.
-        warmup: Over how many epochs the rate rises linearly from zero; may be a fraction of one. Defaults to 0.
+            `keras.optimizers.schedules.LearningRateSchedule`, which starts over with the stage. Defaults to `None`: the
+            rate does not change.
+        warmup: Number of epochs over which the rate rises linearly from zero; may be a fraction. Defaults to 0.
         layer_decay: Factor of the learning rate from block to block: the head trains at the full rate, the block
             below it at `layer_decay` of that, the next at its square, … Defaults to `None`: one rate for all.
-        batch_norm: `"frozen"` keeps every `BatchNormalization` of the backbone in inference mode, with its weights
-            and statistics as they are; `"train"` lets those of the unfrozen blocks train.
-        restore_best: Whether the weights of the stage's best epoch, by `monitor`, come back when it ends.
+        batch_norm: `"frozen"` keeps every `BatchNormalization` of the backbone in inference mode, with weights and
+            statistics unchanged; `"train"` lets those of the unfrozen blocks train.
+        restore_best: Whether to restore the weights of the stage's best epoch, by `monitor`, when it ends.
         freeze: What stops training: names and patterns as for `unfreeze`, or `"head"`.
-        name: How the stage is called in messages. Defaults to what it unfreezes.
+        name: Name of the stage in messages. Defaults to what it unfreezes.
 
     Raises:
         ScheduleError: If an argument is out of its range or contradicts another.
@@ -129,7 +129,7 @@ class Stage:
 
     @property
     def least_epochs(self) -> int:
-        """The fewest epochs the stage can last: by plateau, one to set the mark and `patience` that miss it."""
+        """The fewest epochs the stage can last: on a plateau, the best one and `patience` more."""
         ends = [self.epochs, None if self.patience is None else self.patience + 1]
         return min([end for end in ends if end is not None], default=1)
 
@@ -139,7 +139,7 @@ class Stage:
         return self.epochs is None and self.patience is None
 
     def to_dict(self) -> dict[str, Any]:
-        """The arguments that differ from their defaults, as plain values: what `from_dict` takes.
+        """The arguments that differ from their defaults, as plain values for `from_dict`.
 
         Returns:
             A dictionary of numbers, strings, lists and dictionaries.
@@ -157,8 +157,8 @@ class Stage:
         """A stage from its arguments.
 
         Args:
-            values: What `to_dict` gave, or what a YAML schedule holds. A number may be written `1e-3`, which YAML
-                takes for a string, and a learning rate schedule as Keras serialises it.
+            values: The output of `to_dict`, or an entry of a YAML schedule. A number may be written `1e-3`, which YAML
+                reads as a string, and a learning rate schedule as Keras serialises it.
 
         Returns:
             The `Stage`.
