@@ -1,4 +1,4 @@
-"""From a Keras model to a proved ONNX file: the pipeline of `kerasxfer export`."""
+"""From a Keras model to a verified ONNX file: the pipeline of `kerasxfer export`."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,46 +62,45 @@ def export_onnx(
     safe_mode: bool = True,
     verbose: bool = True,
 ) -> Exported:
-    """Export an image classifier to one self-contained ONNX file, proved against the model itself.
+    """Export an image classifier to one self-contained ONNX file, verified against the model itself.
 
-    The file takes uint8 pixels `[batch, height, width, 3]` and gives probabilities `[batch, classes]`, or one column
-    for a sigmoid unit. Whatever the backend, TensorFlow converts it in a process of its own, and the answers are
-    compared with those of the model on its own backend. Where the comparison fails, no file is written.
+    The file takes uint8 pixels `[batch, height, width, 3]` and outputs probabilities `[batch, classes]`, or one column
+    for a sigmoid unit. Whatever the backend, TensorFlow converts the model in a separate process, and the file's
+    answers are compared with those of the model on its own backend. If the comparison fails, no file is written.
 
     Args:
         model_or_path: A `keras.Model`, a run folder, a `.keras` or `.h5` file or, on TensorFlow and with
             `safe_mode=False`, a SavedModel folder.
         path: The file to write.
-        precision: `"fp32"`, `"fp16"` or `"int8"`. Defaults to `None`: the target's.
-        target: `"cpu"`, or `"gpu"` for `"fp16"` where the comparison passes, else `"fp32"`. Defaults to `"cpu"`.
-        opset: ONNX operator set, 13 to 18. Defaults to `15`, the last one that pools in one operator.
-        class_names: The classes, in any form that names come in: a sequence, an array, or a mapping from or to
-            indices. Defaults to the model's own, else the run's, else those of the labelled folder.
+        precision: `"fp32"`, `"fp16"` or `"int8"`. Defaults to `None`, the target's.
+        target: `"cpu"`, or `"gpu"` for `"fp16"` if the comparison passes, else `"fp32"`. Defaults to `"cpu"`.
+        opset: ONNX opset version, 13 to 18. Defaults to `15`, the last one that pools in one operator.
+        class_names: The classes: a sequence, an array, or a mapping from or to indices. Defaults to the model's own,
+            else the run's, else those of the labelled folder.
         image_size: `(height, width)`. Defaults to the model's input.
         policy: How images are decoded and resized. Defaults to the run's, else `ImagePolicy()`.
-        preprocessing: Normalisation to put before a model that expects normalised pixels: a model or module of
+        preprocessing: Normalisation to add in front of a model that expects normalised pixels: a model or module of
             `keras.applications` (`"vgg16"`, `"inception_v3"`) or a mode of `kerasxfer.layers.Preprocess`
             (`"rescale"`). Defaults to `None`: the model takes pixels in 0–255.
-        output: What the outputs are: `"softmax"` or `"sigmoid"`, which is applied to a model that gives scores, or
-            `"logits"`, scores of the kind that the compiled loss tells. Defaults to `None`: read off the model's last
-            activation, else off its loss, else off its values, with a note.
-        multi_label: Whether any number of classes may fit an image, each by a sigmoid of its own. Defaults to `False`:
-            what the model's `ClassifierHead` or its run says.
-        thresholds: The probability from which each class fits, with several labels to an image: one for all, one for
-            each in their order, or some by name (`{"cat": 0.3}`). Defaults to `None`: those that the run chose on its
-            validation images, else 0.5.
-        features: Whether to give the pooled features as a second output. Defaults to `False`.
-        samples: Folder or table of images to compare on. Defaults to `check`, `calibration` or drawn images.
-        calibration: Folder of images for int8, with or without class folders, or table.
-        check: Folder or table of labelled images, all of which are compared. Defaults to `None`, for int8 to
-            `calibration` where it holds the classes.
-        table: What is said about `samples`, `calibration` and `check` where they are tables. Defaults to nothing.
-        runtimes: Runtimes to check and measure the file in, on the labelled images: `"onnxruntime"` and `"openvino"`,
-            the latter also in bfloat16 where the CPU has it. What does not pass its gate there is told, and kept in
-            the manifest. Defaults to `()`.
-        modules: Names or `.py` files of modules with custom layers that Keras must know to read the file.
-        preprocess_input: The application whose `preprocess_input` a `Lambda` layer of the file calls (`"vgg16"`): the
-            file names the function only. Defaults to `None`.
+        output: What the outputs are: `"softmax"` or `"sigmoid"`, which is applied to a model that outputs scores, or
+            `"logits"`, scores whose kind follows from the compiled loss. Defaults to `None`: inferred from the model's
+            last activation, else from its loss, else from its values, with a note.
+        multi_label: Whether images have any number of labels, with one sigmoid per class. Defaults to `False`: what the
+            model's `ClassifierHead` or its run says.
+        thresholds: Probability thresholds of a multi-label model: one for all, one per class in order, or some by name
+            (`{"cat": 0.3}`). Defaults to `None`: those that the run chose on its validation images, else 0.5.
+        features: Whether to output the pooled features as well. Defaults to `False`.
+        samples: Folder or table of images to compare on. Defaults to `check`, `calibration` or synthetic images.
+        calibration: Folder of images for int8, with or without class folders, or a table.
+        check: Folder or table of labelled images, to compare answers on all of them. Defaults to `None`; for int8, to
+            `calibration` if it has the classes.
+        table: How to read `samples`, `calibration` and `check` if they are tables. Defaults to no options.
+        runtimes: Runtimes to check and time the file in, on the labelled images: `"onnxruntime"` and `"openvino"`, the
+            latter also in bfloat16 if the CPU supports it. Failed gates are reported and recorded in the manifest.
+            Defaults to `()`.
+        modules: Names or `.py` files of modules that define custom layers of the file.
+        preprocess_input: The application whose `preprocess_input` a `Lambda` layer of the file calls (`"vgg16"`), which
+            the file does not store. Defaults to `None`.
         safe_mode: Whether to refuse code inside the file: `Lambda` layers, SavedModels. Defaults to `True`.
         verbose: Whether to report each step on stderr. Defaults to `True`.
 
@@ -109,7 +108,7 @@ def export_onnx(
         An `Exported`.
 
     Raises:
-        ExportError: If the model cannot be exported, or the file's answers are not the model's.
+        ExportError: If the model cannot be exported, or the file's answers differ from the model's.
         ValueError: If an argument is out of its range.
 
     Example:

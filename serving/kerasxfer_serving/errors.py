@@ -1,4 +1,4 @@
-"""Errors that a user can mend. Everything else is a defect and keeps its traceback."""
+"""Errors that a user can fix. Everything else is a bug and keeps its traceback."""
 
 
 class KerasxferError(Exception):
@@ -17,7 +17,7 @@ class ImageError(KerasxferError):
 
     Args:
         code: Short stable code, the `status` column of a prediction (`"truncated"`, `"not_an_image"`, …).
-        message: What is wrong, for a person.
+        message: What is wrong, for people.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -29,11 +29,11 @@ class ImageError(KerasxferError):
 
 
 class ModelError(KerasxferError):
-    """A model file that is refused: malformed, unsafe, without what is needed to run it."""
+    """A model file that is refused: malformed, unsafe, or missing something needed to run it."""
 
 
 class DeviceError(KerasxferError):
-    """A device that was asked for and is not available."""
+    """A requested device that is not available."""
 
 
 class WriteError(KerasxferError):

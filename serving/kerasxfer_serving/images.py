@@ -1,7 +1,7 @@
-"""The one decode-and-resize function: what a model was trained on is what it is served.
+"""The one decode-and-resize function, so that a model is served the pixels it was trained on.
 
-Training, evaluation, the export's parity check, prediction and the benchmark all come here. Decoding is Pillow's; the
-result is always uint8, height × width × RGB. Safe to call from many threads.
+Training, evaluation, the export's parity check, prediction and the benchmark all use it. Pillow decodes; the result is
+always uint8, height × width × RGB. Thread-safe.
 """
 
 from collections.abc import Mapping
@@ -43,15 +43,15 @@ def swaps_sides(orientation: int) -> bool:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded image and what it was.
+    """A decoded image with facts about its file.
 
     Attributes:
         pixels: Array of uint8, `[h, w, 3]`, RGB.
-        width: Width of the stored image as it is meant to be seen, before resizing.
+        width: Width of the stored image after its EXIF orientation is applied, before resizing.
         height: Its height.
         format: Pillow's name of the file format; `None` for arrays and images made in memory.
         mode: Pillow's name of the stored colour mode.
-        animated: Whether there are more frames than the first, which is the one taken.
+        animated: Whether there are more frames than the first, which is the one used.
     """
 
     pixels: NDArray[np.uint8]
@@ -64,28 +64,28 @@ class DecodedImage:
 
 @dataclass(frozen=True)
 class ImagePolicy:
-    """How a file becomes pixels: all that decides it apart from the size.
+    """How a file becomes pixels: everything that matters except the size.
 
-    Alpha is dropped, as Keras, TensorFlow and torchvision do. Of 16-bit samples the high byte counts; of an animation,
-    the first frame.
+    Alpha is dropped, as in Keras, TensorFlow and torchvision. 16-bit samples are reduced to their high byte, animations
+    to their first frame.
 
     Args:
-        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"`, `"lanczos"`, `"box"` or `"hamming"`, each
-            antialiased when shrinking (but nearest). Defaults to `"bilinear"`.
-        resize: `"stretch"` ignores the aspect ratio, `"crop"` takes the largest centred part of the right aspect
+        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"`, `"lanczos"`, `"box"` or `"hamming"`, all but the first
+            antialiased when shrinking. Defaults to `"bilinear"`.
+        resize: `"stretch"` ignores the aspect ratio, `"crop"` takes the largest centred part with the right aspect
             ratio, `"pad"` keeps everything and fills with black. Defaults to `"stretch"`.
-        exif: `"apply"` turns the image as its EXIF orientation says, `"ignore"` does not.
+        exif: `"apply"` rotates the image by its EXIF orientation, `"ignore"` does not.
             Defaults to `"apply"`.
-        draft: Let the JPEG decoder shrink by 2, 4 or 8 while it decodes: faster on large images, and a few of 255
-            away from the full decode. Defaults to `False`.
-        max_pixels: Pixels, width times height, that a file's image may have; what has more is refused unread.
-            Defaults to `None`: as many as fit into this machine's memory, 50 to 120 million.
+        draft: Let the JPEG decoder shrink by 2, 4 or 8 while it decodes: faster on large images, with pixels a few of
+            255 off. Defaults to `False`.
+        max_pixels: Most pixels (width × height) that an image may have; larger ones are refused unread. Defaults to
+            `None`: as many as fit into this machine's memory, 50 to 120 million.
         decoder: `"gpu"` lets a `Predictor` decode and resize JPEG files in batches on an NVIDIA GPU, within a stated
-            distance of Pillow's pixels; single images, and all that a GPU decodes otherwise, stay with Pillow.
+            distance of Pillow's pixels; single images, and whatever a GPU decodes differently, stay with Pillow.
             Defaults to `"pillow"`.
-        crop_fraction: Crop as torchvision and timm do, `0 < crop_fraction <= 1`: the shorter side becomes the model's
-            divided by this, 256 pixels for 224 and 0.875, and of that the centre is taken; with `resize="stretch"`,
-            both sides do. Defaults to `None`, the largest part there is.
+        crop_fraction: Crop like torchvision and timm, `0 < crop_fraction <= 1`: resize the shorter side to the model's
+            divided by this (256 pixels for 224 and 0.875) and take the centre; with `resize="stretch"`, resize both
+            sides. Defaults to `None`, the largest centred part.
 
     Raises:
         ValueError: If an argument is none of its choices.
@@ -128,18 +128,18 @@ class ImagePolicy:
             raise UsageError("`crop_fraction` needs `resize='crop'` or `'stretch'`. Received: resize='pad'")
 
     def load(self, source: Source, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """Pixels `[h, w, 3]` of one image; see `load_image`."""
+        """Load the pixels `[h, w, 3]` of one image; see `load_image`."""
         return self.decode(source, size).pixels
 
     def decode(self, source: Source, size: tuple[int, int] | None = None) -> DecodedImage:
-        """Pixels of one image with what is known about it; arguments and errors as in `load_image`."""
+        """Load the pixels of one image with facts about its file; arguments and errors as in `load_image`."""
         if size is not None and (len(size) != 2 or min(size) < 1):
             raise UsageError(f"`size` must be (height, width), both at least 1, or `None`. Received: size={size!r}")
         with open_image(source, self.max_pixels) as image:
             return _decode(image, size, self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; without what is left to the machine, and without Pillow, the default."""
+        """The policy as plain values for JSON, without machine-dependent values and the default decoder."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         if self.decoder == "pillow":
             del values["decoder"]
@@ -147,10 +147,10 @@ class ImagePolicy:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ImagePolicy":
-        """The policy that `to_dict` described.
+        """Make the policy that `to_dict` described.
 
         Raises:
-            ValueError: If a key is unknown: a policy of a later version must not be half obeyed.
+            ValueError: If a key is unknown: a policy of a later version must not be followed only in part.
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
@@ -174,7 +174,7 @@ def load_image(
     Args:
         source: Path, encoded bytes, binary file, `PIL.Image.Image`, or uint8 array `[h, w]` or `[h, w, 1 | 3 | 4]`.
         size: `(height, width)` of the result. Defaults to `None`, the image's own size.
-        interpolation: As in `ImagePolicy`, and so the rest.
+        interpolation: See `ImagePolicy`.
         resize: See `ImagePolicy`.
         exif: See `ImagePolicy`.
         draft: See `ImagePolicy`.
@@ -185,7 +185,7 @@ def load_image(
         A uint8 array `[h, w, 3]`, writable.
 
     Raises:
-        ImageError: If the image cannot be read; `.code` says which kind of bad it is
+        ImageError: If the image cannot be read; `.code` says why
             (`kerasxfer_serving.image_io.decoding.ERROR_CODES`).
         ValueError: If an argument is none of its choices.
 

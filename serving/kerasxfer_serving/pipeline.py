@@ -1,4 +1,4 @@
-"""The way of an image: read, decode, run, write; all at once, in order, and with bounded memory."""
+"""The prediction pipeline: read, decode, run and write concurrently, in order and with bounded memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
@@ -15,26 +15,26 @@ T = TypeVar("T")
 
 
 class TooManyErrorsError(KerasxferError):
-    """More inputs have failed than are allowed."""
+    """More inputs have failed than allowed."""
 
 
 class PredictionEngine(Protocol):
-    """What predicts a stream of inputs: a `Predictor`, or many of them on a cluster."""
+    """An engine that predicts a stream of inputs: a `Predictor`, or many of them on a cluster."""
 
     manifest: Manifest
 
     @property
     def workers(self) -> int:
-        """Batches in work at once."""
+        """Batches in progress at once."""
 
     def describe(self) -> dict[str, Any]:
-        """All that decides the answers, as plain values."""
+        """Everything that decides the answers, as plain values."""
 
     def describe_session(self) -> dict[str, Any]:
         """Where and how the model runs."""
 
     def stream(self, inputs: Iterable[Input]) -> Iterator[Predictions]:
-        """Predictions in the order of `inputs`, which are taken only as fast as they are predicted."""
+        """Predict in the order of `inputs`, which are consumed only as fast as they are predicted."""
 
 
 def predict_to(
@@ -48,9 +48,9 @@ def predict_to(
     """Predict all inputs of a reader into a writer.
 
     Args:
-        engine: What predicts.
+        engine: The engine that predicts.
         reader: Where the inputs come from.
-        writer: Where the predictions go; what it has from an earlier run is passed over.
+        writer: Where the predictions go; what it has from an earlier run is skipped.
         max_errors: Stop when more inputs than this have failed. Defaults to `None`, never.
         watch: Called with the summary after every batch.
 
@@ -58,8 +58,8 @@ def predict_to(
         The `Summary`.
 
     Raises:
-        TooManyErrorsError: More than `max_errors` inputs have failed. Like `KeyboardInterrupt`, it comes after all
-            that was predicted is committed.
+        TooManyErrorsError: More than `max_errors` inputs have failed. Like `KeyboardInterrupt`, it is raised after all
+            predictions so far are committed.
     """
     inputs = iter(reader)
     done_before = writer.skip(inputs)

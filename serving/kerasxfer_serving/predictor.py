@@ -1,4 +1,4 @@
-"""`Predictor`: images in, one answer per image out, in the order given."""
+"""`Predictor`: images in, one answer per image out, in the same order."""
 
 import threading
 import time
@@ -38,7 +38,7 @@ _DECODING_TOLERANCE = 0.02  # largest difference of a probability that another d
 
 
 class PredictorArguments(TypedDict, total=False):
-    """The keyword arguments of `Predictor`, for what makes predictors on behalf of others."""
+    """The keyword arguments of `Predictor`, for code that makes predictors for others."""
 
     device: str
     gpu_ids: Sequence[int] | None
@@ -56,35 +56,34 @@ class PredictorArguments(TypedDict, total=False):
 class Predictor:
     """Classifies images with an ONNX model.
 
-    Safe to use from many threads; can be pickled, and opens its sessions anew where it is unpickled.
+    Thread-safe. It can be pickled, and opens new sessions after unpickling.
 
     Args:
         model: An `.onnx` file.
         device: `"auto"`, `"cpu"`, `"openvino"`, `"cuda"`, `"tensorrt"` or `"fastest"`. Defaults to `"auto"`; see
             `open_session`.
-        gpu_ids: The GPUs to use, taken in turn. With `device="auto"`, naming them rules out the CPU. Defaults to
+        gpu_ids: The GPUs to use, in turn. With `device="auto"`, naming them rules out the CPU. Defaults to
             `None`, the first.
-        batch_size: Images in one run of the model. Defaults to the model's own where that is fixed, else 8 on the CPU
-            and 128 on a GPU.
-        threads: CPU threads of one run. Defaults to all cores this process may use for what fits into one batch, and to
-            one a run, with as many runs at once, beyond.
+        batch_size: Images per run of the model. Defaults to the model's own if it is fixed, else 8 on the CPU and 128
+            on a GPU.
+        threads: CPU threads per run. By default, inputs that fit into one batch use all cores available to this
+            process, and larger inputs use one thread per run with as many runs at once.
         tf32: See `open_session`.
-        cpu_precision: See `open_session`. Defaults to `None`: bfloat16 where OpenVINO runs a model whose manifest says
-            that it keeps its answers so (`Manifest.passed_in`), on a CPU that has it; else float32.
+        cpu_precision: See `open_session`. Defaults to `None`: bfloat16 if OpenVINO runs the model on a CPU that
+            supports it, and the manifest says that its answers stay the same (`Manifest.passed_in`); else float32.
         cache_dir: See `open_session`.
-        decode_processes: Processes that decode what `stream` is given, beside this one; 0 decodes in threads of this
-            one. Defaults to `None`: on a GPU, one for each core where there are four or more; else 0.
+        decode_processes: Extra processes that decode the inputs of `stream`; 0 decodes in threads of this process.
+            Defaults to `None`: on a GPU, one per core if there are four or more; else 0.
         decode: `"gpu"` decodes and resizes JPEG files on the GPU, `"pillow"` on the CPU (see `ImagePolicy.decoder`).
-            Defaults to what the manifest says.
+            Defaults to the manifest's decoder.
         features: Also return the pooled features, the input of the model's last dense layer. Defaults to `False`.
-        manifest: What the model does not say itself, for a model from elsewhere
-            (`kerasxfer_serving.model.foreign.describe`). Defaults to the model's own manifest, or the one in
-            `<model>.json`.
+        manifest: Description of a model from elsewhere (`kerasxfer_serving.model.foreign.describe`). Defaults to the
+            model's own manifest, or the one in `<model>.json`.
         sha256: Hash that the file must have. Defaults to `None`, not checked.
 
     Raises:
         DeviceError: The device is not available.
-        ModelError: The model is refused, or says too little about itself.
+        ModelError: The model is refused, or needs a description.
 
     Example:
 
@@ -170,12 +169,12 @@ class Predictor:
 
     @property
     def session(self) -> Session:
-        """The session that a single image runs in."""
+        """The session that runs single images."""
         return self._session(self._threads or available_cores(), self.gpu_ids[0])
 
     @property
     def workers(self) -> int:
-        """Batches worth working on at once."""
+        """Number of batches worth working on at once."""
         cores = available_cores()
         if self.on_cpu:
             return max(1, cores // (self._threads or 1))
@@ -194,8 +193,8 @@ class Predictor:
                 iterable; or one uint8 array `[n, h, w, 3]`.
 
         Returns:
-            `Predictions`, one per image, in the order given. An image that cannot be read has its code in
-            `.status`, `None` for a label and NaN for probabilities.
+            `Predictions`, one per image, in the same order. An image that cannot be read has its error code in
+            `.status`, the label `None` and NaN probabilities.
         """
         items = as_inputs(inputs)
         if len(items) <= self.batch_size:
@@ -203,14 +202,14 @@ class Predictor:
         return Predictions.concatenate(list(self.stream(items)))
 
     def predict_batch(self, items: Sequence[Input], *, threads: int | None = None) -> Predictions:
-        """Decode, run, and make the answers of one batch: the step that every engine repeats.
+        """Decode and run one batch: the step that every engine repeats.
 
         Args:
             items: At most `batch_size` inputs.
             threads: CPU threads to run with. Defaults to those of the predictor.
 
         Returns:
-            `Predictions` in the order of `items`; never an error for a single image.
+            `Predictions` in the order of `items`; a single bad image never raises.
         """
         started = time.perf_counter()
         with self.decoded(items) as images:
@@ -222,7 +221,7 @@ class Predictor:
     def predict_decoded(
         self, paths: list[str], images: Sequence[DecodedImage | ImageError], *, threads: int | None = None
     ) -> Predictions:
-        """The second half of `predict_batch`: `images` are what `decode` returned for the inputs called `paths`."""
+        """The second half of `predict_batch`: `images` are the outputs of `decode` for the inputs named `paths`."""
         started = time.perf_counter()
         predictions = self._classify(paths, images, threads)
         predictions.seconds = {"model": time.perf_counter() - started}
@@ -231,28 +230,28 @@ class Predictor:
     def stream(self, inputs: Iterable[Input], *, workers: int | None = None) -> Iterator[Predictions]:
         """Predict any number of inputs, batch by batch and in order, with bounded memory.
 
-        Each worker decodes a batch and then runs the model on it by itself. So every core is busy whichever of the two
-        is the slower, no core waits for another's half-finished operator, and nothing is handed over: measured on two
-        cores, two runs with one thread each do 7 % more images than one run with two threads.
+        Each worker decodes a batch and then runs the model on it. So every core stays busy whichever of the two is
+        slower, no core waits for another's half-finished operator, and nothing is handed over: measured on two cores,
+        two runs with one thread each process 7 % more images than one run with two threads.
 
         Args:
-            inputs: Taken from the iterator only as fast as they are predicted.
-            workers: Batches in work at once. Defaults to `workers`.
+            inputs: Inputs, consumed only as fast as they are predicted.
+            workers: Batches in progress at once. Defaults to `workers`.
 
         Yields:
-            `Predictions` of `batch_size` inputs, the last of what is left, in the order of `inputs`.
+            `Predictions` of `batch_size` inputs each, and of the rest, in the order of `inputs`.
         """
         predict = partial(self.predict_batch, threads=self.stream_threads)
         with self.decoding():
             yield from map_in_order(predict, batched(inputs, self.batch_size), workers or self.workers)
 
     def decode(self, item: Input) -> DecodedImage | ImageError:
-        """Pixels of one input at the model's size, or what is wrong with it."""
+        """Decode one input to pixels at the model's size, or return what is wrong with it."""
         return decode_input(item, self.manifest.policy, self.manifest.image_size)
 
     @contextmanager
     def decoding(self) -> Iterator[None]:
-        """Let batches be decoded by `decode_processes` inside the context, where the predictor has any."""
+        """Decode batches in `decode_processes` inside the context, if the predictor has any."""
         processes = self._decode_processes
         if not processes or self._processes is not None:
             yield
@@ -267,7 +266,7 @@ class Predictor:
                 self._processes = None
 
     def decoded(self, items: Sequence[Input]) -> AbstractContextManager[Batch]:
-        """The images of a batch, decoded by whatever the predictor decodes with."""
+        """Decode the images of a batch with the predictor's decoder."""
         if self._processes is not None:
             return self._processes.decoded(items)
         if self._gpu_decoder is not None:
@@ -288,7 +287,7 @@ class Predictor:
         return [self._as_classes(probabilities), *features]
 
     def describe(self) -> dict[str, Any]:
-        """All of the predictor that decides its answers, as plain values."""
+        """Everything that decides the predictor's answers, as plain values."""
         return {
             "model": self.sha256,
             "manifest": self.manifest.to_dict(),
@@ -301,11 +300,11 @@ class Predictor:
         }
 
     def describe_session(self) -> dict[str, Any]:
-        """Where and how images are decoded and the model runs: proof of the device."""
+        """Where and how images are decoded and the model runs, as proof of the device."""
         return self.session.describe() | {"decoding": self.describe_decoding()}
 
     def describe_decoding(self) -> dict[str, Any]:
-        """Which decoder is used; of the GPU's, its distance from Pillow and how many images it left to Pillow."""
+        """The decoder in use; for a GPU, its distance from Pillow and how many images it left to Pillow."""
         policy = self.manifest.policy
         if self._gpu_decoder is None:
             return {"decoder": policy.decoder, "processes": self._decode_processes}
@@ -313,7 +312,7 @@ class Predictor:
         return {"decoder": policy.decoder} | distance
 
     def close(self) -> None:
-        """Let go of the sessions and their memory. What still runs is ended, and raises `ModelError`."""
+        """Release the sessions and their memory. Runs in progress end with `ModelError`."""
         with self._lock:
             self._closed = True
             for session in self._sessions.values():
@@ -368,7 +367,7 @@ class Predictor:
         )
 
     def _as_classes(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One column per class; the one of a sigmoid unit is the second of two classes."""
+        """Expand to one column per class; a sigmoid unit gives the second of two classes."""
         classes = len(self.manifest.class_names)
         if (
             probabilities.shape[1] == 1

@@ -1,6 +1,6 @@
-"""A benchmark that can be quoted: four separate rates, proof of the device, spread, and VALID or INVALID with reasons.
+"""A benchmark you can quote: four separate rates, proof of the device, spread, and VALID or INVALID with reasons.
 
-The way through: images → for every batch size a predictor → decode, device and end-to-end rates → `Report`.
+The steps: images → one predictor per batch size → decode, device and end-to-end rates → `Report`.
 """
 
 import time
@@ -49,16 +49,17 @@ def benchmark(
 
     Args:
         model: An `.onnx` file.
-        data: Folder of images; where its folders bear the names of the classes, the accuracy is reported too.
-            Defaults to `None`: Images are drawn.
-        batch_sizes: The sweep. Defaults to 1, 8 and 32, and 128 on a GPU; a model with a fixed batch has only that.
+        data: Folder of images; if its subfolders are named after the classes, the accuracy is reported too. Defaults to
+            `None`: synthetic images.
+        batch_sizes: Batch sizes to measure. Defaults to 1, 8 and 32, and 128 on a GPU; a model with a fixed batch size
+            has only that one.
         scenarios: `"offline"`, `"single-stream"` or both, MLPerf's names. Defaults to both.
-        duration: Seconds of every figure, three repeats together. Defaults to 10.
-        rules: When a figure counts. Defaults to `Rules()`.
-        limit: How many images of `data` are used, taken by lot. Defaults to 2000.
-        picture_size: `(height, width)` of drawn images. Defaults to `(375, 500)`.
-        progress: Called with a line before each step.
-        **predictor: Arguments of `Predictor`, such as `device`. Its `batch_size` is left to `batch_sizes`.
+        duration: Seconds to measure each figure for, over three repeats. Defaults to 10.
+        rules: Rules for a valid figure. Defaults to `Rules()`.
+        limit: Number of images of `data` to use, chosen at random. Defaults to 2000.
+        picture_size: `(height, width)` of synthetic images. Defaults to `(375, 500)`.
+        progress: Called with one line before each step.
+        **predictor: Arguments of `Predictor`, such as `device`. Use `batch_sizes` instead of its `batch_size`.
 
     Returns:
         A `Report`.

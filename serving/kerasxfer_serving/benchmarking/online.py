@@ -38,13 +38,13 @@ def benchmark_server(
 
     Args:
         url: `http://HOST:PORT` of `kerasxfer-serving serve`.
-        data: Folder of images. Defaults to `None`: images are drawn.
+        data: Folder of images. Defaults to `None`: synthetic images.
         model: Name of the model. Defaults to the server's first.
         target: Milliseconds that 99 of 100 requests may take. Defaults to 100.
         rates: Requests a second to try, rising. Defaults to shares of what the server answers at most.
         duration: Seconds of each rate, at least; 500 requests are sent in any case. Defaults to 10.
         limit: How many images of `data` are used, drawn by lot. Defaults to 2000.
-        image_size: `(height, width)` of drawn images. Defaults to `(375, 500)`.
+        image_size: `(height, width)` of synthetic images. Defaults to `(375, 500)`.
         token: Bearer token. Defaults to `None`.
         progress: Called with a line after each rate.
 

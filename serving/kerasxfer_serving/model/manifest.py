@@ -34,39 +34,39 @@ _MAX_CHARACTERS = 8 << 20  # enough for a hundred thousand class names
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What must be known to predict with a model file, and where the file comes from.
+    """Everything needed to predict with a model file, and where the file comes from.
 
     Args:
         class_names: The classes, in the order of the output's columns.
         image_size: `(height, width)` that images are resized to.
         policy: `ImagePolicy`, how images are decoded and resized.
-        output: `"softmax"`, or `"sigmoid"`. A sigmoid output with one column and two classes is the probability of
-            the second class. `"logits"`, of a model from elsewhere: softmax, or sigmoid where several labels may fit,
-            is still to be taken.
-        task: `"single_label"`, of classes that exclude each other, or `"multi_label"`: a sigmoid column for each class,
-            any number of which may fit. Defaults to `"single_label"`.
-        thresholds: Of a multi-label model, the probability from which each class fits. Defaults to 0.5 each.
+        output: `"softmax"` or `"sigmoid"`. A sigmoid output with one column and two classes is the probability of the
+            second class. `"logits"`, only for a model from elsewhere, still needs a softmax, or a sigmoid if it is
+            multi-label.
+        task: `"single_label"` for mutually exclusive classes, or `"multi_label"`: one sigmoid column per class, for any
+            number of labels per image. Defaults to `"single_label"`.
+        thresholds: For a multi-label model, the probability from which each label is predicted. Defaults to 0.5 for
+            each.
         layout: `"nhwc"`, or `"nchw"` for a model from elsewhere that takes channels first.
-        normalisation: What a model from elsewhere expects to have been done to its pixels: a `Normalisation`, or the
-            name of one of `NORMALISATIONS`. Defaults to `"none"`: the graph takes pixels in 0–255 and does it itself.
+        normalisation: The normalisation that a model from elsewhere expects: a `Normalisation`, or the name of one of
+            `NORMALISATIONS`. Defaults to `"none"`: the graph takes pixels in 0–255 and normalises them itself.
         input_name: Name of the graph's input, `[batch, height, width, 3]`.
         output_name: Name of the output with the probabilities, `[batch, columns]`.
         features_name: Name of the output with the pooled features, or `None`.
         precision: `"fp32"`, `"fp16"` or `"int8"`.
         opset: Version of the default ONNX operator set.
         backbone: Name of the `keras.applications` model, or `None`.
-        preprocessing: Name of the normalisation inside the graph, or `None` where the model brought its own.
+        preprocessing: Name of the normalisation that the export added, or `None` if the model had its own.
         source_sha256: SHA-256 of the Keras model that was exported.
         source_backend: The Keras backend whose outputs the file was checked against.
         versions: Packages that made the file, by name.
         golden: SHA-256 of known images after decoding and resizing, by case.
-        parity: Figures of the comparison with the source model.
+        parity: Results of the comparison with the source model.
         calibration: How an int8 model was calibrated.
-        runtimes: What the file's answers are in each runtime and precision that it was checked in, and how fast it was.
+        runtimes: Results and speed of the file in each runtime and precision that it was checked in.
 
     Attributes:
-        format_version: Version of the schema: 2 of a multi-label model, which an older reader would take for another,
-            else 1.
+        format_version: Version of the schema: 2 for a multi-label model, which an older reader would misread, else 1.
 
     Example:
 
@@ -131,11 +131,11 @@ class Manifest:
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether any number of classes may fit an image."""
+        """Whether images have any number of labels."""
         return self.task == MULTI_LABEL
 
     def find_normalisation(self) -> Normalisation:
-        """What the model expects to have been done to pixels, as figures."""
+        """The normalisation that the model expects, as numbers."""
         named = self.normalisation
         return NORMALISATIONS[named] if isinstance(named, str) else named
 
@@ -156,7 +156,7 @@ class Manifest:
         """Read a manifest from JSON.
 
         Raises:
-            ModelError: The text is too long, is not JSON, or says something that the schema does not allow.
+            ModelError: The text is too long, is not JSON, or violates the schema.
         """
         if len(text) > _MAX_CHARACTERS:
             raise ModelError(f"A manifest has at most {_MAX_CHARACTERS:,} characters. Received: {len(text):,}")
@@ -190,7 +190,7 @@ class Manifest:
         """Read the manifest of a model file, or a sidecar.
 
         Args:
-            path: A `.json` file, or a model: its own manifest, else the one in `<path>.json` beside it.
+            path: A `.json` file, or a model with its own manifest or one next to it in `<path>.json`.
 
         Raises:
             ModelError: There is no manifest, or it is malformed.
@@ -226,7 +226,7 @@ class Manifest:
 
 
 def find_manifest(path: Path, proto: "onnx.ModelProto") -> Manifest | None:
-    """The manifest in a model, or in `<path>.json` beside it; `None` where there is none.
+    """The manifest in a model, or next to it in `<path>.json`; `None` if there is none.
 
     Args:
         path: Path of the model file.
@@ -266,7 +266,7 @@ def _normalisation(value: Any) -> str | Normalisation:
 
 
 def _expand_preset(data: dict[str, Any]) -> dict[str, Any]:
-    """What a sidecar says, its `"preset"` spelt out; what it says besides comes first."""
+    """Expand the `"preset"` of a sidecar; its other values take precedence."""
     if "preset" not in data:
         return data
     preset = find_preset(data["preset"])

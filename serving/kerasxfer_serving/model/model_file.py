@@ -1,4 +1,4 @@
-"""Model files: the bytes that were checked, with what they say about themselves."""
+"""Model files: the bytes that were checked, and what they say about themselves."""
 
 import math
 from collections import Counter
@@ -55,7 +55,7 @@ class ModelFile:
         return graph_statistics(self.proto)
 
     def to_dict(self) -> dict[str, Any]:
-        """What there is to know about the file, as plain data for JSON."""
+        """Facts about the file, as plain data for JSON."""
         return {
             "path": str(self.path),
             "sha256": self.sha256,
@@ -78,8 +78,8 @@ def load_model_file(path: str | Path, *, sha256: str | None = None) -> ModelFile
         A `ModelFile`.
 
     Raises:
-        ModelError: The file cannot be read, is not the one meant, is not ONNX, reaches outside itself, uses operators
-            of an unknown domain or carries a malformed manifest.
+        ModelError: The file cannot be read, has another hash, is not ONNX, refers to other files, uses operators of an
+            unknown domain or carries a malformed manifest.
     """
     path, data, digest, proto = read_onnx(path, sha256=sha256)
     initializers = {tensor.name for tensor in proto.graph.initializer}
