@@ -68,8 +68,15 @@ def checked(data: Data) -> Data:
         loader = copy.copy(data)
         loader.collate_fn = _CheckedCollate(data.collate_fn)
         return loader
-    check_pixels(data)
+    _check_input(data)
     return data
+
+
+def _check_input(images: Any) -> None:
+    """Look at images by themselves, in a list or under the input's name. A cache's feed has more inputs: its own."""
+    values = keras.tree.flatten(images)
+    if len(values) == 1:
+        check_pixels(values[0])
 
 
 class _CheckedDataset(keras.utils.PyDataset):
@@ -113,7 +120,7 @@ def _checked_batches(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _looked_at(batch: Any) -> Any:
-    check_pixels(batch[0] if isinstance(batch, tuple | list) else batch)
+    _check_input(batch[0] if isinstance(batch, tuple | list) else batch)
     return batch
 
 
@@ -122,12 +129,13 @@ def _checked_in_graph(dataset: Any) -> Any:
     import tensorflow as tf
 
     spec = dataset.element_spec
-    images = spec[0] if isinstance(spec, tuple) else spec
-    if not isinstance(images, tf.TensorSpec) or images.dtype in (tf.uint8, tf.bool):
+    inputs = tf.nest.flatten(spec[0] if isinstance(spec, tuple) else spec)
+    images = inputs[0]
+    if len(inputs) > 1 or not isinstance(images, tf.TensorSpec) or images.dtype in (tf.uint8, tf.bool):
         return dataset
 
     def check(*element: Tensor) -> Any:
-        values = tf.cast(element[0], tf.float32)
+        values = tf.cast(tf.nest.flatten(element[0])[0], tf.float32)
         low, high = tf.reduce_min(values), tf.reduce_max(values)
         fractions = tf.reduce_any(values != tf.floor(values))
         fine = (low >= 0) & (high <= 255) & ((high > 1) | ~fractions) | (tf.size(values) == 0)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.store import LAYOUT, Shelf
 
 _SECONDS_PER_DAY = 86400.0
@@ -67,8 +68,11 @@ def collect(root: Path, budget: float = math.inf, older_than: float | None = Non
     """Remove leftovers of dead builders, then shelves by age and until the rest fits the budget.
 
     A shelf at which a builder is at work stays as it is.
+
+    Raises:
+        CacheError: If a shelf cannot be removed; the others are.
     """
-    removed = []
+    removed, stuck = [], []
     idle = [shelf for shelf in all_shelves(root) if not shelf.is_being_built()]
     for shelf in idle:
         gone = shelf.remove(shelf.leftovers())
@@ -77,9 +81,17 @@ def collect(root: Path, budget: float = math.inf, older_than: float | None = Non
     for shelf in sorted(idle, key=_last_used):
         why = _why_removed(shelf, older_than, over_budget=total > budget)
         if why:
-            total -= _size(shelf)
-            shelf.clear()
-            removed.append({"removed": shelf.fingerprint, "why": why})
+            size_before = _size(shelf)
+            if shelf.clear():
+                removed.append({"removed": shelf.fingerprint, "why": why})
+            else:
+                stuck.append(str(shelf.path))
+            total -= size_before - _size(shelf)
+    if stuck:
+        raise CacheError(
+            f"`{stuck[0]}` cannot be removed: have its permissions changed, and collect again. "
+            f"Likewise: {len(stuck) - 1}. Removed: {len(removed)}."
+        )
     return removed
 
 

@@ -169,11 +169,17 @@ class Shelf:
         """Remove some files of the shelf; returns those that are gone."""
         return [path for path in files if self._removed(path)]
 
-    def clear(self) -> None:
-        """Remove everything that a cache has written, and the folder if that was all."""
-        self.remove(self.files())
+    def clear(self) -> bool:
+        """Remove everything that a cache has written, and the folder if that was all; returns whether it is gone.
+
+        The manifest goes last: by it, whatever cannot be removed is known the next time.
+        """
+        manifest = self.path / "manifest.json"
+        files = [path for path in self.files() if path != manifest]
+        gone = len(self.remove(files)) == len(files) and bool(self.remove([manifest]))
         with contextlib.suppress(OSError):
             self.path.rmdir()
+        return gone
 
     def keep_if_sound(self, shard: Shard, *, fresh: bool = False) -> bool:
         """Whether a shard holds what was written; one that does not is removed, where that is permitted."""

@@ -56,7 +56,23 @@ def loader(images):
     return data.DataLoader([(image, label) for image, label in zip(images, LABELS, strict=True)], batch_size=4)
 
 
-SOURCES = [lambda images: images, Batches, generator, dataset, loader]
+class Named(Batches):
+    def __getitem__(self, index):
+        images, labels = super().__getitem__(index)
+        return {"images": images}, labels
+
+
+SOURCES = {
+    "array": lambda images: images,
+    "named array": lambda images: {"images": images},
+    "array in a list": lambda images: [images],
+    "PyDataset": Batches,
+    "named PyDataset": Named,
+    "generator": generator,
+    "tf.data": dataset,
+    "named tf.data": lambda images: dataset(images).map(lambda images, labels: ({"images": images}, labels)),
+    "DataLoader": loader,
+}
 WAYS = {
     "fit": lambda model, data, y: model.fit(data, y, steps_per_epoch=2, verbose=0),
     "evaluate": lambda model, data, y: model.evaluate(data, y, steps=2, verbose=0),
@@ -66,13 +82,13 @@ WAYS = {
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("source", SOURCES, ids=["array", "PyDataset", "generator", "tf.data", "DataLoader"])
+@pytest.mark.parametrize("source", SOURCES)
 def test_what_cannot_be_pixels_is_refused_however_it_comes(model, pixels, source, way):
     images = spoilt(pixels, "rescaled")
-    y = LABELS if source is SOURCES[0] else None
-    WAYS[way](model, source(pixels), y)
+    make, y = SOURCES[source], LABELS if "array" in source else None
+    WAYS[way](model, make(pixels), y)
     with pytest.raises(Exception, match=r"takes pixels in 0–255"):
-        WAYS[way](model, source(images), y)
+        WAYS[way](model, make(images), y)
 
 
 @pytest.mark.parametrize("kind", ["rescaled", "centred", "wide"])

@@ -182,6 +182,20 @@ def test_gc_removes_the_longest_unused_first(tmp_path):
     assert maintenance.shelves(tmp_path) == []
 
 
+def test_gc_says_what_it_may_not_remove(filled, tmp_path):
+    make_shelf(tmp_path, "a" * 32)
+    filled.path.chmod(0o555)
+    if os.access(filled.path, os.W_OK):
+        pytest.skip("the superuser may remove everything")
+    try:
+        with pytest.raises(CacheError, match=rf"`{filled.path}` cannot be removed.*Removed: 1"):
+            maintenance.collect(tmp_path, budget=0)
+        assert filled.is_ours
+    finally:
+        filled.path.chmod(0o755)
+    assert maintenance.collect(tmp_path, budget=0) == [{"removed": "f" * 32, "why": "over the budget"}]
+
+
 def test_gc_touches_only_what_a_cache_has_made(filled, tmp_path):
     """A folder of images, folders that look like shelves, links into and out of the cache, notes beside the shards."""
     elsewhere = tmp_path / "elsewhere"
