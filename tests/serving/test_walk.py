@@ -94,6 +94,17 @@ def test_each_real_folder_is_entered_once(tmp_path):
     assert found(tmp_path) == (["down/" * 40 + "x.jpg"], {"folders seen before": 40})
 
 
+def test_a_link_upwards_brings_nothing_into_a_folder(tmp_path):
+    """What lies beside a class is of another class."""
+    put(tmp_path, "cats/1.jpg")
+    put(tmp_path, "dogs/2.jpg")
+    (tmp_path / "cats/up").symlink_to(tmp_path)
+    (tmp_path / "cats/far up").symlink_to("/")
+    assert found(tmp_path / "cats") == (["1.jpg"], {"folders seen before": 2})
+    (tmp_path / "link").symlink_to("cats")
+    assert found(tmp_path / "link") == (["1.jpg"], {"folders seen before": 2})
+
+
 @pytest.fixture
 def abyss(tmp_path, monkeypatch):
     """A folder with folders in it, deeper than Python's recursion and the system's paths can go."""

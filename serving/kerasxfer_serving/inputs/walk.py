@@ -8,6 +8,8 @@ and storage devices put beside images (thumbnails, recycle bins) are not taken, 
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kerasxfer_serving.errors import ImageError
@@ -170,8 +172,8 @@ def walk(
 ) -> Iterator[Entry]:
     """Images anywhere below a folder, in the order of their sorted paths.
 
-    Links are followed, and a folder that has been seen is not entered again. However deep the folders are and however
-    many files they hold, one listing per level is all that is kept.
+    Links are followed, but not to a folder that has been seen, nor to one that this one lies in. However deep the
+    folders are and however many files they hold, one listing per level is all that is kept.
 
     Args:
         folder: Path of the folder, which may have any name.
@@ -182,7 +184,7 @@ def walk(
         One `Entry` for each image; a link to nothing that is called like one is among them.
     """
     left_out = LeftOut() if left_out is None else left_out
-    seen: set[tuple[int, int]] = set()
+    seen = set(_above(folder))
     levels = [_list(os.fspath(folder), seen, left_out)]
     while levels:
         found = next(levels[-1], None)
@@ -268,6 +270,14 @@ def _list(folder: str, seen: set[tuple[int, int]], left_out: LeftOut) -> Iterato
     for name in names:
         bare = name.rstrip("/")
         yield _Found(os.path.join(folder, bare), bare, name != bare)  # noqa: PTH118  (keeps the folder's name as given)
+
+
+def _above(folder: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
+    """The folders that a folder lies in, as `_list` knows them."""
+    for parent in Path(os.path.realpath(folder)).parents:
+        with suppress(OSError):
+            status = parent.stat()
+            yield status.st_dev, status.st_ino
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
