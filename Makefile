@@ -1,7 +1,9 @@
 # `make demo` and `make test` set up everything they need. Python >= 3.11 and make are all that must be there.
 PYTHON ?= python3
 BACKBONE ?= DemoVGG
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+# Most modules are never imported: those that are compile then, once.
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST = -m pytest -q --numprocesses auto --dist worksteal
 QUICK = -m "not slow"
 # What rests on Keras: everything that differs between its versions is tested here.
