@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from kerasxfer_serving.errors import KerasxferError, UsageError
+from kerasxfer_serving.inputs.text import printable
 from numpy.typing import NDArray
 
 from kerasxfer.data.image_rows import ImageRows, numbered
@@ -53,7 +54,7 @@ class Division:
         if not self.shares:
             return line
         (least, low), *_, (most, high) = sorted([*self.shares.items(), *self.shares.items()], key=lambda item: item[1])
-        return f"{line}; of each class {low:.1%} ({least}) to {high:.1%} ({most})"
+        return f"{line}; of each class {low:.1%} ({printable(least)}) to {high:.1%} ({printable(most)})"
 
 
 def divide(rows: ImageRows, fraction: float, seed: int) -> NDArray[np.bool_]:

@@ -106,6 +106,11 @@ def test_a_division_says_how_even_it_is():
     assert text == "6 of 30 images (20.0%), 3 of 15 groups; of each class 20.0% (class 0) to 20.0% (class 1)"
 
 
+def test_a_division_is_one_line_whatever_its_classes_are_called():
+    text = str(Division((1, 4), {"a\nb": 0.0, "\x1b[2J": 0.5}))
+    assert text == r"1 of 4 images (25.0%); of each class 0.0% (a\nb) to 50.0% (\x1b[2J)"
+
+
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [(r"^(\w)\w*/", [0, 0, 1]), (r"(?P<x>\w)_(?P<group>\d)", [0, 1, 0]), (r"\w+/", [0, 1, 2])],
