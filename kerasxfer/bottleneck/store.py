@@ -206,4 +206,8 @@ def _writing(path: Path) -> Iterator[None]:
         with writing(path):
             yield
     except WriteError as error:
+        cause = error.__cause__
+        if isinstance(cause, IsADirectoryError):
+            name = cause.filename2 or cause.filename
+            raise CacheError(f"`{name}` is a folder where the cache has a file: remove it.") from error
         raise CacheError(f"{error} Finished shards stay valid: the next run goes on from there.") from error

@@ -182,6 +182,20 @@ def test_gc_removes_the_longest_unused_first(tmp_path):
     assert maintenance.shelves(tmp_path) == []
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_a_folder_in_place_of_a_file_is_named(filled, suffix):
+    (shard,) = filled.path.glob("*.npy")
+    place = shard.with_suffix(suffix)
+    place.unlink()
+    place.mkdir()
+    assert not filled.has_shard(KEYS)
+    with pytest.raises(CacheError, match=rf"`{place}` is a folder where the cache has a file: remove it"):
+        filled.write(KEYS, FEATURES)
+    place.rmdir()
+    filled.write(KEYS, FEATURES)
+    assert filled.has_shard(KEYS)
+
+
 def test_gc_says_what_it_may_not_remove(filled, tmp_path):
     make_shelf(tmp_path, "a" * 32)
     filled.path.chmod(0o555)
