@@ -1,5 +1,6 @@
 """How fast the candidates' exported models answer on this machine, in fp32 and int8, files in and answers out."""
 
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ class SpeedTest:
             images: The images to measure on; some are taken by lot, the same for all models.
         """
         if not self._images.is_dir():
-            self._link(images)
+            self._gather(images)
         files = self._files[name] = {}
         for precision in PRECISIONS:
             path = self._folder / f"{len(self._files)}-{precision}.onnx"
@@ -108,10 +109,17 @@ class SpeedTest:
             for name, files in self._files.items()
         }
 
-    def _link(self, images: ImageDataset) -> None:
-        """Link images under names that say nothing of their class: int8 is calibrated on them, not checked."""
+    def _gather(self, images: ImageDataset) -> None:
+        """Put images under names that say nothing of their class: int8 is calibrated on them, not checked."""
         self._images.mkdir()
         rows = np.random.default_rng(0).permutation(len(images.paths))[:_IMAGES]
         for number, row in enumerate(rows):
             path = (images.root / images.paths[row]).resolve()
-            (self._images / f"{number:05}{path.suffix}").symlink_to(path)
+            _link_or_copy(path, self._images / f"{number:05}{path.suffix}")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source)
+    except OSError:  # Windows lets few people make links
+        shutil.copyfile(source, target)

@@ -89,7 +89,7 @@ def write_tables(rows: ImageRows, columns: Columns, subsets: Mapping[str, NDArra
         subsets: Row numbers by subset.
         destination: A folder that does not exist, or is empty.
     """
-    way = os.path.relpath(rows.root, destination).replace(os.sep, "/")
+    way = _way(destination, rows.root)
     paths = [path if os.path.isabs(path) else f"{way}/{path}" for path in rows.paths]  # noqa: PTH117  (per row)
     cells: list[Sequence[Cell]] = [*columns.cells]
     cells[columns.image] = paths
@@ -100,6 +100,15 @@ def write_tables(rows: ImageRows, columns: Columns, subsets: Mapping[str, NDArra
                 writer = csv.writer(file)
                 writer.writerow(columns.header)
                 writer.writerows([_written(column[row]) for column in cells] for row in chosen)
+
+
+def _way(start: Path, root: Path) -> str:
+    """The POSIX path from one folder to another; from the top where the other is on another of Windows's drives."""
+    try:
+        way = os.path.relpath(root, start)
+    except ValueError:
+        way = os.path.abspath(root)  # noqa: PTH100
+    return way.replace(os.sep, "/")
 
 
 def _written(cell: Cell) -> Cell:

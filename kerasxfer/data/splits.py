@@ -202,6 +202,8 @@ def new_folder(destination: Path) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.chmod(0o777 & ~_umask())
+        if destination.is_dir():
+            destination.rmdir()  # Windows puts no folder in the place of another, not even of an empty one
         unfinished.replace(destination)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

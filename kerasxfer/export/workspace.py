@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # The guard waits for the end of its standard input, which comes with the end of its parent, however that ends.
-# A process of its own session outlives a signal to the whole group. What still writes there may need a moment to stop.
+# A process of its own session outlives a signal to the whole group; Windows has no sessions, but sends Ctrl-C alone.
+# What still writes there may need a moment to stop.
 _GUARD = """
-import os, shutil, sys, time
+import os, shutil, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 sys.stdin.buffer.read()
 for _ in range(100):
     shutil.rmtree(sys.argv[1], ignore_errors=True)

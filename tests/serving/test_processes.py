@@ -1,5 +1,6 @@
 import os
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -75,6 +76,18 @@ def test_no_process_and_no_memory_is_left():
         with processes.decoded(as_inputs([np.zeros((4, 4, 3), np.uint8)])):
             pass
     assert set(psutil.Process().children(recursive=True)) == before
+    assert psutil.Process().num_fds() == descriptors
+
+
+def test_where_files_need_names_the_memory_has_one_and_goes_too(monkeypatch):
+    monkeypatch.setattr("kerasxfer_serving.image_io.processes._NAMELESS", False)  # as on Windows
+    descriptors, white = psutil.Process().num_fds(), np.full((5, 5, 3), 255, np.uint8)
+    with DecodingProcesses(SIZE, POLICY, processes=1, batch_size=4, slots=1) as named:
+        file = Path(named._file)
+        with named.decoded(as_inputs([white, "missing.png"])) as batch:
+            np.testing.assert_array_equal(batch.pixels[0], decode_input(as_inputs([white])[0], POLICY, SIZE).pixels)
+    del batch
+    assert not file.exists()
     assert psutil.Process().num_fds() == descriptors
 
 

@@ -1,11 +1,13 @@
 import csv
 import io
+import ntpath
 import os
 import tarfile
 import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from kerasxfer_serving.errors import ImageError, UsageError
 from kerasxfer_serving.images import load_image
 from kerasxfer_serving.inputs.lists import read_list
-from kerasxfer_serving.inputs.reader import Reader
+from kerasxfer_serving.inputs.reader import Reader, _below_fixed_part
 from kerasxfer_serving.inputs.walk import reason_left_out
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=12)
@@ -338,6 +340,20 @@ def test_an_argument_longer_than_a_path_can_be_is_a_row(folder):
     (item,) = Reader(["x" * 10_000 + ".jpg"])
     with pytest.raises(ImageError):
         load_image(item.open())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "match", "below"),
+    [
+        (r"C:\photos\*.jpg", r"C:\photos\a.jpg", "/a.jpg"),
+        (r"C:\@eaDir\**\*.jpg", r"C:\@eaDir\x\@eaDir\a.jpg", "/x/@eaDir/a.jpg"),
+        ("p/[ab]/*.jpg", r"p\a\@eaDir.jpg", "/a/@eaDir.jpg"),
+        (r"\\server\share\*\a.jpg", r"\\server\share\x\a.jpg", "x/a.jpg"),
+    ],
+)
+def test_the_folders_below_a_glob_are_found_on_windows(pattern, match, below, monkeypatch):
+    monkeypatch.setattr("kerasxfer_serving.inputs.reader.os", SimpleNamespace(path=ntpath, sep="\\"))
+    assert _below_fixed_part(match, pattern) == below
 
 
 def test_system_files_in_archives_globs_and_urls_are_left_out(folder):

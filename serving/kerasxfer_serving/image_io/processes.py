@@ -32,6 +32,7 @@ CHUNK = 16
 """Images that a process decodes at a time: enough to make a message cheap, few enough to share a batch out."""
 
 _SHARED_MEMORY = Path("/dev/shm")
+_NAMELESS = os.name == "posix"  # whether a file lives on without a name, and a child inherits its descriptor
 
 
 class _Setting(NamedTuple):
@@ -227,7 +228,7 @@ def _shared_file(size: int) -> int | str:
             continue
         handle, name = tempfile.mkstemp(prefix="kerasxfer-", dir=folder)
         try:
-            if os.name != "posix":
+            if not _NAMELESS:
                 os.truncate(handle, size)
                 os.close(handle)
                 return name
@@ -248,8 +249,12 @@ def _reserve(handle: int, size: int) -> None:
 
 
 def _map(setting: _Setting) -> NDArray[np.uint8]:
-    handle = setting.file if isinstance(setting.file, int) else os.open(setting.file, os.O_RDWR)
-    pixels: NDArray[np.uint8] = np.frombuffer(mmap.mmap(handle, 0), np.uint8).reshape(setting.shape)
+    if isinstance(setting.file, int):
+        memory = mmap.mmap(setting.file, 0)
+    else:
+        with Path(setting.file).open("rb+") as file:
+            memory = mmap.mmap(file.fileno(), 0)
+    pixels: NDArray[np.uint8] = np.frombuffer(memory, np.uint8).reshape(setting.shape)
     return pixels
 
 

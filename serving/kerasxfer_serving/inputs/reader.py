@@ -94,7 +94,6 @@ class Reader:
             yield local_input(path) if error is None else failed_input(path, error.code, str(error))
 
     def _glob(self, pattern: str) -> Iterator[Input]:
-        fixed = _fixed_part(pattern)
         matches = sorted(glob.iglob(pattern, recursive=True))  # noqa: PTH207
         if not matches:
             raise UsageError(f"An input glob must match something. Received: {pattern!r}")
@@ -102,7 +101,7 @@ class Reader:
             if is_archive(match):
                 yield from read_archive(match, self._wanted)
             elif not Path(match).is_dir() or is_image_name(os.path.basename(match)):  # noqa: PTH119
-                if self._may_lie_there(match.removeprefix(fixed)):
+                if self._may_lie_there(_below_fixed_part(match, pattern)):
                     yield local_input(match)
             elif "**" not in pattern:  # which matches what the folder holds as well
                 yield from self._walk(match)
@@ -136,9 +135,10 @@ class Reader:
         return reason is None
 
 
-def _fixed_part(pattern: str) -> str:
-    """The folders of a glob that are written out."""
-    return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+def _below_fixed_part(match: str, pattern: str) -> str:
+    """The POSIX path of a glob's match below the folders that the glob writes out."""
+    fixed = os.path.dirname(re.split(r"[*?\[]", pattern, maxsplit=1)[0])  # noqa: PTH120
+    return match.removeprefix(fixed).replace(os.sep, "/")
 
 
 def local_input(path: str, root: str | Path | None = None) -> Input:

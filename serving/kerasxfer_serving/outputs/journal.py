@@ -6,6 +6,7 @@ from the first one on that a crash tore off, or that was damaged since.
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,13 @@ from typing import IO, Any
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import sync
 from kerasxfer_serving.outputs.journal_lines import FORMAT_VERSION, Content, Part, journal_line, read_journal
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_LOCKED_BYTE = 1 << 40  # on Windows, where nobody can read what is locked: far behind the end
 
 
 class Journal:
@@ -154,12 +162,12 @@ def _open_locked(path: Path) -> IO[bytes]:
 
 def _lock(file: IO[bytes], path: Path) -> None:
     try:
-        import fcntl
-    except ImportError:  # Windows keeps others from replacing an open file by itself
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if sys.platform == "win32":
+            os.lseek(file.fileno(), _LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         raise UsageError(
             f"Another run is writing here: `{path}` is locked. Wait until it has ended, or choose another OUT."
         ) from None

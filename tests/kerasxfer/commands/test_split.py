@@ -1,7 +1,10 @@
 import csv
 import json
+import ntpath
 import subprocess
 import sys
+from pathlib import PureWindowsPath
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 
 from kerasxfer.commands.split import split
 from kerasxfer.data.decoding_ahead import check_images
+from kerasxfer.data.split_tables import _way
 from kerasxfer.data.splits import draw, find_classes, parse_amount, rows_of
 
 
@@ -302,6 +306,15 @@ def test_folders_become_tables_without_a_copy(flat, tmp_path):
     rows = rows_in(tmp_path / "out" / "test.csv")
     assert sorted(row["label"] for row in rows) == ["cat", "cat", "dog", "dog"]
     assert all(load_image(tmp_path / "out" / row["image"]).shape == (4, 4, 3) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("root", "way"),
+    [("C:\\photos", "../photos"), ("D:\\photos", "D:/photos"), ("\\\\nas\\our\\photos", "//nas/our/photos")],
+)
+def test_tables_name_images_on_another_of_windows_s_drives(root, way, monkeypatch):
+    monkeypatch.setattr("kerasxfer.data.split_tables.os", SimpleNamespace(path=ntpath, sep="\\"))
+    assert _way(PureWindowsPath("C:/split"), PureWindowsPath(root)) == way
 
 
 def test_images_of_several_labels_are_balanced_by_the_rarest(tmp_path):
