@@ -21,6 +21,7 @@ def main(job_file: str) -> None:
 
     gc.disable()  # what is imported stays: looking for garbage in it is a fifth of TensorFlow's start
     import keras
+    import tensorflow as tf
 
     from kerasxfer.export.custom_modules import import_modules
     from kerasxfer.export.served import as_served, prepare
@@ -36,6 +37,8 @@ def main(job_file: str) -> None:
     served = as_served(model, tuple(job["image_size"]), job["preprocessing"], job["activation"])
     # A loaded functional model counts as never called, which Keras's exporter refuses.
     served(keras.ops.zeros((1, *job["image_size"], 3), "uint8"), training=False)
+    # What Keras compiles with XLA, as it does grouped convolutions, would be a call that ONNX does not have.
+    tf.config.run_functions_eagerly(True)
     served.export(job["target"], format="onnx", opset_version=job["opset"], verbose=False)
 
 

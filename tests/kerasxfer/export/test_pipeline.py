@@ -107,6 +107,14 @@ def test_a_conversion_that_goes_wrong_leaves_no_file_and_tells_where(samples, sm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_grouped_convolution_stays_one_operator(samples, small_model, tmp_path):
+    """ConvNeXt's and MobileNets of KerasHub: on a CPU Keras compiles these with XLA, in a call that ONNX lacks."""
+    model = small_model(samples.images, [keras.layers.Conv2D(16, 3, groups=4, activation="relu")], activation="softmax")
+    exported = export_onnx(model, tmp_path / "model.onnx", verbose=False)
+    assert exported.parity["fp32"].max_difference <= 1e-5
+    assert exported.file.statistics["operators"]["Conv"] == 2
+
+
 @pytest.mark.parametrize("saved", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_subclassed_model_that_was_called(saved, custom_layers, samples, tmp_path):
     model = custom_layers.Subclassed()
