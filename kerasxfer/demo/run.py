@@ -17,7 +17,8 @@ from kerasxfer.demo.folder import DemoFolder
 from kerasxfer.demo.images import TASK_CLASSES, draw_folder
 from kerasxfer.demo.steps import StepLog
 from kerasxfer.demo.summary import VALIDATION_SPLIT, DemoResult, Task, Trained, leave_run_folder, write_summary
-from kerasxfer.report import build_report
+from kerasxfer.export.tf_process import require_converter
+from kerasxfer.report import build_report, require_report
 from kerasxfer.runs.run_folder import RunFolder
 
 STAGES = (
@@ -51,7 +52,12 @@ def run_demo(
 
     Returns:
         A `DemoResult`: accuracies on the held-out images, seconds and rates.
+
+    Raises:
+        KerasxferError: A package of a later step is missing; nothing has been done.
     """
+    require_converter()
+    require_report()
     folder, steps = DemoFolder(Path(out)), steps or StepLog()
     keras.utils.set_random_seed(seed)
     model = kerasxfer.image_classifier(backbone, TASK_CLASSES, IMAGE_SIZES.get(backbone, (96, 96)), dropout=0.2)

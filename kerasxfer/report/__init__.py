@@ -4,6 +4,7 @@ runs.load_runs ─► predictions.predict_validation ─► metrics.evaluate ─
                                                    charts, thumbnails, facts ┘
 """
 
+import importlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,15 @@ from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
 
 if TYPE_CHECKING:
     from kerasxfer.report.page import RunResult
+
+
+def require_report() -> None:
+    """Raise `KerasxferError` where a package of the report is missing, with the command that installs it."""
+    try:
+        importlib.import_module("kerasxfer.report.evaluation")
+        importlib.import_module("kerasxfer.report.page")
+    except ModuleNotFoundError as error:
+        raise KerasxferError(f'The report needs `{error.name}`. Run: pip install "kerasxfer[report]"') from None
 
 
 def build_report(
@@ -41,11 +51,9 @@ def build_report(
         KerasxferError: A folder is no run folder, the data do not fit the model, or the packages for reports are
             missing.
     """
-    try:
-        from kerasxfer.report.evaluation import evaluate_run
-        from kerasxfer.report.page import RunResult, render
-    except ModuleNotFoundError as error:
-        raise KerasxferError(f'The report needs `{error.name}`. Run: pip install "kerasxfer[report]"') from None
+    require_report()
+    from kerasxfer.report.evaluation import evaluate_run
+    from kerasxfer.report.page import RunResult, render
     from kerasxfer.report.predictions import predict_validation
     from kerasxfer.report.runs import load_runs
 
