@@ -45,6 +45,7 @@ def test_progressive_unfreezing_leaves_a_stage_by_the_smoothed_plateau(model, mo
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras's TensorBoard callback needs TensorFlow")
 def test_tensorboard_writes_the_smoothed_values(model, tmp_path):
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed, and TensorFlow does without")
     callbacks = [SmoothedMetricsLogger(), keras.callbacks.TensorBoard(tmp_path)]
     model.fit(np.ones((4, 8, 8, 3)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=callbacks)
     written = b"".join(file.read_bytes() for file in tmp_path.rglob("events*"))
