@@ -20,6 +20,9 @@ _BLOCK_NAMES = tuple(
         (r"(?:.*_)?(stage_\d+_block_\d+)_", r"\1"),  # ConvNeXt
         (r"(?:.*_)?(downsampling_block_\d+)$", r"\1"),  # ConvNeXt
         (r"(conv\d+_block\d+)_", r"\1"),  # ResNet, DenseNet
+        (r"(stack\d+_block\d+|transition\d+)_", r"\1"),  # KerasHub's ResNet, DenseNet
+        (r"(transformer_block_\d+)$", r"\1"),  # KerasHub's ViT
+        (r"(layers_\d+)$", r"\1"),  # KerasHub's DINOv2
         (r"(pool\d+)_", r"\1"),  # DenseNet's transitions
         (r"(mixed\d+)$", r"\1"),  # InceptionV3
         (r"(mixed_\d[ab])$", r"\1"),  # InceptionResNetV2
