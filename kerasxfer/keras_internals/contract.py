@@ -15,7 +15,7 @@ import numpy as np
 from keras.src.saving.keras_saveable import KerasSaveable
 from kerasxfer_serving.errors import KerasxferError
 
-TESTED = ("3.10", "3.12", "3.14", "3.15")
+TESTED = ("3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
