@@ -11,7 +11,7 @@ CORE = tests/kerasxfer/bottleneck tests/kerasxfer/callbacks tests/kerasxfer/expo
 	tests/kerasxfer/layers tests/kerasxfer/unfreezing tests/kerasxfer/test_groups.py tests/kerasxfer/test_models.py
 
 .PHONY: demo check test test-all lint test-tensorflow test-jax test-torch test-core test-serving test-end-to-end \
-	test-keras test-lowest docs clean
+	test-keras test-oldest-keras test-lowest docs clean
 
 demo: .venv/installed
 	.venv/bin/kerasxfer demo --backbone $(BACKBONE) --out demo-run --overwrite
@@ -52,6 +52,11 @@ test-core: .venv/installed
 # Another Keras laid over the environment: `make test-keras VERSION=3.12.4 BACKEND=jax`.
 test-keras: .venv/keras-$(VERSION)/installed
 	PYTHONPATH=$(abspath $(<D)) KERAS_BACKEND=$(or $(BACKEND),tensorflow) .venv/bin/python $(PYTEST) $(QUICK) $(CORE)
+
+# The oldest Keras in what decides: CI runs it after everything else, which runs with the newest.
+test-oldest-keras:
+	$(MAKE) test-keras VERSION=$(shell sed -n 's/^keras==//p' requirements/lowest.txt) CORE="tests/kerasxfer/keras_internals \
+		tests/kerasxfer/bottleneck/test_fit.py tests/kerasxfer/unfreezing/test_resume.py"
 
 .venv/keras-%/installed: .venv/installed
 	.venv/bin/python $(PIP_INSTALL) --no-deps --upgrade --target $(@D) keras==$*
