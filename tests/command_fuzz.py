@@ -13,6 +13,7 @@ def test_a_wrong_value_ends_in_a_sentence(case, tmp_path, monkeypatch):
 ```
 """
 
+import functools
 import inspect
 import io
 import os
@@ -118,7 +119,7 @@ def run(application: Callable[[], typer.Typer], name: str, arguments: Sequence[s
     )
     with mock.patch.multiple(sys, argv=[name, *arguments], stdin=stdin, stdout=stdout, stderr=stderr):
         try:
-            output.run(application(), name)
+            output.run(_command(application), name)
             status = 0
         except SystemExit as exit_:
             status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
@@ -126,6 +127,12 @@ def run(application: Callable[[], typer.Typer], name: str, arguments: Sequence[s
         stream.flush()
     out, err = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in (stdout, stderr))
     return Outcome(tuple(arguments), status, out, err)
+
+
+@functools.cache
+def _command(application: Callable[[], typer.Typer]) -> Callable[..., Any]:
+    """All commands, made once: to make them takes longer than to refuse a wrong value."""
+    return typer.main.get_command(application())
 
 
 def require_sentence(outcome: Outcome) -> None:
