@@ -31,8 +31,8 @@ test-tensorflow test-jax test-torch: test-%: .venv/installed
 
 # JAX's tests spend their time in compiling, not in what is compiled: that once, and quickly.
 test-jax: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
-test-jax: export JAX_COMPILATION_CACHE_DIR = $(abspath .venv/jax-cache)
-test-jax: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
+test-jax test-end-to-end: export JAX_COMPILATION_CACHE_DIR = $(abspath .venv/jax-cache)
+test-jax test-end-to-end: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
 
 test-serving: .venv-serving/installed
 	.venv-serving/bin/python $(PYTEST) $(QUICK) tests/serving
