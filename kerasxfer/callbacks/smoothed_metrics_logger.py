@@ -151,7 +151,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
         self._tell_directions()
         self._rows.append({"epoch": epoch, **logs})
         self._live_logs = logs
-        self._write(batch_rows)
+        self._files.write(self._rows, batch_rows)
         if self.verbose:
             shown = (f"{name} {logs[self.prefix + name]:.4f}" for name in names if self.prefix + name in logs)
             _print(f"Epoch {epoch + 1}: smoothed {', '.join(shown)}")
@@ -240,24 +240,21 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
         self._followers = []  # once is enough, and on JAX each look at `self.model` costs a synchronisation
 
     def collect_late_logs(self) -> None:
-        """Complete the last row by what callbacks further down have added to the same logs since."""
+        """Complete the last row by what callbacks further down have added to the same logs since, and draw it."""
         if self._live_logs is None:
             return
         row = {**self._rows[-1], **self._live_logs}
         if row.keys() != self._rows[-1].keys():
             self._rows[-1] = row
-            self._write([])
-        starts = [label for i, label in stage_starts(to_columns(self._rows)) if i == len(self._rows) - 1]
-        if self.verbose and starts:
-            _print(f"Epoch {row['epoch'] + 1}: first epoch of `{starts[0]}`")
-        self._live_logs = None
-
-    def _write(self, batch_rows: list[Row]) -> None:
-        self._files.write(self._rows, batch_rows)
+            self._files.write(self._rows, [])
         if self.plot is not None:
             from kerasxfer.plots import plot_history  # only who wants an image pays for matplotlib's import
 
             plot_history(to_columns(self._rows), self.plot, factor=self.factor, prefix=self.prefix)
+        starts = [label for i, label in stage_starts(to_columns(self._rows)) if i == len(self._rows) - 1]
+        if self.verbose and starts:
+            _print(f"Epoch {row['epoch'] + 1}: first epoch of `{starts[0]}`")
+        self._live_logs = None
 
 
 def monitored_names(callback: keras.callbacks.Callback) -> list[str]:
