@@ -102,9 +102,9 @@ def take(path: Path, folder: Path) -> KerasFile:
         ModelError: As in `load_model`.
     """
     if not path.is_file():
-        raise ModelError(f"There is no model file `{path}`.")
+        raise ModelError(f"The model file `{path}` does not exist.")
     if path.suffix not in _READERS:
-        raise ModelError(f"A model file is a `.keras` or `.h5` file. Received: `{path}`.")
+        raise ModelError(f"A model file must be a `.keras` or `.h5` file. Received: `{path}`.")
     copy = folder / f"source{path.suffix}"
     shutil.copyfile(path, copy)
     return inspect_file(copy, path)
@@ -145,7 +145,7 @@ def read(file: KerasFile, *, preprocess_input: str | None = None, safe_mode: boo
     if safe_mode and code:
         more = remedy if code in _LAMBDA else ""
         raise ModelError(
-            f"`{file.original}` holds Python code or a program (`{code}`), which would run. Where you trust it, allow "
+            f"`{file.original}` holds Python code or a program (`{code}`), which would run. If you trust it, allow "
             f"it with `safe_mode=False` (`--unsafe`). {more}".rstrip()
         )
     known = {} if preprocess_input is None else {"preprocess_input": application_preprocess_input(preprocess_input)}
@@ -201,7 +201,7 @@ def _read_keras(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Any], str]:
         _bound("config.json", sizes.get("config.json", 0), _MAX_JSON)
         _bound("the archive", sum(sizes.values()), _allowed(path))
         if len(sizes) < len(archive.infolist()):
-            raise ModelError("a member of the archive is there twice.")
+            raise ModelError("the archive has a member twice.")
         config = json.loads(archive.read("config.json"))
         _bound("metadata.json", sizes.get("metadata.json", 0), _MAX_JSON)
         metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in sizes else {}

@@ -203,7 +203,7 @@ def _inspected(
                 bad.append((name, named_path(Path(dataset.root), look.path), look))
         dataset.keep(np.array(readable))
         if not dataset.paths:
-            raise KerasxferError(f"No image in '{dataset.root}' can be read: {bad[-1][2]} is the last of them.")
+            raise KerasxferError(f"No image in '{dataset.root}' can be read; the last error: {bad[-1][2]}.")
     return facts, bad
 
 

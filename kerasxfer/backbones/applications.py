@@ -82,7 +82,7 @@ def _download(name: str, build: Callable[[str], keras.Model], weights: str) -> k
 
 def _load(name: str, backbone: keras.Model, path: Path) -> keras.Model:
     if not path.is_file():
-        raise WeightsError(f"`weights` must be 'imagenet', a file, or None. Received: '{path}', which is no file")
+        raise WeightsError(f"`weights` must be 'imagenet', a file, or None. Received: '{path}', which is not a file")
     try:
         with warnings.catch_warnings():
             # Keras only warns where a file lacks a layer, which then keeps its random weights.

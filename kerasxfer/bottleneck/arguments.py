@@ -64,7 +64,7 @@ def validation_source(
     parts = data if isinstance(data, tuple | list) else (data,)
     source = as_source(*parts, model=model, batch_size=batch_size, limit=limit)
     if source.random or source.in_batches_only:
-        raise CacheError("What is validated on must not be augmented. Received: an augmenting data set.")
+        raise CacheError("Validation data must not be augmented. Received: an augmenting data set.")
     return source
 
 

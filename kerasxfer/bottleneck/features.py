@@ -77,7 +77,7 @@ class Features:
                 raise OSError("it ends before the row")
         except OSError as error:
             raise CacheError(
-                f"'{shard.path}' has gone or changed while it was in use: {error}. Run again; what is missing is built."
+                f"'{shard.path}' disappeared or changed while in use: {error}. Run again to build what is missing."
             ) from error
 
     def _file(self, number: int) -> Any:

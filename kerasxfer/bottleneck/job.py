@@ -73,7 +73,7 @@ class CacheJob:
             )
         if source.random and not copies:
             raise CacheError(
-                "The data set augments at random, so its images are others in each epoch. Either cache a number of "
+                "The data set augments at random, so its images differ in each epoch. Either cache a number of "
                 "augmented copies, `BottleneckCache(directory, copies=K)`, or leave out `augmentation` and cache the "
                 "plain images."
             )

@@ -114,7 +114,7 @@ def _run(ray: Any, work: _Work, parts: int, workers: int, resources: dict[str, f
     except ray.exceptions.RayError as error:
         raise CacheError(
             f"A part of the work failed {_RETRIES + 1} times: {error} Look at the memory of the nodes and at the "
-            "images; finished shards stay valid, and the next run goes on from there."
+            "images; finished shards stay valid, and the next run continues from there."
         ) from error
     finally:
         for left in running:

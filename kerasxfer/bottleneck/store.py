@@ -210,4 +210,4 @@ def _writing(path: Path) -> Iterator[None]:
         if isinstance(cause, IsADirectoryError):
             name = cause.filename2 or cause.filename
             raise CacheError(f"`{name}` is a folder where the cache has a file: remove it.") from error
-        raise CacheError(f"{error} Finished shards stay valid: the next run goes on from there.") from error
+        raise CacheError(f"{error} Finished shards stay valid: the next run continues from there.") from error

@@ -119,7 +119,7 @@ class SmoothedMetricsLogger(keras.callbacks.Callback):
         for callback, name in followed:
             if callbacks.index(callback) < callbacks.index(self):
                 raise UsageError(
-                    "`SmoothedMetricsLogger` must stand before the callbacks that use its values; put it first in "
+                    "`SmoothedMetricsLogger` must come before the callbacks that use its values; put it first in "
                     f"`callbacks`. Received: {type(callback).__name__}(monitor={name!r}) before it"
                 )
         self._followers = [callback for callback, _ in followed]

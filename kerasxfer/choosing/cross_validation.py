@@ -108,7 +108,7 @@ def _refuse_trainable(model: keras.Model) -> None:
     if trained:
         raise UsageError(
             "`cross_validate` takes a frozen backbone, for one that was fine-tuned has seen the images it is asked "
-            f"about. Received: a model that trains {', '.join(trained[-3:])}. Say by `stages` how to train it in each "
+            f"about. Received: a model that trains {', '.join(trained[-3:])}. Pass `stages` how to train it in each "
             "fold, or freeze it."
         )
 

@@ -170,7 +170,7 @@ def _cache(directory: Path, dtype: str | None = None, budget: str | None = None,
 
 def _existing(directory: Path, budget: str | None = None) -> "BottleneckCache":
     if not directory.is_dir():
-        raise UsageError(f"`CACHE` must be a folder. Received: '{directory}', which is none.")
+        raise UsageError(f"`CACHE` must be a folder. Received: '{directory}', which is not a folder.")
     return _cache(directory, budget=budget)
 
 
@@ -213,7 +213,7 @@ def _part(text: str | None) -> tuple[int, int] | None:
         return None
     index, _, count = text.partition("/")
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise UsageError(f"`--shard` must be i/n with i from 0 to n-1, as in 0/4. Received: {text!r}")
+        raise UsageError(f"`--shard` must be i/n with i from 0 to n-1, such as 0/4. Received: {text!r}")
     return int(index), int(count)
 
 

@@ -195,7 +195,7 @@ class ImageDataset(keras.utils.PyDataset):
             UsageError: Images have any number of labels, for which Keras has no such weights.
         """
         if self.label_mode == "multi_hot":
-            raise UsageError("`class_weight` is for images of one class each. Received: label_mode='multi_hot'")
+            raise UsageError("`class_weight` is for images with one class each. Received: label_mode='multi_hot'")
         found, counts = np.unique(self.labels, return_counts=True)
         return {
             int(label): len(self.labels) / (len(found) * int(count)) for label, count in zip(found, counts, strict=True)
@@ -351,7 +351,7 @@ def _validate_sampling(sampling: str | None, shuffle: bool, label_mode: str) -> 
     if sampling is not None and not shuffle:
         raise UsageError("`sampling='balanced'` draws the rows of each epoch, which needs `shuffle=True`.")
     if sampling is not None and label_mode == "multi_hot":
-        raise UsageError("`sampling='balanced'` is for images of one class each. Received: label_mode='multi_hot'")
+        raise UsageError("`sampling='balanced'` is for images with one class each. Received: label_mode='multi_hot'")
 
 
 def _go_together(validation_split: float | None, subset: str | None) -> UsageError:

@@ -91,7 +91,7 @@ def choose_classes(root: Path, class_names: Sequence[str] | None, left_out: Left
         UsageError: `root` is no folder of class folders, or `class_names` are not theirs.
     """
     if not root.is_dir():
-        raise UsageError(f"`root` must be a folder of class folders. Received: root='{root}', which is no folder")
+        raise UsageError(f"`root` must be a folder of class folders. Received: root='{root}', which is not a folder")
     folders = class_folders(root, left_out)
     for entry in sorted(root.iterdir()):
         if left_out is not None and entry.is_file():

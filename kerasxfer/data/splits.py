@@ -73,7 +73,9 @@ def parse_amount(option: str, text: str) -> int | float:
     except ValueError:
         amount = 0
     if amount <= 0 or (isinstance(amount, float) and amount > 1):
-        raise UsageError(f"`{option}` is a number of images, as 1000, or a share up to 1.0, as 0.8. Received: {text}")
+        raise UsageError(
+            f"`{option}` takes a number of images, such as 1000, or a fraction up to 1.0, such as 0.8. Received: {text}"
+        )
     return amount
 
 
@@ -162,7 +164,7 @@ def draw(rows: ImageRows, amounts: Mapping[str, int | float], seed: int) -> dict
 def _draw_groups(rows: ImageRows, amounts: Mapping[str, int | float], seed: int) -> dict[str, NDArray[np.intp]]:
     shares = [amount for amount in amounts.values() if isinstance(amount, float)]
     if len(shares) < len(amounts) or sum(shares) > 1 + 1e-9:
-        raise UsageError("With groups, say shares of the images, 1.0 together or less, as `--train 0.8`.")
+        raise UsageError("With groups, give fractions of the images, at most 1.0 in total, such as `--train 0.8`.")
     parts = divide_groups(rows, shares, seed)
     return {subset: np.flatnonzero(parts == number) for number, subset in enumerate(amounts)}
 
@@ -217,9 +219,9 @@ def refuse_destination(source: Path, destination: Path) -> None:
         UsageError: It is one.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise UsageError(f"DST must not exist yet, or be empty: nothing is overwritten. Received: '{destination}'")
+        raise UsageError(f"DST must be new or empty: nothing is overwritten. Received: '{destination}'")
     if destination.resolve().is_relative_to(source.resolve()):
-        raise UsageError(f"DST must lie outside of SRC. Received: '{destination}', which is in '{source}'")
+        raise UsageError(f"DST must be outside SRC. Received: '{destination}', which is in '{source}'")
 
 
 def _files(source: Path, left_out: LeftOut | None) -> list[str]:
@@ -237,7 +239,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     except re.error as error:
         raise UsageError(f"`--pattern` must be a regular expression: {error}. Received: {pattern}") from error
     if not compiled.groups:
-        raise UsageError(f"`--pattern` needs a group for the class, as in '([a-z]+)_'. Received: {pattern}")
+        raise UsageError(f"`--pattern` needs a capture group for the class, such as '([a-z]+)_'. Received: {pattern}")
     return compiled
 
 

@@ -35,7 +35,9 @@ def card_path(file: str | Path) -> Path:
     """
     path = Path(file).parent / NAME
     if path.exists() and _MARK not in path.read_text(encoding="utf-8", errors="replace"):
-        raise ExportError(f"`{path}` is not a model card of kerasxfer, and is kept: move it, or export elsewhere.")
+        raise ExportError(
+            f"`{path}` is not a model card written by kerasxfer, so it is kept: move it, or export elsewhere."
+        )
     return path
 
 

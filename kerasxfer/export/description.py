@@ -99,7 +99,7 @@ def make_manifest(
     if multi_label and columns < 2:
         raise ExportError("`multi_label=True` needs a column for each of two or more classes. Received: one column.")
     if thresholds is not None and not multi_label:
-        raise ExportArgumentError("`thresholds` belong to a model with several labels to an image: `multi_label=True`.")
+        raise ExportArgumentError("`thresholds` are for multi-label models: pass `multi_label=True`.")
     classes = max(columns, 2)
     given = source.class_names if class_names is None else normalise_class_names(class_names)
     names = (

@@ -89,7 +89,7 @@ def read_output(
     last = last_activation(model)
     if multi_label:
         if "softmax" in (last, said):
-            raise ExportError("`multi_label=True` has a sigmoid for each class. Received: a softmax over all of them.")
+            raise ExportError("`multi_label=True` needs one sigmoid per class. Received: a softmax over all of them.")
         said = "sigmoid"
     if last in ("softmax", "sigmoid"):
         if said not in (None, last):

@@ -171,9 +171,11 @@ def export_onnx(
                 except ExportError as error:
                     if precision:
                         raise
-                    steps.note(f"The file computes in fp32, for fp16 was tried and failed: {error}")
+                    steps.note(f"The file computes in fp32 because fp16 was tried and failed: {error}")
         if target == "gpu" and not precision and manifest.precision == "fp16":
-            steps.note("The file computes in fp16, for the target is a GPU: say `precision='fp32'` for full precision.")
+            steps.note(
+                "The file computes in fp16 because the target is a GPU: use `precision='fp32'` for full precision."
+            )
         checked, checks = None, tuple[RuntimeCheck, ...]()
         if labelled is not None:
             with steps("Check on the labelled images"):
@@ -242,7 +244,9 @@ def _validate(
     if output not in (None, *OUTPUT_KINDS):
         raise ExportArgumentError(f"`output` must be one of {OUTPUT_KINDS} or None. Received: output={output!r}")
     if precision == "int8" and calibration is None:
-        raise ExportArgumentError("`precision='int8'` needs `calibration=`, a folder of images like those it will see.")
+        raise ExportArgumentError(
+            "`precision='int8'` needs `calibration=`, a folder of images like those the model will see."
+        )
 
 
 def _lower(

@@ -67,7 +67,7 @@ def choose_samples(
 
 def _found(place: Path, table: TableOptions, seed: int) -> Iterator[tuple[str, Path]]:
     if not place.is_dir() and not is_table(place):
-        raise ExportError(f"There is no folder `{place}`.")
+        raise ExportError(f"The folder `{place}` does not exist.")
     root, paths = image_paths(place, table)
     for position in np.random.default_rng(seed).permutation(len(paths)):
         yield paths[position], root / paths[position]

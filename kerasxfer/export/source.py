@@ -225,7 +225,7 @@ def _open_saved_model(path: Path, folder: Path, named: tuple[Module, ...], safe_
         )
     if safe_mode:
         raise ExportError(
-            f"`{path}` is a SavedModel: a program, which may read and write files. Where you trust it, allow it with "
+            f"`{path}` is a SavedModel: a program, which may read and write files. If you trust it, allow it with "
             "`safe_mode=False` (`--unsafe`)."
         )
     copy = folder / "source"

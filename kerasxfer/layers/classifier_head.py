@@ -202,7 +202,7 @@ def _validate(
     if activation not in ("softmax", "sigmoid"):
         raise UsageError(f"`activation` must be 'softmax' or 'sigmoid'. Received: activation={activation!r}")
     if multi_label and activation != "sigmoid":
-        raise UsageError(f"`multi_label=True` has a sigmoid for each class. Received: activation={activation!r}")
+        raise UsageError(f"`multi_label=True` needs one sigmoid per class. Received: activation={activation!r}")
     if activation == "sigmoid" and classes != 2 and not multi_label:
         raise UsageError(
             "`activation='sigmoid'` is one unit for two classes; use 'softmax' for more, or `multi_label=True` where "

@@ -205,7 +205,7 @@ def _application(name: str) -> str:
         return application_name(name)
     except ValueError:
         raise UsageError(
-            "`preprocess_input` must be the name of a module or model of `keras.applications`, as 'vgg16'. "
+            "`preprocess_input` must be the name of a module or model of `keras.applications`, such as 'vgg16'. "
             f"Received: preprocess_input={name!r}"
         ) from None
 

@@ -57,7 +57,7 @@ class BestEpoch(keras.callbacks.Callback):
         way = direction(self.monitor, self.model)
         if way is None:
             raise UsageError(
-                f"`--monitor` must name a log of which it is known which way it is better, such as val_loss or "
+                f"`--monitor` must name a log with a known direction, such as val_loss or "
                 f"val_accuracy. Received: {self.monitor}"
             )
         return 1 if way == "max" else -1

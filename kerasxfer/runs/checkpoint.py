@@ -132,5 +132,5 @@ def _generators(model: keras.Model) -> list[Any]:
 
 def _damaged(folder: RunFolder, error: Exception) -> KerasxferError:
     return KerasxferError(
-        f"`{folder.checkpoint}` is damaged or of another model: {error}. Begin again with `--overwrite`."
+        f"`{folder.checkpoint}` is damaged or belongs to another model: {error}. Start over with `--overwrite`."
     )

@@ -97,7 +97,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.validation and self.validation_split:
-            raise UsageError("`--validation` and `--validation-split` exclude each other; give one.")
+            raise UsageError("`--validation` and `--validation-split` exclude each other: give only one.")
         choices_of = {
             "activation": ("softmax", "sigmoid"),
             "task": TASKS,
@@ -111,7 +111,7 @@ class TrainConfig:
             if getattr(self, name) not in choices:
                 raise UsageError(f"`{name}` must be one of {choices}. Received: {name}={getattr(self, name)!r}")
         if self.task == MULTI_LABEL and self.activation != "sigmoid":
-            raise UsageError(f"Several labels to an image need `activation='sigmoid'`. Received: {self.activation!r}")
+            raise UsageError(f"Multi-label models need `activation='sigmoid'`. Received: {self.activation!r}")
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
             if getattr(self, name) is not None and not least <= getattr(self, name) < 2**32:
                 raise UsageError(f"`{name}` must be from {least} to 2³² - 1. Received: {name}={getattr(self, name)}")
@@ -126,7 +126,7 @@ class TrainConfig:
         if self.ema is not None and not 0 < self.ema < 1:
             raise UsageError(f"`ema` must be above 0 and below 1. Received: ema={self.ema}")
         if self.class_weight and self.sampling:
-            raise UsageError("`class_weight` and `sampling` both balance the classes; give one.")
+            raise UsageError("`class_weight` and `sampling` both balance the classes: give only one.")
         if self.class_weight and self.mixes:
             raise UsageError(
                 "`class_weight` weighs an image by its class, and `mixup` and `cutmix` make images of several: use "

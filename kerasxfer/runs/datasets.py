@@ -36,7 +36,7 @@ def datasets(config: TrainConfig) -> tuple[ImageDataset, ImageDataset | None]:
     refuse_other_folders(Path(config.data))
     training = open_part(config, config.data, "training")
     if config.class_weight and training.weights is not None:
-        raise UsageError("`--class-weight` and a column of weights both weigh the images; give one.")
+        raise UsageError("`--class-weight` and a column of weights both weight the images: give only one.")
     return training, validation_images(config, training.class_names)
 
 
@@ -160,7 +160,7 @@ def open_part(
         **order,
     )
     if config.task == MULTI_LABEL and not images.labels.any():
-        raise UsageError(f"None of the {part} images in '{path}' has a label. One at least must have one.")
+        raise UsageError(f"None of the {part} images in '{path}' has a label. At least one must have one.")
     return images
 
 

@@ -12,20 +12,22 @@ from kerasxfer.runs.run_folder import RunFolder, RunState
 def check_destination(folder: RunFolder, config: TrainConfig, *, resume: bool, overwrite: bool) -> None:
     """Refuse what would lose another run, or files that are no run's, or mix anything into this one."""
     if resume and overwrite:
-        raise UsageError("`--resume` and `--overwrite` exclude each other: the one goes on, the other begins anew.")
+        raise UsageError(
+            "`--resume` and `--overwrite` exclude each other: one continues a run, the other starts it over."
+        )
     _refuse_overlap(folder.path, config)
     state = folder.state
     if state is None:
         if not folder.vacant:
             raise KerasxferError(
-                f"`{folder.path}` must be empty, missing or a run folder: it holds no config.json of a run. Choose "
+                f"`{folder.path}` must be empty, missing or a run folder: it has no config.json of a run. Choose "
                 "another `--out`."
             )
     elif resume:
         _check_same_run(folder, state, config)
     elif not overwrite:
         raise KerasxferError(
-            f"`{folder.path}` holds a run. Go on with `--resume`, discard it with `--overwrite`, or choose another "
+            f"`{folder.path}` holds a run. Continue with `--resume`, discard it with `--overwrite`, or choose another "
             "`--out`."
         )
 
@@ -39,7 +41,7 @@ def _refuse_overlap(run: Path, config: TrainConfig) -> None:
             raise UsageError(f"`--out` must not hold what a run is made from. Received: {option} '{value}' in '{run}'")
     for value in filter(None, images.values()):
         if out.is_relative_to(Path(value).resolve()):
-            raise UsageError(f"`--out` must lie outside of the images. Received: '{run}', which is in '{value}'")
+            raise UsageError(f"`--out` must be outside the image folders. Received: '{run}', which is in '{value}'")
 
 
 def _check_same_run(folder: RunFolder, state: RunState, wanted: TrainConfig) -> None:

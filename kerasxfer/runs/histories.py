@@ -34,7 +34,7 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[Any]]:
         raise KerasxferError(f"No history to read: `{file}` does not exist. A run folder has a `history.csv`.")
     rows = [row for row in (read_jsonl(file) if file.suffix == ".jsonl" else read_csv(file)) if "batch" not in row]
     if not rows:
-        raise KerasxferError(f"`{file}` has no epoch in it: the run ended before its first epoch did.")
+        raise KerasxferError(f"`{file}` has no epochs: the run ended before its first epoch did.")
     return to_columns(rows)
 
 

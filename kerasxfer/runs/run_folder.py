@@ -199,7 +199,7 @@ class RunFolder:
                 lock.acquire(blocking=False)
             except Timeout:
                 raise KerasxferError(
-                    f"Another process is training in `{self.path}`. Wait for its end, or choose another `--out`."
+                    f"Another process is training in `{self.path}`. Wait until it ends, or choose another `--out`."
                 ) from None
         try:
             yield

@@ -162,7 +162,7 @@ def _monitor(config: TrainConfig, validation: ImageDataset | None) -> str | None
     measured = validation is not None or not config.monitor.startswith(("val_", "smoothed_val_"))
     if config.patience and not measured:
         raise UsageError(
-            f"`--patience` watches {config.monitor}, and there are no validation images. Give `--validation` or "
+            f"`--patience` watches {config.monitor}, but there are no validation images. Give `--validation` or "
             "`--validation-split`, or `--monitor loss`."
         )
     return config.monitor if measured and (config.keep == "best" or config.patience) else None

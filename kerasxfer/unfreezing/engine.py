@@ -291,7 +291,7 @@ class Engine:
                 "`ProgressiveUnfreezing.load_model`."
             )
         if left >= (stage.stage.epochs or math.inf):
-            raise ScheduleError(f"Training cannot begin at epoch {epoch + 1}: the schedule is over by then.")
+            raise ScheduleError(f"Training cannot begin at epoch {epoch + 1}: the schedule has ended by then.")
         kept = {key: getattr(self._state, key) for key in ("compiled_rates", "late", "frozen")}
         self._set_state(State(stage=stage.index, epoch=epoch, epochs=left, **kept))
         self._best_weights = []

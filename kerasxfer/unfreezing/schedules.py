@@ -32,7 +32,9 @@ def load_yaml(source: str | Path) -> list[Stage]:
     """
     is_text = isinstance(source, str) and re.search(r":(\s|$)", source)
     if not is_text and not Path(source).is_file():
-        raise ScheduleError(f"A schedule must be a YAML file or its text. Received: {str(source)!r}, which is no file.")
+        raise ScheduleError(
+            f"A schedule must be a YAML file or its text. Received: {str(source)!r}, which is not a file."
+        )
     try:
         content = yaml.safe_load(str(source) if is_text else Path(source).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -155,6 +155,6 @@ def parse_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([kKMGT]?B)?", text.strip())
     if match is None:
-        raise UsageError(f"A size is a number and one of {', '.join(_UNITS)}, as in 20GB. Received: {text!r}")
+        raise UsageError(f"A size is a number and one of {', '.join(_UNITS)}, such as 20GB. Received: {text!r}")
     number, unit = match.groups()
     return int(float(number) * _UNITS[(unit or "B").replace("K", "k")])

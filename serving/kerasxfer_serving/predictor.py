@@ -387,7 +387,7 @@ class Predictor:
         key = (threads if self.on_cpu else 1, gpu_id)
         with self._lock:
             if self._closed:  # or a thread that was decoding would open one that nobody ends
-                raise ModelError("The predictor is closed. Make another one.")
+                raise ModelError("The predictor is closed. Create a new one.")
             if key not in self._sessions:
                 self._sessions[key] = self._open(device=self.device, gpu_id=gpu_id, threads=threads)
             return self._sessions[key]

@@ -50,7 +50,7 @@ def test_files_that_hold_no_weights(tmp_path):
 
     with pytest.raises(WeightsError, match="does not fit"):
         load_backbone("MobileNet", SHAPE, tmp_path / "text.weights.h5", {})
-    with pytest.raises(WeightsError, match="which is no file"):
+    with pytest.raises(WeightsError, match="which is not a file"):
         load_backbone("MobileNet", SHAPE, tmp_path / "nowhere.h5", {})
 
 

@@ -47,10 +47,10 @@ def test_what_is_no_model_file_is_refused(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"")
     small_model().save_weights(tmp_path / "only.weights.h5")
     for name, message in (
-        ("missing.keras", "There is no model file"),
+        ("missing.keras", "The model file .* does not exist"),
         ("broken.keras", "Keras cannot read .* not a zip file"),
         ("broken.h5", "Keras cannot read"),
-        ("model.pt", r"is a `.keras` or `.h5` file"),
+        ("model.pt", r"must be a `.keras` or `.h5` file"),
         ("only.weights.h5", "weights without a model"),
     ):
         with pytest.raises(ModelError, match=message):

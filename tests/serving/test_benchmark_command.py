@@ -84,7 +84,7 @@ def test_compare(bench):
 def test_compare_with_what_is_no_report(bench, model):
     done = run("compare", bench[1], model)
     assert done.returncode == 1
-    assert "is no report of" in done.stderr
+    assert "is not a report of" in done.stderr
 
 
 def test_env_as_text_and_as_json():

@@ -173,7 +173,7 @@ def test_a_run_of_the_first_version_is_named_and_can_be_overwritten(tmp_path):
     before = contents(tmp_path)
     with pytest.raises(UsageError, match=r"of another version of kerasxfer-serving\. Finish the run with that version"):
         open_writer(out, resume=True)
-    with pytest.raises(UsageError, match="has a run already"):
+    with pytest.raises(UsageError, match="already holds a run"):
         open_writer(out)
     assert contents(tmp_path) == before
     writer = open_writer(out, overwrite=True)

@@ -107,7 +107,7 @@ def test_labels_from_files(tmp_path, name, text):
 def test_labels_that_are_none(tmp_path):
     (tmp_path / "l.json").write_text("{")
     for name in ("l.json", "none.txt"):
-        with pytest.raises(ModelError, match="no list of labels"):
+        with pytest.raises(ModelError, match="not a list of labels"):
             read_labels(tmp_path / name)
 
 
@@ -477,7 +477,7 @@ class TestClassNames:
     )
     def test_files_that_are_none_are_refused_by_name(self, tmp_path, name, data):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ModelError, match=f"{name}` is no list of labels"):
+        with pytest.raises(ModelError, match=f"{name}` is not a list of labels"):
             read_labels(tmp_path / name)
 
 

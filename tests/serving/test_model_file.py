@@ -58,7 +58,7 @@ def test_the_hash_is_verified_before_anything_is_parsed(path):
     good = hashlib.sha256(path.read_bytes()).hexdigest()
     assert load_model_file(path, sha256=good.upper()).sha256 == good
     path.write_bytes(b"not even ONNX")
-    with pytest.raises(ModelError, match="is not the file meant"):
+    with pytest.raises(ModelError, match="is not the expected file"):
         load_model_file(path, sha256=good)
 
 
@@ -77,7 +77,7 @@ def test_a_cut_file_is_refused(path):
 
 @pytest.mark.parametrize("name", ["missing.onnx", "."])
 def test_a_missing_file_and_a_folder_are_refused(tmp_path, name):
-    with pytest.raises(ModelError, match="no model file"):
+    with pytest.raises(ModelError, match="The model file"):
         load_model_file(tmp_path / name)
 
 

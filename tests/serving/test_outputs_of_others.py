@@ -84,7 +84,7 @@ def test_parts_that_a_killed_run_left_are_removed_whatever_the_next_run_is(tmp_p
 def test_a_file_where_the_journal_should_be_stays(tmp_path):
     (tmp_path / "r.csv.run.jsonl").write_text('{"somebody": "else"}\n')
     for options in ({"overwrite": True}, {"resume": True}):
-        with pytest.raises(UsageError, match=r"r.csv.run.jsonl` is needed for the journal.* Move it away"):
+        with pytest.raises(UsageError, match=r"r.csv.run.jsonl` is needed for the run.s journal.* Move it away"):
             open_writer(tmp_path / "r.csv", **options)
     assert (tmp_path / "r.csv.run.jsonl").read_text() == '{"somebody": "else"}\n'
 

@@ -191,7 +191,7 @@ def test_files_that_only_the_driver_has(predictor, images, monkeypatch):
     """A worker in another folder stands for one on another machine: relative paths lead nowhere there."""
     monkeypatch.chdir(Path(images[0]).parent)
     monkeypatch.setattr("kerasxfer_serving.cluster.engine.Path.cwd", lambda: "/proc/self")
-    with pytest.raises(KerasxferError, match=r"does not see '00000.png', which this machine has"):
+    with pytest.raises(KerasxferError, match=r"cannot see '00000.png', which this machine has"):
         list(predictor.stream([local_input("00000.png")]))
 
 
@@ -229,7 +229,7 @@ def test_a_model_with_features_and_many_workers_than_images(ray, model, images):
     [
         (["--engine", "ray"], '`--engine ray` needs Ray: `pip install "kerasxfer-serving[ray]"`'),
         (["--num-workers", "2"], "`--num-workers` needs `--engine ray`"),
-        (["--engine", "ray", "--gpu-id", "1"], "give `--gpus-per-worker`"),
+        (["--engine", "ray", "--gpu-id", "1"], "use `--gpus-per-worker`"),
     ],
 )
 def test_without_ray(model, images, arguments, message):

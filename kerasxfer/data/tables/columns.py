@@ -73,7 +73,7 @@ def refuse_table_options(path: str | os.PathLike[str], options: TableOptions) ->
     said = [name for name, value in vars(options).items() if value is not None and name != "group_pattern"]
     if said:
         option = "images" if said[0] == "root" else said[0].replace("_", "-")
-        raise UsageError(f"`--{option}` is for tables of images and labels. Received: '{path}', which is none.")
+        raise UsageError(f"`--{option}` is for tables of images and labels. Received: '{path}', which is not a table.")
 
 
 @dataclass(frozen=True)

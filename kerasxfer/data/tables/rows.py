@@ -110,7 +110,7 @@ def _files(
 ) -> tuple[Path, list[str]]:
     root = source.folder if options.root is None else Path(options.root)
     if not root.is_dir():
-        raise UsageError(f"`root` must be a folder of images. Received: root='{root}', which is no folder")
+        raise UsageError(f"`root` must be a folder of images. Received: root='{root}', which is not a folder")
     where = _where(source, columns.image)
     if not cells:
         raise UsageError(f"{source.name} has no rows.")

@@ -106,7 +106,7 @@ def _from_json_lines(path: Path) -> TableSource:
                 try:
                     record = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise UsageError(f"Line {number:,} of '{path}' is no JSON: {error}") from None
+                    raise UsageError(f"Line {number:,} of '{path}' is not JSON: {error}") from None
                 if not isinstance(record, dict):
                     raise UsageError(f"Line {number:,} of '{path}' must be an object of JSON. Received: {line[:80]}")
                 yield record
@@ -145,7 +145,7 @@ def _from_parquet(path: Path) -> TableSource:
     try:
         file = parquet.ParquetFile(path)
     except (ArrowException, OSError) as error:
-        raise UsageError(f"'{path}' is no Parquet file: {error}") from None
+        raise UsageError(f"'{path}' is not a Parquet file: {error}") from None
 
     def read(names: Sequence[str]) -> list[list[Cell]]:
         table = parquet.ParquetFile(path).read(columns=list(names))

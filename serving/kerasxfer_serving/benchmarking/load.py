@@ -39,7 +39,7 @@ def check_url(url: str) -> None:
     except ValueError:  # a port that is no number
         good = False
     if not good or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"`--url` is http://HOST:PORT or https://HOST:PORT. Received: {url!r}")
+        raise UsageError(f"`--url` must be http://HOST:PORT or https://HOST:PORT. Received: {url!r}")
 
 
 class Target:

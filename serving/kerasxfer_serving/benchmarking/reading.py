@@ -36,4 +36,4 @@ def compare_files(before: Path, after: Path) -> Comparison:
             return compare(first, second)
         case ServerReport() as first, ServerReport() as second:
             return compare_servers(first, second)
-    raise ReportError("One report is of a model and the other of a server: these do not compare.")
+    raise ReportError("One report is of a model and the other of a server: they cannot be compared.")

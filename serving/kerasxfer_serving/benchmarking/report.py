@@ -159,7 +159,7 @@ class Report:
         except OSError as error:
             raise ReportError(f"`{path}` cannot be read: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ReportError(f"`{path}` is no report of `kerasxfer-serving benchmark`: {error!r}") from error
+            raise ReportError(f"`{path}` is not a report of `kerasxfer-serving benchmark`: {error!r}") from error
         return cls(**values)
 
     def _broken_rules(self) -> list[str]:

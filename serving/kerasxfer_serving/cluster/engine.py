@@ -274,7 +274,7 @@ class _Run:
             )
         if receipt.all_missing and is_here(piece.items[0]):
             raise KerasxferError(
-                f"{receipt.machine} does not see {piece.items[0].path!r}, which this machine has. "
+                f"{receipt.machine} cannot see {piece.items[0].path!r}, which this machine has. "
                 "Put the images where every machine has them under the same path, or in object storage."
             )
 

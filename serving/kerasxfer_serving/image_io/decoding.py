@@ -120,7 +120,7 @@ def open_regular(path: str | os.PathLike[str], name: str) -> IO[bytes]:
             raise ImageError("broken_link", f"{name} is a link to a file that does not exist") from error
         raise ImageError("not_found", f"{name} does not exist") from error
     except ValueError as error:
-        raise ImageError("not_found", f"{name} is no possible file name: {error}") from error
+        raise ImageError("not_found", f"{name} is not a valid file name: {error}") from error
     if stat.S_ISDIR(mode):
         raise ImageError("is_directory", f"{name} is a directory")
     if not stat.S_ISREG(mode):  # opening a pipe would wait for ever

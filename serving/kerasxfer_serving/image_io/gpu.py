@@ -81,7 +81,7 @@ class GpuDecoder:
 
     def __init__(self, size: tuple[int, int], policy: ImagePolicy, gpu_id: int = 0) -> None:
         if policy.interpolation == "nearest":
-            raise UsageError("`decoder='gpu'` resamples with any interpolation but 'nearest'. Received: 'nearest'")
+            raise UsageError("`decoder='gpu'` supports every interpolation except 'nearest'. Received: 'nearest'")
         self.size = size
         self.policy = policy
         self.fallbacks = 0

@@ -57,7 +57,7 @@ def read_labels(path: str | Path) -> list[str]:
     try:
         return list(readers.get(path.suffix.lower(), _from_lines)(path))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise ModelError(f"`{path}` is no list of labels (one a line, CSV or JSON, in UTF-8): {error}") from error
+        raise ModelError(f"`{path}` is not a list of labels (one per line, CSV or JSON, in UTF-8): {error}") from error
 
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -212,10 +212,10 @@ class Manifest:
                 raise ModelError(f"`thresholds` belong to the task {MULTI_LABEL!r}. Received: {self.thresholds!r:.200}")
             return ()
         if self.output == "softmax":
-            raise ModelError(f"The task {MULTI_LABEL!r} has a sigmoid for each class. Received: output='softmax'")
+            raise ModelError(f"The task {MULTI_LABEL!r} needs one sigmoid per class. Received: output='softmax'")
         if parted := [name for name in self.class_names if SEPARATOR in name]:
             raise ModelError(
-                f"A class of several to an image has no {SEPARATOR!r} in its name. Received: {parted!r:.200}"
+                f"Class names of a multi-label model must not contain {SEPARATOR!r}. Received: {parted!r:.200}"
             )
         return complete_thresholds(self.thresholds, self.class_names)
 

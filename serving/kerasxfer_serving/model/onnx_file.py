@@ -50,7 +50,7 @@ def read_onnx(path: str | Path, *, sha256: str | None = None) -> OnnxFile:
     data = _read(path)
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256.strip().lower():
-        raise ModelError(f"`{path}` is not the file meant: its SHA-256 is {digest}. Received: sha256={sha256!r}")
+        raise ModelError(f"`{path}` is not the expected file: its SHA-256 is {digest}. Received: sha256={sha256!r}")
     proto = _parse(path, data)
     _refuse_what_reaches_outside(path, proto)
     _refuse_endless_functions(path, proto)
@@ -76,7 +76,7 @@ def messages(proto: Any) -> Iterator[Any]:
 def _read(path: Path) -> bytes:
     try:
         if not path.is_file():
-            raise ModelError(f"There is no model file `{path}`.")
+            raise ModelError(f"The model file `{path}` does not exist.")
         if (size := path.stat().st_size) > _MAX_BYTES:
             raise ModelError(f"A self-contained ONNX file has less than 2 GiB. Received: `{path}` with {size:,} bytes.")
         return path.read_bytes()

@@ -86,10 +86,10 @@ class Destination:
         if self.journal.exists():
             if not resume:
                 raise UsageError(
-                    f"`{out}` has a run already. Continue it with `--resume`, or begin anew with `--overwrite`."
+                    f"`{out}` already holds a run. Continue it with `--resume`, or start over with `--overwrite`."
                 )
         elif out.is_file() or (out.is_dir() and any(out.iterdir())):
-            raise UsageError(f"`{out}` exists and has no journal of a run. Choose another name, or use `--overwrite`.")
+            raise UsageError(f"`{out}` exists but has no journal of a run. Choose another name, or use `--overwrite`.")
 
     def require_apart(self, sources: Iterable[str], *, all_files: bool = False) -> None:
         """Refuse to write over what is read.

@@ -169,5 +169,5 @@ def _lock(file: IO[bytes], path: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         raise UsageError(
-            f"Another run is writing here: `{path}` is locked. Wait until it has ended, or choose another OUT."
+            f"Another run is writing here: `{path}` is locked. Wait until it ends, or choose another OUT."
         ) from None

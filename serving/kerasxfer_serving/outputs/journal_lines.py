@@ -99,7 +99,7 @@ def _version_without_checksums(path: Path, first: bytes) -> int:
         return 1
     if first.startswith(_BEGINNING) or _BEGINNING.startswith(first):
         return FORMAT_VERSION
-    raise UsageError(f"`{path}` is needed for the journal of the run, and is something else. Move it away.")
+    raise UsageError(f"`{path}` is needed for the run's journal but is something else. Move it away.")
 
 
 def _names(entry: dict[str, Any] | None) -> set[str]:

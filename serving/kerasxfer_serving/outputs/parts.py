@@ -127,7 +127,7 @@ class PartFiles:
         folder, known = self._destination.folder, set(names)
         for path in sorted(folder.glob(f"part-*.{self._destination.format}*")):
             if is_part_name(path.name.removesuffix(_UNFINISHED)) and path.name not in known:
-                raise UsageError(f"`{path}` is in the way, and no journal says that it may go. Move it away.")
+                raise UsageError(f"`{path}` is in the way, and no journal lists it. Move it away.")
 
     def join(self, parts: Sequence[Part]) -> dict[str, Any]:
         """Write all parts into one file; returns its size and hash."""

@@ -41,7 +41,9 @@ def open_fastest(model: bytes, options: SessionOptions) -> Session:
         found.append((rate, session))
         said.append(f"{name} {rate:,.0f}")
     if not found:
-        raise DeviceError(f"`device='fastest'`: the model runs on no device that is here. {'; '.join(said)}")
+        raise DeviceError(
+            f"`device='fastest'`: the model runs on none of the devices of this machine. {'; '.join(said)}"
+        )
     fastest = max(found, key=lambda pair: pair[0])[1]
     for _, session in found:
         if session is not fastest:

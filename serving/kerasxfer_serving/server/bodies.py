@@ -85,7 +85,7 @@ async def _receive(request: Request, options: ServerOptions, share: Share) -> by
     except TimeoutError:
         raise SlowRequestError(f"The body came too slowly: {size:,} bytes.") from None
     except ClientDisconnect:
-        raise ClientGoneError("The client left while it sent.") from None
+        raise ClientGoneError("The client disconnected while sending.") from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

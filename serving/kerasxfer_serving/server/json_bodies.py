@@ -28,4 +28,4 @@ def decode_json(body: bytes | memoryview | msgspec.Raw, kind: type[T], where: st
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"{where} is not as it must be: {error}") from None
+        raise RequestError(f"{where} is invalid: {error}") from None

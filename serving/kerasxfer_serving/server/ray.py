@@ -76,7 +76,9 @@ def build(arguments: Mapping[str, str]) -> Any:
     """
     known = {"models", "replicas", "num_cpus", "num_gpus"}
     if "models" not in arguments or set(arguments) - known:
-        raise UsageError(f"`models=PATH[=NAME],…` is needed; {sorted(known)} are known. Received: {dict(arguments)}")
+        raise UsageError(
+            f"`models=PATH[=NAME],…` is required; known arguments: {sorted(known)}. Received: {dict(arguments)}"
+        )
     replicas = arguments.get("replicas", "1")
     return deployment(
         arguments["models"].split(","),

@@ -300,7 +300,7 @@ def test_features_pickle_without_their_handles(filled):
 def test_a_shard_that_goes_while_in_use_is_an_error_with_a_remedy(filled):
     features = filled.open(KEYS)
     remove_shard(next(filled.path.glob("*.npy")))
-    with pytest.raises(CacheError, match=r"has gone or changed while it was in use.*Run again"):
+    with pytest.raises(CacheError, match=r"disappeared or changed while in use.*Run again"):
         features.read([0])
 
 
@@ -409,7 +409,7 @@ def test_a_shard_cut_short_while_in_use_is_an_error_not_a_crash(filled):
     (shard,) = filled.path.glob("*.npy")
     os.truncate(shard, shard.stat().st_size - 1)
     for row in (0, 3):
-        with pytest.raises(CacheError, match=r"has gone or changed while it was in use.*Run again"):
+        with pytest.raises(CacheError, match=r"disappeared or changed while in use.*Run again"):
             features.read([row])
 
 

@@ -86,7 +86,7 @@ def test_epochs_without_the_metric_have_no_smoothed_value():
 )
 def test_refuses_to_stand_after_a_callback_that_needs_it(follower):
     name = type(follower).__name__
-    with pytest.raises(ValueError, match=rf"must stand before.*{name}\(monitor='smoothed_val_loss'\) before it"):
+    with pytest.raises(ValueError, match=rf"must come before.*{name}\(monitor='smoothed_val_loss'\) before it"):
         drive(follower, SmoothedMetricsLogger(), loss=[1.0])
 
 

@@ -49,7 +49,7 @@ def test_json_goes_to_standard_output_alone(shapes, tmp_path):
     [
         (("--candidates", "ResNet18"), "must be the name of a `keras.applications` model"),
         (("--image-sizes", "150,big"), "`--image-sizes`"),
-        (("--weights", "file.h5"), "`--weights` takes the name of a candidate"),
+        (("--weights", "file.h5"), "`--weights` takes a candidate.s name"),
         (("--candidates", "VGG16", "--weights", "MobileNet=file.h5"), "the candidates are VGG16"),
         (("--backbone-args", "MobileNet=alpha"), "`--backbone-args` takes NAME=VALUE"),
     ],

@@ -66,9 +66,9 @@ def test_a_wrong_value_ends_in_a_sentence(case, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("train nowhere --out run2", "which is no folder"),
+        ("train nowhere --out run2", "which is not a folder"),
         ("train one --out run2 --backbone DemoVGG", "two or more class folders.*'one'"),
-        ("train . --out run2 --backbone DemoVGG", "must lie outside of the images"),
+        ("train . --out run2 --backbone DemoVGG", "must be outside the image folders"),
         ("train data --out run2 --validation-split 20", "between 0 and 1"),
         ("train data --out run2 --backbone DemoVGG --optimizer adamm", "`optimizer` must be one of.*adamw"),
         ("train data --out run2 --backbone ResNet18", "must be the name of a `keras.applications` model"),

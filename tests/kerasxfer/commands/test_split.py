@@ -159,7 +159,7 @@ def test_an_empty_destination_is_taken_and_a_full_one_is_left_alone(flat, tmp_pa
         split(flat, tmp_path / "out", train="3")
 
     assert tree(tmp_path / "out") == before
-    with pytest.raises(UsageError, match="outside of SRC"):
+    with pytest.raises(UsageError, match="outside SRC"):
         split(flat, flat / "out", train="3")
 
 
@@ -196,7 +196,7 @@ def test_a_pattern_reads_the_class_off_the_path(tmp_path):
     assert list(by_year) == ["2019", "2020"]
     with pytest.raises(UsageError, match=r"1 image\(s\).*b-dog-y.png"):
         find_classes(tmp_path, r"(cat)")
-    with pytest.raises(UsageError, match="needs a group"):
+    with pytest.raises(UsageError, match="needs a capture group"):
         find_classes(tmp_path, "cat")
     with pytest.raises(UsageError, match="regular expression"):
         find_classes(tmp_path, "(cat")
@@ -289,7 +289,7 @@ def test_groups_stay_together_and_the_command_says_how_even_the_parts_are(table,
     assert {name: len(patients) for name, patients in parts.items()} == {"train": 6, "validation": 2, "test": 2}
     assert sum(map(len, parts.values())) == len(set.union(*parts.values()))
     assert "train: 12 of 20 images (60.0%), 6 of 10 groups; of each class" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="say shares of the images"):
+    with pytest.raises(UsageError, match="give fractions of the images"):
         split(table, tmp_path / "again", train="5", **options)
 
 

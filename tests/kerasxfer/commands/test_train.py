@@ -65,7 +65,7 @@ def test_says_it_as_json_too(table, tmp_path):
     ("options", "message"),
     [
         (("--augment", "rand", "--cache", "cache"), "`--cache` keeps what the frozen layers"),
-        (("--class-weight", "balanced", "--weight-column", "weight"), "both weigh the images"),
+        (("--class-weight", "balanced", "--weight-column", "weight"), "both weight the images"),
         (("--augment", "mixup=0.2", "--weight-column", "weight"), "leave out `weight_column`"),
     ],
     ids=["cached augmentation", "two weights", "mixed weights"],

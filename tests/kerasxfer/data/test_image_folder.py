@@ -263,7 +263,7 @@ def test_invalid_arguments(pets, kwargs, message):
 
 
 def test_invalid_folders(tmp_path):
-    with pytest.raises(ValueError, match="which is no folder"):
+    with pytest.raises(ValueError, match="which is not a folder"):
         ImageFolder(tmp_path / "nowhere", (4, 4))
     with pytest.raises(ValueError, match="kerasxfer split"):
         ImageFolder(tmp_path, (4, 4))

@@ -248,9 +248,9 @@ def test_what_is_no_table(photos, table, message, monkeypatch):
     [
         pytest.param("a.csv", "path,label\na.png,x,y\n", "Row 2 .* has 3 cells.*quotes", id="cells"),
         pytest.param("a.csv", "path,label,label\na.png,x,y\n", "names of their own.*'label' twice", id="names"),
-        pytest.param("a.jsonl", '{"path": "a.png"\n', "Line 1 .* is no JSON", id="json"),
+        pytest.param("a.jsonl", '{"path": "a.png"\n', "Line 1 .* is not JSON", id="json"),
         pytest.param("a.jsonl", "[1]\n", "must be an object", id="json-list"),
-        pytest.param("a.parquet", "path", "is no Parquet file", id="parquet"),
+        pytest.param("a.parquet", "path", "is not a Parquet file", id="parquet"),
     ],
 )
 def test_damaged_files_are_told_by_row(photos, name, text, message):

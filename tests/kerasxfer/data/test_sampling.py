@@ -94,7 +94,7 @@ def test_the_cache_refuses_what_it_cannot_hold(uneven, tmp_path, kwargs, copies,
     data = kerasxfer.ImageFolder(uneven, (32, 32), seed=1, **kwargs)
     with pytest.raises(CacheError, match=message):
         cache.fit(model, data)
-    with pytest.raises(CacheError, match="validated on must not be augmented"):
+    with pytest.raises(CacheError, match="Validation data must not be augmented"):
         cache.evaluate(model, data)
 
 

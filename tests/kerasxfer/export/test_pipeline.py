@@ -266,7 +266,7 @@ def test_the_target_gpu_means_fp16_where_it_gives_the_answers(rich_model, sample
     assert exported.manifest.precision == "fp16"
     assert set(exported.parity) == {"fp32", "fp16"}
     assert [note for note in exported.notes if "fp16" in note] == [
-        "The file computes in fp16, for the target is a GPU: say `precision='fp32'` for full precision."
+        "The file computes in fp16 because the target is a GPU: use `precision='fp32'` for full precision."
     ]
 
 

@@ -38,7 +38,7 @@ def test_a_model_of_one_label_says_so():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": 3, "activation": "softmax"}, "a sigmoid for each class"),
+        ({"classes": 3, "activation": "softmax"}, "one sigmoid per class"),
         ({"classes": 1}, "2 or more"),
         ({"classes": 2, "class_names": ("a|b", "c")}, "between labels"),
     ],

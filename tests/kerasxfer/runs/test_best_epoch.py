@@ -109,7 +109,7 @@ def test_without_validation_images_the_last_epoch_is_kept_and_that_is_said(spoil
 
 @pytest.mark.parametrize(
     ("monitor", "message"),
-    [("val_speed", "which way it is better"), ("val_auc", "must be one of the logs of this run: accuracy, loss")],
+    [("val_speed", "a log with a known direction"), ("val_auc", "must be one of the logs of this run: accuracy, loss")],
 )
 def test_a_monitor_that_is_not_there_is_named(spoilt, tmp_path, monitor, message):
     with pytest.raises(UsageError, match=message):

@@ -35,7 +35,7 @@ def test_names_the_file_that_is_missing_or_empty(tmp_path):
     with pytest.raises(KerasxferError, match=r"history\.csv` does not exist"):
         read_history(tmp_path)
     (tmp_path / "history.csv").write_text("epoch,loss\n")
-    with pytest.raises(KerasxferError, match="has no epoch in it"):
+    with pytest.raises(KerasxferError, match="has no epochs"):
         read_history(tmp_path)
 
 

@@ -160,7 +160,7 @@ def test_a_folder_of_somebody_else_is_left_alone(config, tmp_path, config_json):
         (mine / "config.json").write_text(config_json)
     before = contents(mine)
     for flags in ({}, {"resume": True}, {"overwrite": True}):
-        with pytest.raises(KerasxferError, match=r"holds no config\.json of a run"):
+        with pytest.raises(KerasxferError, match=r"has no config\.json of a run"):
             train(config, mine, **flags)
     assert contents(mine) == before
 
@@ -183,7 +183,7 @@ def test_a_run_is_not_written_over_or_into_its_own_images(config, folders, tmp_p
     for flags in ({}, {"resume": True}, {"overwrite": True}):
         with pytest.raises(UsageError, match=r"`--out` must not hold.*DATA"):
             train(inside, outer, **flags)
-        with pytest.raises(UsageError, match="`--out` must lie outside"):
+        with pytest.raises(UsageError, match="`--out` must be outside"):
             train(inside, outer / "data" / "run", **flags)
     (tmp_path / "link").symlink_to(outer / "data")
     with pytest.raises(UsageError, match=r"`--out` must not hold.*--validation"):

@@ -48,7 +48,7 @@ def test_a_schedule_to_yaml_and_back(tmp_path):
         ("stages: [{}, {block: block5}]", "Stage 2 of the schedule: .*Received: 'block'"),
         ("stages: block5", "must hold `stages:`"),
         ("a: [", "not YAML"),
-        ("nowhere.yaml", "which is no file"),
+        ("nowhere.yaml", "which is not a file"),
     ],
 )
 def test_a_file_that_is_no_schedule_is_refused(text, message):

@@ -47,7 +47,7 @@ def test_a_device_that_fails_is_left_out(model, monkeypatch):
 
 
 def test_no_device_at_all_is_an_error(tmp_path):
-    with pytest.raises(DeviceError, match=r"runs on no device that is here\. cpu failed: "):
+    with pytest.raises(DeviceError, match=r"runs on none of the devices of this machine\. cpu failed: "):
         open_session(b"no model", "fastest")
 
 
