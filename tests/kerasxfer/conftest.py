@@ -12,3 +12,16 @@ def fresh_keras_session():
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(scope="module")
+def without_graphs():
+    """TensorFlow goes step by step: for tests of what lies around short runs, whose time is spent in tracing graphs."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

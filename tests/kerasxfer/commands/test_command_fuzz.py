@@ -13,7 +13,10 @@ from kerasxfer.commands import application
 from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.training import train
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="options are read before any backend")
+pytestmark = [
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="options are read before any backend"),
+    pytest.mark.usefixtures("without_graphs"),
+]
 
 ELSEWHERE = {"predict", "serve", "benchmark", "inspect", "export", "check"}
 # A demo in a new folder would run from the beginning to the end.

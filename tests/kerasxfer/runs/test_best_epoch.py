@@ -14,6 +14,8 @@ from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.run_folder import RunFolder, RunState
 from kerasxfer.runs.training import train
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -34,10 +36,11 @@ def spoilt(data):
         data,
         validation=data,
         backbone="DemoVGG",
+        backbone_output="block2_pool",
         image_size=(32, 32),
         batch_size=4,
         epochs=4,
-        schedule=[{"epochs": 2}, {"unfreeze": "block5", "epochs": 2, "learning_rate": 100.0}],
+        schedule=[{"epochs": 2}, {"unfreeze": "block2", "epochs": 2, "learning_rate": 100.0}],
     )
 
 
@@ -79,7 +82,7 @@ def test_the_last_epoch_is_kept_where_it_is_asked_for(spoilt, tmp_path):
 
 def test_each_stage_begins_with_the_best_weights_of_the_one_before(spoilt, tmp_path):
     spoiling = {"epochs": 3, "learning_rate": 100.0}
-    mended = [spoiling, {"unfreeze": "block5", "epochs": 1, "learning_rate": 1e-30}]
+    mended = [spoiling, {"unfreeze": "block2", "epochs": 1, "learning_rate": 1e-30}]
     train(dataclasses.replace(spoilt, schedule=mended, optimizer="sgd"), tmp_path / "run")
     *first, last = history(tmp_path / "run")
     assert last["val_loss"] == pytest.approx(min(row["val_loss"] for row in first), rel=1e-3)
@@ -87,7 +90,7 @@ def test_each_stage_begins_with_the_best_weights_of_the_one_before(spoilt, tmp_p
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_patience_ends_every_stage(spoilt, tmp_path, keep):
-    stages = [{"epochs": 4, "min_delta": 100.0}, {"unfreeze": "block5", "epochs": 4, "min_delta": 100.0}]
+    stages = [{"epochs": 4, "min_delta": 100.0}, {"unfreeze": "block2", "epochs": 4, "min_delta": 100.0}]
     train(dataclasses.replace(spoilt, schedule=stages, patience=1, keep=keep, epochs=8), tmp_path / "run")
     assert [row["stage"] for row in history(tmp_path / "run")] == [1, 1, 2, 2]
 

@@ -18,6 +18,8 @@ from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.run_folder import RunFolder, RunState
 from kerasxfer.runs.training import train
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -32,8 +34,8 @@ def data(tmp_path_factory):
 
 
 def config_of(data, **changes):
-    settings = {"validation": str(data), "backbone": "DemoVGG", "image_size": (32, 32), "batch_size": 4, "dropout": 0.5}
-    return TrainConfig(str(data), **settings | {"epochs": 2} | changes)
+    settings = {"backbone": "DemoVGG", "backbone_output": "block2_pool", "image_size": (32, 32), "batch_size": 4}
+    return TrainConfig(str(data), **settings | {"validation": str(data), "dropout": 0.5, "epochs": 2} | changes)
 
 
 def ended_by_a_plateau(data):
@@ -44,7 +46,7 @@ def ended_by_a_plateau(data):
 
 def kept_from_an_earlier_stage(data):
     """The second stage makes it worse, and patience ends it: what is kept is an epoch of the first one."""
-    spoiling = {"unfreeze": "block5", "epochs": 3, "learning_rate": 100.0, "patience": 1}
+    spoiling = {"unfreeze": "block2", "epochs": 3, "learning_rate": 100.0, "patience": 1}
     return config_of(data, schedule=[{"epochs": 1}, spoiling], epochs=4)
 
 

@@ -16,6 +16,8 @@ from kerasxfer.runs.datasets import datasets
 from kerasxfer.runs.model import compiled_model
 from kerasxfer.runs.training import train
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 needs_cutmix = pytest.mark.skipif(not hasattr(keras.layers, "CutMix"), reason="this Keras has no CutMix")
 
 
@@ -32,9 +34,9 @@ def data(tmp_path_factory):
 
 
 def config_of(data, **changes):
-    stages = [{"epochs": 1}, {"unfreeze": "block5", "epochs": 1, "learning_rate": 1e-3}]
-    settings = {"backbone": "DemoVGG", "image_size": (32, 32), "batch_size": 4, "epochs": 2, "schedule": stages}
-    return TrainConfig(data, **{"validation": data} | settings | changes)
+    stages = [{"epochs": 1}, {"unfreeze": "block2", "epochs": 1, "learning_rate": 1e-3}]
+    settings = {"backbone": "DemoVGG", "backbone_output": "block2_pool", "image_size": (32, 32), "batch_size": 4}
+    return TrainConfig(data, **settings | {"validation": data, "epochs": 2, "schedule": stages} | changes)
 
 
 def history(run):
