@@ -58,11 +58,11 @@ def _dtype_policy(name: str) -> Iterator[None]:
 
 
 def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
-    wrappers = (keras.optimizers.Optimizer, keras.optimizers.LossScaleOptimizer, keras.optimizers.MultiOptimizer)
+    wrappers = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}  # by name: the last came with Keras 3.15
     known = {
         name.lower(): value
         for name, value in vars(keras.optimizers).items()
-        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer) and value not in wrappers
+        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer) and name not in wrappers
     }
     if config.optimizer.lower() not in known:
         names = ", ".join(sorted(known))
