@@ -1,3 +1,6 @@
+import shutil
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -276,6 +279,39 @@ def test_the_class_names_travel_in_the_model_s_files(tmp_path):
         assert class_names_of(loaded) == tuple(CLASSES)
         assert class_names_of(keras.Sequential([keras.Input((16, 16, 3)), loaded])) == tuple(CLASSES)
     assert head.class_names == tuple(CLASSES)
+
+
+def test_checkpoints_of_a_fit_carry_the_class_names(tmp_path):
+    model = image_classifier(small_backbone(), CLASSES, (16, 16), preprocess="none")
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras")
+    model.fit(np.zeros((2, 16, 16, 3)), np.zeros(2), callbacks=[checkpoint], verbose=0)
+    assert class_names_of(keras.saving.load_model(tmp_path / "best.keras")) == tuple(CLASSES)
+
+
+class FolderAsHub:
+    """What Keras calls of `huggingface_hub`, on a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def HfApi(self, **kwargs):
+        return self
+
+    def create_repo(self, name, exist_ok):
+        return SimpleNamespace(repo_id=name)
+
+    def upload_folder(self, repo_id, folder_path, commit_message):
+        shutil.copytree(folder_path, self.folder / repo_id)
+
+    def snapshot_download(self, repo_id, **kwargs):
+        return str(self.folder / repo_id)
+
+
+def test_the_class_names_go_to_the_hugging_face_hub_and_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras.src.saving.saving_lib.huggingface_hub", FolderAsHub(tmp_path))
+    image_classifier(small_backbone(), CLASSES, (16, 16), preprocess="none").save("hf://you/pets")
+    assert class_names_of(keras.saving.load_model("hf://you/pets")) == tuple(CLASSES)
 
 
 def test_a_head_of_other_classes_is_refused():
