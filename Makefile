@@ -4,7 +4,7 @@ BACKBONE ?= DemoVGG
 # Most modules are never imported: those that are compile then, once.
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST = -m pytest -q --numprocesses auto --dist worksteal
+PYTEST = -m pytest -q --numprocesses auto --dist loadfile
 QUICK = -m "not slow"
 # What rests on Keras: everything that differs between its versions is tested here.
 CORE = tests/kerasxfer/bottleneck tests/kerasxfer/callbacks tests/kerasxfer/export tests/kerasxfer/keras_internals \
@@ -38,7 +38,7 @@ test-serving: .venv-serving/installed
 	.venv-serving/bin/python $(PYTEST) $(QUICK) tests/serving
 
 test-end-to-end: .venv/installed .venv-serving/installed
-	.venv/bin/python $(PYTEST) --dist loadfile $(QUICK) tests/end_to_end
+	.venv/bin/python $(PYTEST) $(QUICK) tests/end_to_end
 
 # The loop of every few minutes: what most changes break. No server, and of the tests that rest on Keras the decisive ones.
 check: PYTEST += --ignore tests/serving/server
