@@ -106,7 +106,7 @@ def test_metrics_tell_requests_images_and_batches(server, images):
     [
         ([], "at least one model"),
         ({"a b": "x.onnx"}, "name"),
-        (["nope/"], "no model file"),
+        (["nope/"], "model file `nope` does not exist"),
         (["x.onnx="], "name"),
     ],
 )
