@@ -179,7 +179,7 @@ def test_arguments_out_of_range_are_refused_at_once(rich_model, tmp_path, argume
     [
         ({"class_names": ("one", "two")}, "must have 3 names"),
         ({"image_size": (64, 64)}, r"must be the model's, \(32, 40\)"),
-        ({"samples": "missing"}, "no folder"),
+        ({"samples": "missing"}, "missing` does not exist"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused_before_it_is_converted(rich_model, tmp_path, arguments, message):

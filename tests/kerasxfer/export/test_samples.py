@@ -38,7 +38,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ExportError, match="without a readable image"):
         choose_samples(tmp_path, 3, (4, 6), POLICY)
-    with pytest.raises(ExportError, match="no folder"):
+    with pytest.raises(ExportError, match="missing` does not exist"):
         choose_samples(tmp_path / "missing", 3, (4, 6), POLICY)
 
 
