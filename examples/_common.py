@@ -13,7 +13,7 @@ import yaml
 
 import kerasxfer
 from kerasxfer.demo import draw_folder
-from kerasxfer.export.parity import Accuracy
+from kerasxfer.estimate import Estimate
 
 Rate = float | keras.optimizers.schedules.LearningRateSchedule
 QUICK = {"backbone": "DemoVGG", "backbone_output": None, "backbone_args": "{}", "weights": "imagenet", "image_size": 32}
@@ -168,5 +168,5 @@ class Result:
 
 def with_interval(accuracy: float, images: int) -> str:
     """Write an accuracy with its 95 % interval."""
-    interval = Accuracy.of(round(accuracy * images), images)
+    interval = Estimate.of_share(round(accuracy * images), images)
     return f"{accuracy:.3f} ({interval.low:.3f}–{interval.high:.3f})"

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from _common import with_interval
 
-from kerasxfer.export.parity import Accuracy
+from kerasxfer.estimate import Estimate
 
 Run = dict[str, Any]
 
@@ -41,7 +41,7 @@ def figure(runs: Sequence[Run], path: Path, title: str) -> None:
     image, axes = plt.subplots(1, 4, sharey=True, figsize=(13, 1.4 + 0.34 * len(rows)), layout="constrained")
     for row, (_, same) in enumerate(rows):
         accuracy, images = mean(same, "accuracy"), same[0]["images"] * len(same)
-        interval = Accuracy.of(round(accuracy * images), images)
+        interval = Estimate.of_share(round(accuracy * images), images)
         axes[0].plot([interval.low, interval.high], [row, row], color="#0072B2", linewidth=2)
         for run in same:
             axes[0].plot(run["accuracy"], row, "o", color="#0072B2", alpha=0.5)
