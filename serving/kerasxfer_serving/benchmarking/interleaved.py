@@ -39,6 +39,8 @@ def end_to_end_in_turns(
     Example:
 
     ```python
+    from kerasxfer_serving.inputs.input import as_inputs
+
     with Predictor("model.onnx") as exact:
         rates = end_to_end_in_turns({"fp32": exact}, as_inputs(["cat.jpg"]), duration=0.1)
     rates["fp32"].rate  # images a second

@@ -16,12 +16,18 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     Example:
 
     ```python
+    from dataclasses import dataclass
+    from typing import Annotated
+
+    from typer import Option
+
     @dataclass(frozen=True)
     class TableOptions:
         image_column: Annotated[str | None, Option(help="Column of the images.")] = None
 
     @grouped
-    def split(source: Path, *, table: TableOptions) -> None: ...  # has --image-column
+    def split(source: str, *, table: TableOptions) -> None:  # has --image-column
+        print(source, table.image_column)
     ```
     """
     hints = get_type_hints(command, include_extras=True)

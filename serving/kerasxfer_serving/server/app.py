@@ -47,7 +47,9 @@ def create_app(models: Models, options: ServerOptions | None = None, *, watch: b
     Example:
 
     ```python
-    app = create_app({"cats": "cats.onnx"})            # uvicorn module:app
+    from starlette.routing import Mount
+
+    app = create_app({"cats": "model.onnx"})            # uvicorn module:app
     parent = Starlette(routes=[Mount("/vision", app)])  # or inside another application
     ```
     """
