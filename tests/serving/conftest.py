@@ -1,3 +1,4 @@
+import logging
 import time
 
 import numpy as np
@@ -76,6 +77,17 @@ def write_multi_label_model(path, manifest):
         model.metadata_props.add(key=METADATA_KEY, value=manifest.to_json())
     onnx.save(model, path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def log_as_before():
+    """What a test sends to the server's log goes nowhere else once it is over: its stream may be closed by then."""
+    loggers = [logging.getLogger(name) for name in ("kerasxfer_serving", "uvicorn.error")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -118,9 +118,17 @@ class Pool:
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
+        self._forget_the_dead()
         wanted = min(self._limit or max(1, self.room()), max(1, chunks))
         for _ in range(wanted - len(self.workers) - len(self.opening)):
             self._open(tune=False)
+
+    def _forget_the_dead(self) -> None:
+        """Let go of predictors on machines that have left: one that is not asked would keep the place of another."""
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        for worker in [worker for worker in self.workers if _node(worker) not in alive]:
+            self.workers.remove(worker)
+            self._kill(worker)
 
     def opened(self, ref: "ray.ObjectRef") -> None:
         """Take in a predictor that is ready.
