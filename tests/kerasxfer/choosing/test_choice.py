@@ -30,7 +30,7 @@ def test_the_backbone_that_knows_shapes_is_recommended(choice):
 
 def test_a_candidate_without_weights_is_named_and_left_out(choice):
     assert list(choice.left_out) == ["VGG16@32"]
-    assert "no file" in choice.left_out["VGG16@32"]
+    assert "not a file" in choice.left_out["VGG16@32"]
     assert "VGG16@32 could not be loaded, and was left out." in advice(choice)
 
 

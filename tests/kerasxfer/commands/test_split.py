@@ -226,7 +226,7 @@ def test_amounts(text, expected):
 
 @pytest.mark.parametrize("text", ["0", "-5", "1.5", "many", "0.0", ""])
 def test_no_amounts(text):
-    with pytest.raises(UsageError, match="`--train` is a number"):
+    with pytest.raises(UsageError, match="`--train` takes a number"):
         parse_amount("--train", text)
 
 
