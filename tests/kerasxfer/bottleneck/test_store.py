@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -250,7 +251,8 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path):
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_limit_of_the_file_size_is_an_error_that_says_so(shelf):
+def test_a_limit_of_the_file_size_is_an_error_that_says_so(shelf, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # modules must not be compiled to files that are cut
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
