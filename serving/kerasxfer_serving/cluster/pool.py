@@ -127,8 +127,7 @@ class Pool:
         """Let go of predictors on machines that have left: one that is not asked would keep the place of another."""
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
         for worker in [worker for worker in self.workers if _node(worker) not in alive]:
-            self.workers.remove(worker)
-            self._kill(worker)
+            self.lost(worker)
 
     def opened(self, ref: "ray.ObjectRef") -> None:
         """Take in a predictor that is ready.
