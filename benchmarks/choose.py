@@ -63,11 +63,11 @@ def coverage(features, labels, resamples):
         rows = draw(labels, SAMPLE, rng)
         others = np.setdiff1d(np.arange(len(labels)), rows)
         found = out_of_fold(features[rows], labels[rows], classes, seed=seed)
-        _, low, high = Answers(labels[rows], found.probabilities).score
+        score = Answers(labels[rows], found.probabilities).score
         said = held_out(features[rows], labels[rows], features[others], classes, found.strength)
         truth = float((said.argmax(axis=1) == labels[others]).mean())
-        held.append(low <= truth <= high)
-        widths.append(high - low)
+        held.append(score.low <= truth <= score.high)
+        widths.append(score.high - score.low)
     return {"resamples": resamples, "coverage": float(np.mean(held)), "mean_width": float(np.mean(widths))}
 
 

@@ -32,12 +32,22 @@ class Estimate:
         assert (round(accuracy.low, 3), round(accuracy.high, 3)) == (0.826, 0.945)
         ```
         """
-        share = part / total
-        shrink = 1 + _Z**2 / total
-        centre = (share + _Z**2 / (2 * total)) / shrink
-        half = _Z / shrink * math.sqrt(share * (1 - share) / total + _Z**2 / (4 * total**2))
+        return cls.of_wilson(part / total, total)
+
+    @classmethod
+    def of_wilson(cls, share: float, total: float, z: float = _Z) -> "Estimate":
+        """As `of_share`, of a share that is known.
+
+        Args:
+            share: The share, from 0 to 1.
+            total: How many things there are, or how many would tell as much.
+            z: Half-width of the interval in standard errors. Defaults to that of 95 %.
+        """
+        shrink = 1 + z**2 / total
+        centre = (share + z**2 / (2 * total)) / shrink
+        half = z / shrink * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
         # At the ends the interval reaches 0 and 1 exactly, which sums of floats miss.
-        return cls(share, centre - half if part else 0.0, centre + half if part < total else 1.0)
+        return cls(share, centre - half if share > 0 else 0.0, centre + half if share < 1 else 1.0)
 
     def __str__(self) -> str:
         return f"{self.value:.2%} ({self.low:.2%} to {self.high:.2%})"

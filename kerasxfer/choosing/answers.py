@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from kerasxfer.estimate import Estimate
 from kerasxfer.report.metrics import chance_of_difference
 
 Z = 2.4
@@ -16,14 +17,6 @@ Z = 2.4
 intervals with 1.96, meant for 95 %, only 89 to 95 % held on real images; with 2.4 it was 93 to 97 %."""
 
 _RESAMPLES = 200
-
-
-class Estimate(NamedTuple):
-    """A score with its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +58,7 @@ class Answers:
         precision has when images, or groups, are drawn anew.
         """
         if self.labels.ndim == 1:
-            return Estimate(self.value, *_wilson(self.value, _effective_images(self.right, self.groups)))
+            return Estimate.of_wilson(self.value, _effective_images(self.right, self.groups), Z)
         margin = Z * float(self._resampled.std())
         return Estimate(self.value, max(0.0, self.value - margin), min(1.0, self.value + margin))
 
@@ -109,13 +102,6 @@ def _effective_images(right: NDArray[np.bool_], groups: NDArray[np.intp] | None)
     residuals = np.bincount(groups, right - accuracy)
     variance = count / (count - 1) * float(np.sum(residuals**2)) / images**2
     return min(images, accuracy * (1 - accuracy) / variance)
-
-
-def _wilson(share: float, images: float) -> tuple[float, float]:
-    """Wilson's interval (1927) of a share, with `Z` standard errors."""
-    spread = Z * math.sqrt(share * (1 - share) / images + Z**2 / (4 * images**2))
-    centre, scale = share + Z**2 / (2 * images), 1 + Z**2 / images
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def _average_precisions(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from kerasxfer.bottleneck.boundary import split_at_boundary
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.callbacks.progressive_unfreezing import ProgressiveUnfreezing
-from kerasxfer.choosing.answers import Answers, Estimate
+from kerasxfer.choosing.answers import Answers
 from kerasxfer.data.image_dataset import ImageDataset
+from kerasxfer.estimate import Estimate
 from kerasxfer.models import image_classifier
 from kerasxfer.probing.features import pooled_features
 from kerasxfer.probing.probe import divided, out_of_fold
@@ -38,9 +39,9 @@ class CrossValidation:
     fold: NDArray[np.intp]
 
     def __str__(self) -> str:
-        value, low, high = self.score
-        folds = len(np.unique(self.fold))
-        return f"{self.metric} {value:.4f} ({low:.3f}–{high:.3f}) on {len(self.fold):,} images in {folds} folds"
+        score = self.score
+        measured = f"{self.metric} {score.value:.4f} ({score.low:.3f}–{score.high:.3f})"
+        return f"{measured} on {len(self.fold):,} images in {len(np.unique(self.fold))} folds"
 
 
 def cross_validate(

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from kerasxfer.choosing.answers import Estimate
 from kerasxfer.choosing.results import Choice
+from kerasxfer.estimate import Estimate
 from kerasxfer.plots import QUIET, TRAINING, VALIDATION
 
 _MARKS = {"fp32": {**VALIDATION, "label": "fp32"}, "int8": {**TRAINING, "label": "int8"}}

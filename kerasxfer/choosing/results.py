@@ -6,11 +6,12 @@ from typing import TypedDict
 
 from kerasxfer_serving.files import format_bytes
 
-from kerasxfer.choosing.answers import Answers, Estimate
+from kerasxfer.choosing.answers import Answers
 from kerasxfer.choosing.candidates import Candidate
 from kerasxfer.choosing.learning_curve import LearningCurve
 from kerasxfer.choosing.learning_rates import LearningRateTrial
 from kerasxfer.choosing.speed import Speed
+from kerasxfer.estimate import Estimate
 
 TIED = 0.05
 """Two candidates are tied where the p-value of their difference is above this."""

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from kerasxfer_serving.benchmarking.measuring import Measurement, Repeat
 
-from kerasxfer.choosing.answers import Estimate
 from kerasxfer.choosing.figure import Point, pareto_figure, pareto_front
 from kerasxfer.choosing.learning_curve import LearningCurve
 from kerasxfer.choosing.learning_rates import LearningRateTrial
 from kerasxfer.choosing.page import write_choice
 from kerasxfer.choosing.speed import Speed
+from kerasxfer.estimate import Estimate
 
 
 def measured(rate):
