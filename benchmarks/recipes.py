@@ -2,15 +2,15 @@
 
     KERAS_BACKEND=tensorflow python benchmarks/recipes.py --data IMAGES --weights FOLDER -o OUT [--only PART …]
 
-IMAGES has `train` and `validation`, FOLDER the weights files. Each part and seed becomes one JSON file in OUT, which is
-not made again, and the features that parts share lie in OUT/cache: a killed run goes on. In the end, or at once with
-`--only` and no name, OUT/recipes.png is drawn, and the tables of `--into benchmarks/results/recipes.md` are renewed.
+IMAGES has `train` and `validation`, FOLDER the weights files. Every part and seed is added to `--results` as it ends,
+and is not run again; the features that parts share lie in OUT/cache: a killed run goes on, on another machine too. In
+the end, or at once with `--only` and no name, OUT/recipes.png is drawn, and the tables of
+`--into benchmarks/results/recipes.md` are renewed.
 """
 
 import argparse
 import dataclasses
 import importlib
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -18,11 +18,12 @@ from pathlib import Path
 
 import keras
 from kerasxfer_serving import Predictor
-from recipes_report import write_report
+from recipes_report import Results
 
 import kerasxfer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+RESULTS = Path(__file__).parent / "results" / "recipes.json"
 
 VGG16 = ("--weights", "vgg16_imagenet_notop_fp16.weights.h5")
 INCEPTION = ("--weights", "inception_v3_imagenet_notop_upto_mixed7_fp16.weights.h5", "--backbone-output", "mixed7")
@@ -45,26 +46,29 @@ class Part:
 
 BOTTLENECK, COPIES = "bottleneck_features", "feature_extraction_with_augmentation"
 SCRATCH, FINE_TUNED, CUSTOM = "small_convnet_from_scratch", "fine_tune_last_block", "inception_v3_custom_classes"
+COPIED = ("--copies", "3")
+TUNED = ("--fine-tune-epochs", "4")
 PARTS = (
     Part("bottleneck-ours", BOTTLENECK, VGG16),
-    Part("bottleneck-published", BOTTLENECK, (*PUBLISHED, *VGG16)),
-    Part("bottleneck-published-preprocessed", BOTTLENECK, (*PUBLISHED, *VGG16, *OWN_PREPROCESSING)),
-    Part("bottleneck-published-held-out", BOTTLENECK, (*PUBLISHED, *VGG16), held_out=True),
+    Part("fine-tuned-ours-held-out", FINE_TUNED, (*VGG16, *TUNED), held_out=True, seeds=1),
+    Part("fine-tuned-ours", FINE_TUNED, (*VGG16, *TUNED)),
     Part("bottleneck-ours-held-out", BOTTLENECK, VGG16, held_out=True),
-    Part("fine-tuned-ours", FINE_TUNED, (*VGG16, "--fine-tune-epochs", "4")),
+    Part("bottleneck-published-preprocessed", BOTTLENECK, (*PUBLISHED, *VGG16, *OWN_PREPROCESSING)),
     Part("copies-3-ours", COPIES, VGG16, {"copies": 3}),
-    Part("copies-5-ours", COPIES, VGG16, {"copies": 5}),
+    Part("inception-ours", CUSTOM, (*INCEPTION, "--unfreeze", "1")),
+    Part("inception-published", CUSTOM, (*PUBLISHED, *INCEPTION, "--unfreeze", "1")),
+    Part("train-defaults", BOTTLENECK, (*VGG16, "--optimizer", "adam", "--learning-rate", "3e-4", "--epochs", "30")),
+    Part("fine-tuned-published-sgd", FINE_TUNED, (*PUBLISHED, *VGG16, *SGD, "--fine-tune-epochs", "10"), seeds=1),
+    Part("bottleneck-published", BOTTLENECK, (*PUBLISHED, *VGG16)),
+    Part("bottleneck-published-held-out", BOTTLENECK, (*PUBLISHED, *VGG16), held_out=True),
     Part("scratch-augmented-ours", SCRATCH, ("--epochs", "40"), {"augmented": True}),
-    Part("fine-tuned-published-sgd", FINE_TUNED, (*PUBLISHED, *VGG16, *SGD, "--fine-tune-epochs", "10")),
-    Part("fine-tuned-published", FINE_TUNED, (*PUBLISHED, *VGG16, "--fine-tune-epochs", "10")),
-    Part("copies-5-published-preprocessed", COPIES, (*PUBLISHED, *VGG16, *OWN_PREPROCESSING), {"copies": 5}),
     Part("scratch-published", SCRATCH, (*PUBLISHED, "--epochs", "15"), {"augmented": False}),
     Part("scratch-augmented-published", SCRATCH, PUBLISHED, {"augmented": True}),
-    Part("inception-published", CUSTOM, (*PUBLISHED, *INCEPTION, "--unfreeze", "1")),
-    Part("inception-ours", CUSTOM, (*INCEPTION, "--unfreeze", "1")),
-    Part("copies-5-published", COPIES, (*PUBLISHED, *VGG16), {"copies": 5}),
-    Part("train-defaults", BOTTLENECK, (*VGG16, "--optimizer", "adam", "--learning-rate", "3e-4", "--epochs", "30")),
+    Part("copies-5-ours", COPIES, VGG16, {"copies": 5}),
+    Part("copies-5-published-preprocessed", COPIES, (*PUBLISHED, *VGG16, *OWN_PREPROCESSING), {"copies": 5}),
     Part("copies-10-ours", COPIES, VGG16, {"copies": 10}),
+    Part("copies-5-published", COPIES, (*PUBLISHED, *VGG16), {"copies": 5}),
+    Part("fine-tuned-published", FINE_TUNED, (*PUBLISHED, *VGG16, "--fine-tune-epochs", "10"), seeds=1),
 )
 
 
@@ -85,11 +89,11 @@ def run(part: Part, seed: int, arguments: argparse.Namespace) -> dict[str, objec
     return result | {"part": part.name, "seed": seed, "backend": keras.backend.backend()}
 
 
-def export(arguments: argparse.Namespace) -> None:
+def export(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Export the fine-tuned model of the first seed in fp32 and int8, and time both from files to answers."""
-    model, result = arguments.out / "fine-tuned-ours-0" / "fine-tuned.keras", arguments.out / "exported.json"
-    if not model.exists() or result.exists():
-        return
+    model = arguments.out / "fine-tuned-ours-0" / "fine-tuned.keras"
+    if not model.exists():
+        return {}
     images = kerasxfer.ImageFolder(arguments.data / "validation", (150, 150), shuffle=False)
     paths = [images.root / path for path in images.paths]
     table = {}
@@ -104,42 +108,48 @@ def export(arguments: argparse.Namespace) -> None:
             rate = len(paths) / (time.perf_counter() - start)
         right = sum(answer == images.class_names[label] for answer, label in zip(answers, images.labels, strict=True))
         table[precision] = {"accuracy": right / len(paths), "rate": rate}
-    result.write_text(json.dumps(table), encoding="utf-8")
+    return table
 
 
-def missing(arguments: argparse.Namespace) -> Iterator[tuple[Part, int, Path]]:
+def missing(results: Results, arguments: argparse.Namespace) -> Iterator[tuple[Part, int]]:
     """Parts and seeds that have no result, the first seed of all parts first."""
     for seed in range(arguments.seeds):
         for part in PARTS:
-            path = arguments.out / f"{part.name}-{seed}.json"
-            if seed < part.seeds and not path.exists() and (arguments.only is None or part.name in arguments.only):
-                yield part, seed, path
+            wanted = arguments.only is None or part.name in arguments.only
+            if wanted and seed < part.seeds and not results.have(part.name, seed):
+                yield part, seed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of features, models and the figure")
     parser.add_argument(
         "--only", nargs="*", choices=[*(part.name for part in PARTS), "exported"], help="parts; none: the report"
     )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of what has been run")
     parser.add_argument("--into", type=Path, nargs="*", default=[], help="Markdown files whose tables to renew")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--bfloat16", action="store_true", help="on TensorFlow: convolve in bfloat16, twice as fast")
+    parser.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="on TensorFlow: convolve in bfloat16, twice as fast if the CPU can",
+    )
     arguments = parser.parse_args()
     if arguments.bfloat16:
         import tensorflow as tf
 
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for part, seed, path in missing(arguments):
-        result = run(part, seed, arguments) | {"bfloat16": arguments.bfloat16}
-        path.write_text(json.dumps(result), encoding="utf-8")
+    results = Results(arguments.results)
+    for part, seed in missing(results, arguments):
+        result = run(part, seed, arguments)
+        results.add(result | {"bfloat16": arguments.bfloat16})
         print(f"{part.name}, seed {seed}: {result['accuracy']:.4f}, {result['seconds']:.0f} s", flush=True)
-    if arguments.only is None or "exported" in arguments.only:
-        export(arguments)
-    write_report(arguments.out, arguments.into)
+    if (arguments.only is None or "exported" in arguments.only) and not results.exported:
+        results.add_exported(export(arguments))
+    results.write_report(arguments.out / "recipes.png", arguments.into)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Train the head, then unfreeze the last block of the backbone, in one `fit` from the cache in both stages."""
+"""Train the head, then unfreeze the last block of the backbone, in one `fit` from the cache in both stages.
+
+With `--copies K` the epochs take turns with K cached augmented copies of each image.
+"""
 
 import argparse
 import time
@@ -8,6 +11,7 @@ from _common import Result, arguments, classifier, folders, with_interval
 import kerasxfer
 from kerasxfer import Stage
 from kerasxfer.callbacks import ProgressiveUnfreezing, SmoothedMetricsLogger
+from kerasxfer.layers.augmentation import STANDARD_AUGMENTATION, Augmentation
 
 OPTIONS = {
     "epochs": 10,
@@ -26,7 +30,8 @@ OPTIONS = {
 
 def run(args: argparse.Namespace) -> Result:
     """Train the head for `epochs`, then also `unfreeze` at a small learning rate."""
-    train, validation = folders(args)
+    augmentation = Augmentation(**STANDARD_AUGMENTATION) if args.copies else None
+    train, validation = folders(args, augmentation=augmentation)
     model = classifier(args, train.class_names)
     stages = [
         Stage(epochs=args.epochs),
@@ -35,7 +40,7 @@ def run(args: argparse.Namespace) -> Result:
     unfreezing = ProgressiveUnfreezing(stages)
     unfreezing.plan(model)
     start = time.perf_counter()
-    history = kerasxfer.BottleneckCache(args.cache).fit(
+    history = kerasxfer.BottleneckCache(args.cache, copies=args.copies).fit(
         model,
         train,
         validation_data=validation,
