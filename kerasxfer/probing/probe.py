@@ -19,6 +19,8 @@ _STRENGTHS = tuple(float(10.0 ** (half / 2)) for half in range(-10, 5))
 _SEARCHED = 20_000
 """Rows that the strength is chosen on, at most."""
 _ITERATIONS = 200
+_BLOCK = 1024
+_Answered = tuple[NDArray[np.float64], float]  # probabilities out of fold, and the strength they were reached at
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,7 @@ def out_of_fold(
     groups: NDArray[Any] | None = None,
     folds: int = FOLDS,
     seed: int = 0,
+    strength: float | None = None,
 ) -> OutOfFold:
     """Let logistic heads on standardised features answer to images that they have not seen.
 
@@ -59,6 +62,7 @@ def out_of_fold(
         groups: What must not be divided among folds, such as copies of an image, `[images]`. Defaults to `None`.
         folds: Number of folds. Defaults to `5`.
         seed: Seed of the division. Defaults to `0`.
+        strength: Inverse strength of the regularisation. Defaults to `None`: it is chosen.
 
     Returns:
         An `OutOfFold`.
@@ -76,19 +80,22 @@ def out_of_fold(
     """
     rows = standardised(features)
     fold = divided(labels, folds, groups, seed)
-    many = len(rows) > _SEARCHED
-    searched = np.random.default_rng(seed).permutation(len(rows))[:_SEARCHED] if many else np.arange(len(rows))
-    best: tuple[float, float, NDArray[np.float64]] | None = None
-    for strength, answers in _paths(rows[searched], labels[searched], classes, fold[searched]):
-        loss = log_loss(answers, labels[searched])
-        if best is not None and loss >= best[0]:
+    if strength is None:
+        if len(rows) <= _SEARCHED:
+            return OutOfFold(*_best(_paths(rows, labels, classes, fold), labels), fold)
+        some = np.random.default_rng(seed).permutation(len(rows))[:_SEARCHED]
+        _, strength = _best(_paths(rows[some], labels[some], classes, fold[some]), labels[some])
+    return OutOfFold(next(_paths(rows, labels, classes, fold, (strength,)))[0], strength, fold)
+
+
+def _best(paths: Iterator[_Answered], labels: NDArray[Any]) -> _Answered:
+    """The answers, and their strength, after which the log loss rises."""
+    best = next(paths)
+    for stronger in paths:
+        if log_loss(stronger[0], labels) >= log_loss(best[0], labels):
             break
-        best = loss, strength, answers
-    assert best is not None
-    _, strength, answers = best
-    if many:
-        _, answers = next(_paths(rows, labels, classes, fold, (strength,)))
-    return OutOfFold(answers, strength, fold)
+        best = stronger
+    return best
 
 
 def out_of_folds(
@@ -102,7 +109,7 @@ def out_of_folds(
 ) -> OutOfFold:
     """As `out_of_fold`, the mean over several divisions: less depends on which images a head was fitted on.
 
-    Beyond 20,000 images there is one division, for little depends on it.
+    The regularisation is chosen on the first one. Beyond 20,000 images there is no other, for little depends on it.
 
     Args:
         features: As in `out_of_fold`, and so the rest.
@@ -115,10 +122,11 @@ def out_of_folds(
     Returns:
         An `OutOfFold` with the folds and the strength of the first division.
     """
-    count = divisions if len(labels) <= _SEARCHED else 1
-    first, *others = (
-        out_of_fold(features, labels, classes, groups=groups, seed=seed + number) for number in range(count)
-    )
+    first = out_of_fold(features, labels, classes, groups=groups, seed=seed)
+    others = [
+        out_of_fold(features, labels, classes, groups=groups, seed=seed + number, strength=first.strength)
+        for number in range(1, divisions if len(labels) <= _SEARCHED else 1)
+    ]
     mean = np.mean([first.probabilities, *(each.probabilities for each in others)], axis=0)
     return replace(first, probabilities=mean)
 
@@ -193,7 +201,7 @@ def _paths(
     classes: int,
     fold: NDArray[np.intp],
     strengths: Sequence[float] = _STRENGTHS,
-) -> Iterator[tuple[float, NDArray[np.float64]]]:
+) -> Iterator[_Answered]:
     """Answers out of fold at one strength after another, each begun at the heads of the one before."""
     numbers = np.unique(fold)
     heads = [_Heads(labels, classes) for _ in numbers]
@@ -201,9 +209,17 @@ def _paths(
         answers = np.empty((len(rows), classes))
         for head, number in zip(heads, numbers, strict=True):
             held = fold == number
-            head.fit(rows[~held].astype(np.float64), labels[~held], strength)
+            head.fit(_doubled(rows, np.flatnonzero(~held)), labels[~held], strength)
             answers[held] = head.answer(rows[held])
-        yield strength, answers
+        yield answers, strength
+
+
+def _doubled(rows: NDArray[np.float32], chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Chosen rows in float64, without a copy of them in float32 on the way."""
+    result = np.empty((len(chosen), rows.shape[1]))
+    for start in range(0, len(chosen), _BLOCK):
+        result[start : start + _BLOCK] = rows[chosen[start : start + _BLOCK]]
+    return result
 
 
 class _Heads:
