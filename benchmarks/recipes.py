@@ -46,14 +46,15 @@ class Part:
 
 BOTTLENECK, COPIES = "bottleneck_features", "feature_extraction_with_augmentation"
 SCRATCH, FINE_TUNED, CUSTOM = "small_convnet_from_scratch", "fine_tune_last_block", "inception_v3_custom_classes"
-COPIED = ("--copies", "3")
 TUNED = ("--fine-tune-epochs", "4")
+COPIED = ("--copies", "3", "--fine-tune-epochs", "6")
 PARTS = (
-    Part("bottleneck-ours", BOTTLENECK, VGG16),
     Part("fine-tuned-ours-held-out", FINE_TUNED, (*VGG16, *TUNED), held_out=True, seeds=1),
     Part("fine-tuned-ours", FINE_TUNED, (*VGG16, *TUNED)),
+    Part("bottleneck-ours", BOTTLENECK, VGG16),
     Part("bottleneck-ours-held-out", BOTTLENECK, VGG16, held_out=True),
     Part("bottleneck-published-preprocessed", BOTTLENECK, (*PUBLISHED, *VGG16, *OWN_PREPROCESSING)),
+    Part("fine-tuned-copies-3-ours", FINE_TUNED, (*VGG16, *COPIED)),
     Part("copies-3-ours", COPIES, VGG16, {"copies": 3}),
     Part("inception-ours", CUSTOM, (*INCEPTION, "--unfreeze", "1")),
     Part("inception-published", CUSTOM, (*PUBLISHED, *INCEPTION, "--unfreeze", "1")),
@@ -82,7 +83,8 @@ def run(part: Part, seed: int, arguments: argparse.Namespace) -> dict[str, objec
     data += [] if part.held_out else ["--validation", str(arguments.data / "validation")]
     folders = ["--out", str(arguments.out / f"{part.name}-{seed}"), "--cache", str(arguments.out / "cache")]
     # All seeds share the augmented copies, which belong to the seed of the images.
-    own_seed = ["--seed", "0" if "copies" in part.arguments else str(seed)]
+    copies = "copies" in part.arguments or "--copies" in part.options
+    own_seed = ["--seed", "0" if copies else str(seed)]
     args = read("", **module.OPTIONS, argv=[*data, *options, *folders, *own_seed])
     keras.utils.set_random_seed(seed)
     result = dataclasses.asdict(module.run(args, **part.arguments))
