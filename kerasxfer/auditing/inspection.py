@@ -14,7 +14,7 @@ from kerasxfer_serving.runtime.threads import available_cores
 from numpy.typing import NDArray
 from PIL import Image
 
-from kerasxfer.bottleneck.hashing import file_hash
+from kerasxfer.bottleneck.shards import file_hash
 from kerasxfer.data.image_files import BadImage
 
 _SIDE = 256

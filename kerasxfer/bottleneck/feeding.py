@@ -10,7 +10,7 @@ import numpy as np
 from kerasxfer_serving.errors import KerasxferError
 from numpy.typing import NDArray
 
-from kerasxfer.bottleneck.features import Features
+from kerasxfer.bottleneck.shards import Features
 from kerasxfer.bottleneck.sources import ImageSource, RowIndices
 from kerasxfer.data.passes import Passes
 

@@ -12,9 +12,9 @@ from typing import Any
 import keras
 
 from kerasxfer.bottleneck.boundary import find_boundary, trained_now
-from kerasxfer.bottleneck.features import Features
 from kerasxfer.bottleneck.feeding import ROWS, FeatureFeed, Place, TrainingFeed
 from kerasxfer.bottleneck.graph import Graph
+from kerasxfer.bottleneck.shards import Features
 from kerasxfer.bottleneck.sources import ImageSource
 from kerasxfer.keras_internals import remake_functions
 

@@ -14,8 +14,8 @@ from kerasxfer_serving.errors import UsageError
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.fingerprint import canonical_config
-from kerasxfer.bottleneck.hashing import file_hash
 from kerasxfer.bottleneck.layer_code import code_hash
+from kerasxfer.bottleneck.shards import file_hash
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.types import Data, Tensor
 

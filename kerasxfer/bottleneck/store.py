@@ -24,9 +24,8 @@ from kerasxfer_serving.files import write_atomically, writing
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.features import Features
 from kerasxfer.bottleneck.locks import claim, remove_if_dead
-from kerasxfer.bottleneck.shards import Shard, read_shard, remove_shard, shard_name, write_shard
+from kerasxfer.bottleneck.shards import Features, Shard, read_shard, remove_shard, shard_name, write_shard
 
 LAYOUT = "v1"
 SHARD_BYTES = 128 * 2**20

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kerasxfer.auditing.duplicates import ALIKE, RULES
 from kerasxfer.auditing.inspection import inspect
 from kerasxfer.bottleneck.cache import BottleneckCache
-from kerasxfer.bottleneck.hashing import file_hash
+from kerasxfer.bottleneck.shards import file_hash
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_files import BadImage
 from kerasxfer.probing.features import pooled_features, standardised

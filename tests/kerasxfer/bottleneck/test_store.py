@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from kerasxfer.bottleneck import features as features_module
-from kerasxfer.bottleneck import maintenance
+from kerasxfer.bottleneck import maintenance, shards
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.shards import remove_shard, shard_name
 from kerasxfer.bottleneck.store import Shelf
@@ -416,7 +415,7 @@ def test_a_shard_cut_short_while_in_use_is_an_error_not_a_crash(filled):
 
 
 def test_more_shards_than_files_may_be_open(shelf, monkeypatch):
-    monkeypatch.setattr(features_module, "MAX_OPEN_FILES", 2)
+    monkeypatch.setattr(shards, "MAX_OPEN_FILES", 2)
     for k, key in enumerate(KEYS):
         shelf.write([key], FEATURES[k : k + 1])
     features = shelf.open(KEYS)
