@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasxfer.bottleneck import maintenance
 from kerasxfer.bottleneck.boundary import augmenting_steps, refuse_useless, trained_now
 from kerasxfer.bottleneck.builder import Builder
 from kerasxfer.bottleneck.check import check_features, check_suffix
@@ -22,7 +21,7 @@ from kerasxfer.bottleneck.layer_code import code_hash
 from kerasxfer.bottleneck.planner import CachePlan, plan_stages, storage_dtype
 from kerasxfer.bottleneck.shards import Features
 from kerasxfer.bottleneck.sources import ImageSource
-from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf
+from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf, size_of_all
 
 _CHECKED = 4  # images whose features are computed again when a stage starts
 
@@ -92,7 +91,7 @@ class CacheJob:
         """The plan for a number of images, useful or not."""
         directory = self.settings.directory
         free = shutil.disk_usage(existing_parent(directory)).free
-        room = min(self.settings.budget, maintenance.size(directory) + free)
+        room = min(self.settings.budget, size_of_all(directory) + free)
         storage = self.settings.dtype
         plans = plan_stages(self.graph, self.stages, rows, room, storage=storage, augmentation=augmentation)
         return CachePlan(tuple(plans), rows)

@@ -1,30 +1,15 @@
 """Looking at, checking and clearing a cache directory. Whatever in it was not made by a cache is left alone."""
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.store import LAYOUT, Shelf
+from kerasxfer.bottleneck.store import Shelf, all_shelves, size_of_all
 
 _SECONDS_PER_DAY = 86400.0
-
-
-def all_shelves(root: Path) -> Iterator[Shelf]:
-    """Every set of features in a directory."""
-    for path in sorted((root / LAYOUT).glob("*/")):
-        shelf = Shelf(root, path.name)
-        if shelf.is_ours:
-            yield shelf
-
-
-def size(root: Path) -> int:
-    """Bytes of all features in a directory."""
-    return sum(_size(shelf) for shelf in all_shelves(root))
 
 
 def shelves(root: Path) -> list[dict[str, Any]]:
@@ -77,16 +62,16 @@ def collect(root: Path, budget: float = math.inf, older_than: float | None = Non
     for shelf in idle:
         gone = shelf.remove(shelf.leftovers())
         removed += [{"removed": str(path.relative_to(root)), "why": "unfinished"} for path in gone]
-    total = size(root)
+    total = size_of_all(root)
     for shelf in sorted(idle, key=_last_used):
         why = _why_removed(shelf, older_than, over_budget=total > budget)
         if why:
-            size_before = _size(shelf)
+            size_before = shelf.size()
             if shelf.clear():
                 removed.append({"removed": shelf.fingerprint, "why": why})
             else:
                 stuck.append(str(shelf.path))
-            total -= size_before - _size(shelf)
+            total -= size_before - shelf.size()
     if stuck:
         raise CacheError(
             f"`{stuck[0]}` cannot be removed: have its permissions changed, and collect again. "
@@ -102,14 +87,6 @@ def _why_removed(shelf: Shelf, older_than: float | None, *, over_budget: bool) -
     if older_than is not None and days > older_than:
         return f"not used for {days:.0f} days"
     return "over the budget" if over_budget else None
-
-
-def _size(shelf: Shelf) -> int:
-    total = 0
-    for path in shelf.files():
-        with contextlib.suppress(OSError):  # another process may be at work
-            total += path.stat().st_size
-    return total
 
 
 def _last_used(shelf: Shelf) -> float:

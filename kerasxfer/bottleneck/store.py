@@ -7,7 +7,8 @@
 A row's key is the hash of its image (and the number of the augmented copy), so there is no table of rows to keep in
 step: added images are rows that are missing, renamed and removed ones change nothing, labels stay with the data set.
 A shard's name is the hash of its keys, so two builders with one plan write the same files, and any number of machines
-can fill one directory without talking to each other.
+can fill one directory without talking to each other. Lock files keep them out of each other's way; the operating system
+drops the lock of a process that dies, so one that is left behind means nothing.
 """
 
 import contextlib
@@ -19,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from kerasxfer_serving.errors import WriteError
 from kerasxfer_serving.files import write_atomically, writing
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.locks import claim, remove_if_dead
 from kerasxfer.bottleneck.shards import Features, Shard, read_shard, remove_shard, shard_name, write_shard
 
 LAYOUT = "v1"
@@ -82,6 +83,14 @@ class Shelf:
         found = self.path.iterdir() if self.path.is_dir() else ()
         return sorted(path for path in found if _OWN.fullmatch(path.name) and path.is_file() and not path.is_symlink())
 
+    def size(self) -> int:
+        """Bytes of these files."""
+        total = 0
+        for path in self.files():
+            with contextlib.suppress(OSError):  # another process may be at work
+                total += path.stat().st_size
+        return total
+
     def shards(self) -> list[Shard]:
         """The whole shards, sound or not: their files have not been read."""
         found = (read_shard(path) for path in sorted(self.path.glob("shard-*.json")))
@@ -118,7 +127,7 @@ class Shelf:
             self.path.mkdir(parents=True, exist_ok=True)
         leftovers = self.leftovers()  # before the others are looked for: nothing of a builder that begins now
         own = self.path / f".build-{os.getpid()}-{os.urandom(4).hex()}.lock"
-        with claim(own):
+        with _claim(own):
             if not self.is_being_built(except_by=own):
                 self.remove(leftovers)
             if not (self.path / "manifest.json").exists():
@@ -129,11 +138,11 @@ class Shelf:
     def is_being_built(self, except_by: Path | None = None) -> bool:
         """Whether a builder is at work here, or may be."""
         others = [path for path in self.path.glob(".build-*.lock") if path != except_by]
-        return bool([path for path in others if not remove_if_dead(path)])
+        return bool([path for path in others if not _remove_if_dead(path)])
 
     def lock(self, keys: Sequence[str]) -> contextlib.AbstractContextManager[bool]:
         """Claim the shard of these keys: the context's value says whether it is ours."""
-        return claim(self.path / f"{shard_name(keys)}.lock")
+        return _claim(self.path / f"{shard_name(keys)}.lock")
 
     def write(self, keys: Sequence[str], features: NDArray[Any]) -> None:
         """Write a shard."""
@@ -191,12 +200,25 @@ class Shelf:
     @staticmethod
     def _removed(path: Path) -> bool:
         if path.suffix == ".lock":
-            return remove_if_dead(path)
+            return _remove_if_dead(path)
         try:
             path.unlink(missing_ok=True)
         except OSError:
             return False
         return True
+
+
+def all_shelves(root: Path) -> Iterator[Shelf]:
+    """Every set of features in a directory."""
+    for path in sorted((root / LAYOUT).glob("*/")):
+        shelf = Shelf(root, path.name)
+        if shelf.is_ours:
+            yield shelf
+
+
+def size_of_all(root: Path) -> int:
+    """Bytes of all features in a directory."""
+    return sum(shelf.size() for shelf in all_shelves(root))
 
 
 @contextlib.contextmanager
@@ -210,3 +232,38 @@ def _writing(path: Path) -> Iterator[None]:
             name = cause.filename2 or cause.filename
             raise CacheError(f"`{name}` is a folder where the cache has a file: remove it.") from error
         raise CacheError(f"{error} Finished shards stay valid: the next run continues from there.") from error
+
+
+@contextlib.contextmanager
+def _claim(path: Path) -> Iterator[bool]:
+    """Hold a lock file while the context lasts; yields whether it is ours.
+
+    Nothing wrong can come of two builders writing one shard, only work done twice, so a file system without locks is no
+    obstacle.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        yield False
+        return
+    except (NotImplementedError, OSError):
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _remove_if_dead(path: Path) -> bool:
+    """Remove a lock file that no living process holds; returns whether it did. Where that cannot be told, it stays."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except (Timeout, NotImplementedError, OSError):
+        return False
+    path.unlink(missing_ok=True)
+    lock.release()
+    return True

@@ -15,7 +15,7 @@ from filelock import FileLock
 from kerasxfer.bottleneck import maintenance, shards
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.shards import remove_shard, shard_name
-from kerasxfer.bottleneck.store import Shelf
+from kerasxfer.bottleneck.store import Shelf, size_of_all
 
 KEYS = ["a", "b", "c", "d"]
 FEATURES = np.arange(24, dtype="float32").reshape(4, 3, 2)
@@ -176,7 +176,7 @@ def test_gc_removes_the_longest_unused_first(tmp_path):
         shelf.write([name], FEATURES[:1])
         then = (shelf.path / "manifest.json").stat().st_mtime - age * 86400
         os.utime(shelf.path / "manifest.json", (then, then))
-    half = maintenance.size(tmp_path) // 2 + 50
+    half = size_of_all(tmp_path) // 2 + 50
     assert maintenance.collect(tmp_path, half) == [{"removed": "a" * 32, "why": "over the budget"}]
     assert maintenance.collect(tmp_path, older_than=0.5) == [{"removed": "b" * 32, "why": "not used for 1 days"}]
     assert maintenance.shelves(tmp_path) == []
