@@ -14,10 +14,9 @@ from kerasxfer.bottleneck.boundary import augmenting_steps, refuse_useless, trai
 from kerasxfer.bottleneck.builder import Builder
 from kerasxfer.bottleneck.check import check_features, check_suffix
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.fingerprint import canonical_config, fingerprint, platform
+from kerasxfer.bottleneck.fingerprint import canonical_config, code_hash, fingerprint, platform
 from kerasxfer.bottleneck.graph import Graph, trace
 from kerasxfer.bottleneck.items import Tap, copy_key, existing_parent, items_of
-from kerasxfer.bottleneck.layer_code import code_hash
 from kerasxfer.bottleneck.planner import CachePlan, plan_stages, storage_dtype
 from kerasxfer.bottleneck.shards import Features
 from kerasxfer.bottleneck.sources import ImageSource

@@ -13,8 +13,7 @@ import numpy as np
 from kerasxfer_serving.errors import UsageError
 from numpy.typing import NDArray
 
-from kerasxfer.bottleneck.fingerprint import canonical_config
-from kerasxfer.bottleneck.layer_code import code_hash
+from kerasxfer.bottleneck.fingerprint import canonical_config, code_hash
 from kerasxfer.bottleneck.shards import file_hash
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.types import Data, Tensor
