@@ -1,23 +1,60 @@
-"""One pass over the images that fills every shelf of a schedule."""
+"""One pass over the images that fills every shelf of a schedule, if there is room for what is missing."""
 
+import contextlib
 import math
+import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
+from kerasxfer_serving.files import format_bytes
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.graph import Graph
-from kerasxfer.bottleneck.items import Item, Tap, items_of, refuse_too_large, shard_rows, shards_of
-from kerasxfer.bottleneck.progress import progress
-from kerasxfer.bottleneck.sources import ImageSource
-from kerasxfer.bottleneck.store import SHARD_BYTES
+from kerasxfer.bottleneck.sources import ImageSource, Item, items_of, shards_of
+from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf, existing_parent
 
 _POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A boundary of the schedule and the shelf that its features go to."""
+
+    position: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    shelf: Shelf
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one image's features."""
+        return int(math.prod(self.shape)) * self.dtype.itemsize
+
+
+def shard_rows(taps: Sequence[Tap], batch_size: int, shard_bytes: int) -> int:
+    """Rows of a shard: about `shard_bytes` at the largest boundary, in whole batches."""
+    rows = shard_bytes // max(tap.row_bytes for tap in taps)
+    return max(1, rows // batch_size) * batch_size
+
+
+def _refuse_too_large(missing: dict[Tap, list[Item]]) -> None:
+    """Raise a `CacheError` if the disk has no room for what is missing."""
+    sizes = {tap: tap.row_bytes * len(items) for tap, items in missing.items()}
+    needed = int(sum(sizes.values()) * 1.01)
+    folder = existing_parent(next(iter(sizes)).shelf.path)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise CacheError(
+            f"The features need {format_bytes(needed)}, and '{folder}' has {format_bytes(free)} left. Free some space, "
+            "name another directory, or store half as much with `dtype='float16'` (not exact)."
+        )
 
 
 class Builder:
@@ -73,7 +110,7 @@ class Builder:
         missing = self._missing(items)
         if not missing:
             return 0
-        refuse_too_large(missing)
+        _refuse_too_large(missing)
         keys = {item.key for tap_items in missing.values() for item in tap_items}
         todo = [item for item in items if item.key in keys]
         size = shard_rows(self._taps, source.batch_size, self._shard_bytes)
@@ -219,3 +256,39 @@ def _load(source: ImageSource, items: Sequence[Item]) -> Iterator[tuple[list[Ite
         for k in range(0, len(its), size):
             batch = its[k : k + size]
             yield batch, source.images(np.array([item.row for item in batch]), copy)
+
+
+@contextlib.contextmanager
+def progress(verbose: int, total: int, name: str) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left, on stderr.
+
+    Args:
+        verbose: 0 for none.
+        total: Number of images.
+        name: What is cached.
+
+    Yields:
+        A function to be called with the number of images that have been done.
+    """
+    if not verbose:
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = [
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    start = time.perf_counter()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"Caching {name}", total=total, rate="")
+
+        def advance(count: int) -> None:
+            done = bar.tasks[0].completed + count
+            bar.update(task, completed=done, rate=f"{done / (time.perf_counter() - start):.1f} images/s")
+
+        yield advance

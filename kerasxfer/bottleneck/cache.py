@@ -14,15 +14,14 @@ from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import parse_bytes
 
 from kerasxfer.bottleneck import maintenance
-from kerasxfer.bottleneck.arguments import as_callbacks, as_source, schedule_of, split_validation, validation_source
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, TrainingFeed, own_errors
-from kerasxfer.bottleneck.items import items_of
-from kerasxfer.bottleneck.job import CacheJob, Settings
+from kerasxfer.bottleneck.job import CacheJob, Settings, schedule_of
 from kerasxfer.bottleneck.measure import seconds_per_image
 from kerasxfer.bottleneck.places import image_place, place_at, places_of
 from kerasxfer.bottleneck.planner import CachePlan
 from kerasxfer.bottleneck.routing import Router
+from kerasxfer.bottleneck.sources import as_source, items_of, split_validation, validation_source
 from kerasxfer.types import Callbacks, Data, Scores
 
 Rows = list[dict[str, Any]]
@@ -147,7 +146,7 @@ class BottleneckCache:
             raise UsageError("`pooled` is for `features`. A head that pools is cached after its pooling anyway.")
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split_validation((x, y, sample_weight), validation_split)
-        callbacks = as_callbacks(callbacks)
+        callbacks = _listed(callbacks)
         source = as_source(
             x,
             y,
@@ -392,3 +391,10 @@ def _limit(budget: str | float | None) -> float:
     if budget is None:
         return math.inf
     return parse_bytes(budget) if isinstance(budget, str) else float(budget)
+
+
+def _listed(callbacks: Callbacks) -> Sequence[Any]:
+    """Callbacks as a list."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        return list(callbacks.callbacks)
+    return [] if callbacks is None else list(keras.tree.flatten(callbacks))

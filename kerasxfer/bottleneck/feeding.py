@@ -10,8 +10,9 @@ import numpy as np
 from kerasxfer_serving.errors import KerasxferError
 from numpy.typing import NDArray
 
+from kerasxfer.bottleneck.row_sources import RowIndices
 from kerasxfer.bottleneck.shards import Features
-from kerasxfer.bottleneck.sources import ImageSource, RowIndices
+from kerasxfer.bottleneck.sources import ImageSource
 from kerasxfer.data.passes import Passes
 
 # Keras takes the batch's size from the first input, and inputs are sorted by name. The rows are always there.

@@ -11,16 +11,15 @@ import keras
 import numpy as np
 
 from kerasxfer.bottleneck.boundary import augmenting_steps, refuse_useless, trained_now
-from kerasxfer.bottleneck.builder import Builder
+from kerasxfer.bottleneck.builder import Builder, Tap
 from kerasxfer.bottleneck.check import check_features, check_suffix
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.fingerprint import canonical_config, code_hash, fingerprint, platform
 from kerasxfer.bottleneck.graph import Graph, trace
-from kerasxfer.bottleneck.items import Tap, copy_key, existing_parent, items_of
 from kerasxfer.bottleneck.planner import CachePlan, plan_stages, storage_dtype
 from kerasxfer.bottleneck.shards import Features
-from kerasxfer.bottleneck.sources import ImageSource
-from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf, size_of_all
+from kerasxfer.bottleneck.sources import ImageSource, copy_key, items_of
+from kerasxfer.bottleneck.store import SHARD_BYTES, Shelf, existing_parent, size_of_all
 
 _CHECKED = 4  # images whose features are computed again when a stage starts
 
@@ -189,3 +188,10 @@ def trained_by_stage(model: keras.Model, graph: Graph, stages: Sequence[Any] | N
     from kerasxfer.unfreezing import resolve
 
     return [(stage.name, {id(part) for part in (*stage.variables, *stage.layers)}) for stage in resolve(stages, model)]
+
+
+def schedule_of(callbacks: Sequence[Any]) -> Sequence[Any] | None:
+    """The stages of the `ProgressiveUnfreezing` among the callbacks."""
+    from kerasxfer.callbacks import ProgressiveUnfreezing
+
+    return next((callback.stages for callback in callbacks if isinstance(callback, ProgressiveUnfreezing)), None)

@@ -17,12 +17,12 @@ import keras
 from kerasxfer_serving.cluster import ray as ray_cluster
 from kerasxfer_serving.errors import KerasxferError, UsageError
 
+from kerasxfer.bottleneck.builder import Tap, progress, shard_rows
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.items import Item, Tap, items_of, shard_rows, shards_of
 from kerasxfer.bottleneck.job import CacheJob, Settings
 from kerasxfer.bottleneck.planner import CachePlan
-from kerasxfer.bottleneck.progress import progress
-from kerasxfer.bottleneck.sources import ArraySource, FolderSource, ImageSource
+from kerasxfer.bottleneck.row_sources import ArraySource
+from kerasxfer.bottleneck.sources import FolderSource, ImageSource, Item, items_of, shards_of
 from kerasxfer.keras_files import load_model
 
 _PARTS_PER_WORKER = 4  # so that the last worker to finish does not keep the others waiting for long

@@ -1,10 +1,9 @@
-"""Where images and labels come from: rows with a key that says what is in the image, whatever the data set."""
+"""Where images and labels come from: rows with a key that says what is in the image, whatever `fit` is given."""
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,12 +12,14 @@ import numpy as np
 from kerasxfer_serving.errors import UsageError
 from numpy.typing import NDArray
 
+from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.fingerprint import canonical_config, code_hash
+from kerasxfer.bottleneck.row_sources import ArraySource, BatchSource, RowIndices
 from kerasxfer.bottleneck.shards import file_hash
 from kerasxfer.data.image_dataset import ImageDataset
-from kerasxfer.types import Data, Tensor
-
-RowIndices = NDArray[np.intp]
+from kerasxfer.models import ImageClassifier
+from kerasxfer.pixel_range import checked
+from kerasxfer.types import Data
 
 
 class ImageSource(Protocol):
@@ -146,119 +147,104 @@ class FolderSource:
         self.folder.set_epoch(epoch)
 
 
-class RowSource:
-    """Shared by data sets without an order of their own: the order of a pass depends on `(seed, epoch)` alone.
+def as_source(
+    x: Data,
+    y: Data = None,
+    sample_weight: Data = None,
+    *,
+    model: keras.Model | None = None,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    limit: int | None = None,
+) -> ImageSource:
+    """Wrap what `model.fit` takes.
 
     Args:
-        targets: Labels, and sample weights if there are any, of all rows.
-        batches: Rows of each batch, as they are when nothing is shuffled.
-        shuffle: Whether each pass has another order.
-        seed: Seed of these orders.
+        x: `ImageFolder`, `ImageTable`, array, `PyDataset`, `tf.data.Dataset`, torch `DataLoader`.
+        y: Labels, with an array.
+        sample_weight: Weights, with an array.
+        model: The model that takes them; one of `image_classifier` takes pixels in 0–255 only. Defaults to `None`.
+        batch_size: Rows in a batch, with an array. Defaults to `None`, 32.
+        shuffle: Whether each epoch has another order, with an array. Defaults to `False`.
+        seed: Seed of these orders. Defaults to `0`.
+        limit: Batches that are needed of a data set without an end. Defaults to `None`, it must have one.
+
+    Raises:
+        CacheError: If it is no data set, or one that cannot be read again.
+        PixelRangeError: If the model takes pixels, and it holds other values. Batches are looked at as they are read.
     """
-
-    counts_passes = False
-    random = False
-    in_batches_only = None
-
-    def __init__(self, targets: tuple[Any, ...], batches: list[RowIndices], shuffle: bool, seed: int) -> None:
-        self._targets = targets
-        self._batches = batches
-        self._shuffle = shuffle
-        self._seed = seed
-        self._order: tuple[int, list[RowIndices]] | None = None
-        self.epoch = 0
-        self.batch_size = max(len(rows) for rows in batches)
-
-    @property
-    def keys(self) -> list[str]:
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def batch_rows(self, index: int, epoch: int) -> RowIndices:
-        if not self._shuffle:
-            return self._batches[index]
-        if self._order is None or self._order[0] != epoch:
-            order = np.random.default_rng((self._seed, epoch)).permutation(len(self.keys))
-            self._order = (epoch, in_batches(order, self.batch_size))
-        return self._order[1][index]
-
-    def targets(self, rows: RowIndices) -> tuple[Any, ...]:
-        return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in self._targets)
-
-    def label(self, row: int) -> str:
-        return f"row {row}"
-
-    def begin_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    if isinstance(model, ImageClassifier):
+        x = checked(x)
+    if isinstance(x, ImageDataset):
+        return FolderSource(x)
+    if hasattr(x, "shape") and hasattr(x, "__array__"):
+        return ArraySource(x, y, sample_weight, batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
+    if not hasattr(x, "__iter__") and not hasattr(x, "__getitem__"):
+        raise CacheError(
+            f"`x` must be an array or a data set of batches. Received: {type(x).__name__}. Models with several inputs "
+            "are trained with `model.fit`."
+        )
+    return BatchSource(x, seed=seed, limit=limit)
 
 
-class ArraySource(RowSource):
-    """Images and labels in arrays, as `fit(x, y, sample_weight)` takes them."""
-
-    random_access = True
-
-    def __init__(
-        self,
-        x: Data,
-        y: Data = None,
-        sample_weight: Data = None,
-        *,
-        batch_size: int = 32,
-        shuffle: bool = False,
-        seed: int = 0,
-    ) -> None:
-        self._x = to_numpy(x)
-        targets = tuple(keras.tree.map_structure(to_numpy, part) for part in _without_trailing_none(y, sample_weight))
-        lengths = {len(self._x), *(len(array) for array in keras.tree.flatten(targets))}
-        if len(lengths) > 1:
-            raise UsageError(f"`x`, `y` and `sample_weight` must have as many rows. Received: {sorted(lengths)}")
-        super().__init__(targets, in_batches(np.arange(len(self._x)), batch_size), shuffle, seed)
-        self.batch_size = batch_size
-        self._keys: list[str] | None = None
-
-    @property
-    def keys(self) -> list[str]:
-        if self._keys is None:
-            self._keys = [hash_pixels(image) for image in self._x]
-        return self._keys
-
-    @property
-    def conditions(self) -> dict[str, Any]:
-        return {"pixels": "array"}
-
-    def images(self, rows: RowIndices, copy: int | None = None) -> NDArray[Any]:
-        return np.asarray(self._x[rows])
-
-    def stream(self, rows: RowIndices) -> None:
-        return None
+def validation_source(
+    data: Data, batch_size: int | None, limit: int | None = None, *, model: keras.Model | None = None
+) -> ImageSource:
+    """What to validate on; no augmentation."""
+    parts = data if isinstance(data, tuple | list) else (data,)
+    source = as_source(*parts, model=model, batch_size=batch_size, limit=limit)
+    if source.random or source.in_batches_only:
+        raise CacheError("Validation data must not be augmented. Received: an augmenting data set.")
+    return source
 
 
-def in_batches(rows: RowIndices, size: int) -> list[RowIndices]:
-    """RowIndices in batches."""
-    rows = np.asarray(rows)
-    return [rows[k * size : (k + 1) * size] for k in range(math.ceil(len(rows) / size))]
+def split_validation(arrays: tuple[Any, Any, Any], share: float) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+    """The last rows for validation, as `fit` divides them; labels and weights may be trees of arrays."""
+    if not 0 < share < 1:
+        raise UsageError(f"`validation_split` must be between 0 and 1. Received: validation_split={share!r}")
+    if not all(array is None or hasattr(array, "shape") for array in keras.tree.flatten(arrays)):
+        raise UsageError("`validation_split` needs arrays. Give `validation_data`, or split the `ImageFolder`.")
+    count = len(arrays[0])
+    at = math.floor(count * (1.0 - share))
+    if at in (0, count):
+        raise UsageError(
+            f"`validation_split` must leave rows on both sides. Received: validation_split={share!r} with {count} rows"
+        )
+
+    def part(rows: slice) -> Any:
+        return keras.tree.map_structure(lambda array: None if array is None else array[rows], arrays)
+
+    return part(slice(0, at)), part(slice(at, count))
 
 
-def _without_trailing_none(*parts: Any) -> tuple[Any, ...]:
-    kept = list(parts)
-    while kept and kept[-1] is None:
-        kept.pop()
-    return tuple(kept)
+@dataclass(frozen=True)
+class Item:
+    """An image to compute: its row, its augmented copy if it is one, its key."""
+
+    row: int
+    copy: int | None
+    key: str
 
 
-def to_numpy(value: Tensor) -> Any:
-    """Array of any framework, not only the backend's, as a NumPy one."""
-    if value is None:
-        return None
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+def shards_of(items: Sequence[Item], size: int, shard: tuple[int, int] | None = None) -> list[Sequence[Item]]:
+    """The items of each shard, in the plan that all builders share; of `(i, n)` only every n-th from the i-th on."""
+    plan = [items[k : k + size] for k in range(0, len(items), size)]
+    return plan if shard is None else plan[shard[0] :: shard[1]]
 
 
-def hash_pixels(image: NDArray[Any]) -> str:
-    """Key of an image in memory."""
-    header = json.dumps([str(image.dtype), list(image.shape)]).encode()
-    return hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).hexdigest()[:32]
+def items_of(source: ImageSource, copies: int) -> list[Item]:
+    """What a cache of this data set holds: each different image once, or each of its copies."""
+    rows = {key: row for row, key in reversed(list(enumerate(source.keys)))}
+    ordered = sorted(rows.items(), key=lambda pair: pair[1])
+    if not copies:
+        return [Item(row, None, key) for key, row in ordered]
+    return [Item(row, copy, copy_key(key, copy)) for copy in range(copies) for key, row in ordered]
+
+
+def copy_key(key: str, copy: int) -> str:
+    """Key of an augmented copy."""
+    return f"{key}-{copy}"
 
 
 def _hash_files(paths: Sequence[Path], threads: int) -> list[str]:

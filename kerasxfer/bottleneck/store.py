@@ -221,6 +221,11 @@ def size_of_all(root: Path) -> int:
     return sum(shelf.size() for shelf in all_shelves(root))
 
 
+def existing_parent(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+
+
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:

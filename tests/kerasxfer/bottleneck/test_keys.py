@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 import kerasxfer
-from kerasxfer.bottleneck.arguments import as_source
 from kerasxfer.bottleneck.boundary import find_boundary, trained_now
 from kerasxfer.bottleneck.check import check_suffix
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.fingerprint import fingerprint
 from kerasxfer.bottleneck.graph import trace
+from kerasxfer.bottleneck.sources import as_source
 
 
 def key(model, **conditions):

@@ -1,16 +1,21 @@
-"""Any data set that yields batches, made into rows that can be found again."""
+"""Data sets without an order of their own, as rows that can be found again: arrays, and whatever yields batches."""
 
+import hashlib
 import itertools
+import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from kerasxfer_serving.errors import UsageError
 from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.errors import CacheError
-from kerasxfer.bottleneck.sources import RowIndices, RowSource, hash_pixels, to_numpy
-from kerasxfer.types import Data
+from kerasxfer.types import Data, Tensor
+
+RowIndices = NDArray[np.intp]
 
 _RANDOM = (
     "The data set gives other images each time it is read: random augmentation. Either give an "
@@ -22,6 +27,95 @@ _RANDOM_WITHOUT_END = (
     "augmented, or shuffled, at random: leave out `.repeat()` and `steps_per_epoch`, or train with `model.fit`."
 )
 _MOST_PASSES = 50  # to find rows that a data set drops at random: each pass finds at least half of them
+
+
+class RowSource:
+    """Shared by data sets without an order of their own: the order of a pass depends on `(seed, epoch)` alone.
+
+    Args:
+        targets: Labels, and sample weights if there are any, of all rows.
+        batches: Rows of each batch, as they are when nothing is shuffled.
+        shuffle: Whether each pass has another order.
+        seed: Seed of these orders.
+    """
+
+    counts_passes = False
+    random = False
+    in_batches_only = None
+
+    def __init__(self, targets: tuple[Any, ...], batches: list[RowIndices], shuffle: bool, seed: int) -> None:
+        self._targets = targets
+        self._batches = batches
+        self._shuffle = shuffle
+        self._seed = seed
+        self._order: tuple[int, list[RowIndices]] | None = None
+        self.epoch = 0
+        self.batch_size = max(len(rows) for rows in batches)
+
+    @property
+    def keys(self) -> list[str]:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def batch_rows(self, index: int, epoch: int) -> RowIndices:
+        if not self._shuffle:
+            return self._batches[index]
+        if self._order is None or self._order[0] != epoch:
+            order = np.random.default_rng((self._seed, epoch)).permutation(len(self.keys))
+            self._order = (epoch, _in_batches(order, self.batch_size))
+        return self._order[1][index]
+
+    def targets(self, rows: RowIndices) -> tuple[Any, ...]:
+        return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in self._targets)
+
+    def label(self, row: int) -> str:
+        return f"row {row}"
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+class ArraySource(RowSource):
+    """Images and labels in arrays, as `fit(x, y, sample_weight)` takes them."""
+
+    random_access = True
+
+    def __init__(
+        self,
+        x: Data,
+        y: Data = None,
+        sample_weight: Data = None,
+        *,
+        batch_size: int = 32,
+        shuffle: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self._x = _to_numpy(x)
+        targets = tuple(keras.tree.map_structure(_to_numpy, part) for part in _without_trailing_none(y, sample_weight))
+        lengths = {len(self._x), *(len(array) for array in keras.tree.flatten(targets))}
+        if len(lengths) > 1:
+            raise UsageError(f"`x`, `y` and `sample_weight` must have as many rows. Received: {sorted(lengths)}")
+        super().__init__(targets, _in_batches(np.arange(len(self._x)), batch_size), shuffle, seed)
+        self.batch_size = batch_size
+        self._keys: list[str] | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        if self._keys is None:
+            self._keys = [_hash_pixels(image) for image in self._x]
+        return self._keys
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        return {"pixels": "array"}
+
+    def images(self, rows: RowIndices, copy: int | None = None) -> NDArray[Any]:
+        return np.asarray(self._x[rows])
+
+    def stream(self, rows: RowIndices) -> None:
+        return None
 
 
 class BatchSource(RowSource):
@@ -51,7 +145,7 @@ class BatchSource(RowSource):
         parts: list[tuple[Any, ...]] = []
         batches = []
         for images, *rest in self._read():
-            batches.append(self._note([hash_pixels(image) for image in images]))
+            batches.append(self._note([_hash_pixels(image) for image in images]))
             parts.append(tuple(rest))
         if not batches:
             raise CacheError("The data set must hold at least one batch. Received: an empty data set.")
@@ -82,15 +176,15 @@ class BatchSource(RowSource):
         starts = [batch[0] for batch in self._batches]
         found: dict[str, NDArray[Any]] = {}
         for k in np.unique(np.searchsorted(starts, rows, side="right") - 1):
-            images = to_numpy(self._dataset[int(k)][0])
-            found.update((hash_pixels(image), image) for image in images)
+            images = _to_numpy(self._dataset[int(k)][0])
+            found.update((_hash_pixels(image), image) for image in images)
         return found
 
     def stream(self, rows: RowIndices) -> Iterator[tuple[RowIndices, NDArray[Any]]]:
         wanted = {self._keys[row]: row for row in rows}
         for _ in range(_MOST_PASSES):
             for images, *_ in self._read():
-                keys = [hash_pixels(image) for image in images]
+                keys = [_hash_pixels(image) for image in images]
                 here = {key: k for k, key in enumerate(keys) if key in wanted}
                 if here:
                     yield np.array([wanted.pop(key) for key in here]), images[list(here.values())]
@@ -107,7 +201,7 @@ class BatchSource(RowSource):
     def _read(self) -> Iterator[tuple[Any, ...]]:
         for batch in _batches(self._dataset, self._limit):
             parts = batch if isinstance(batch, tuple | list) else (batch,)
-            images, *rest = keras.tree.map_structure(to_numpy, tuple(parts))
+            images, *rest = keras.tree.map_structure(_to_numpy, tuple(parts))
             if not isinstance(images, np.ndarray):
                 raise CacheError(
                     f"The data set must yield `(images, labels)`. Received: images of {type(images).__name__}."
@@ -125,7 +219,7 @@ class BatchSource(RowSource):
         """Compare the first batch of a second pass, as of the next epoch, with the first one's."""
         self._tell_epoch_is_over()
         images, *_ = next(self._read())
-        keys = [hash_pixels(image) for image in images]
+        keys = [_hash_pixels(image) for image in images]
         unknown = any(key not in self._row_of for key in keys)
         full = len({len(rows) for rows in batches}) == 1
         if self._limit is not None:
@@ -148,7 +242,7 @@ class BatchSource(RowSource):
         while before < len(self._keys):
             before = len(self._keys)
             for images, *rest in self._read():
-                keys = [hash_pixels(image) for image in images]
+                keys = [_hash_pixels(image) for image in images]
                 new = [k for k, key in enumerate(keys) if key not in self._row_of]
                 if new:
                     self._note([keys[k] for k in new])
@@ -199,3 +293,29 @@ def _concatenate(parts: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     return tuple(
         keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *part) for part in zip(*parts, strict=True)
     )
+
+
+def _in_batches(rows: RowIndices, size: int) -> list[RowIndices]:
+    """Rows in batches."""
+    rows = np.asarray(rows)
+    return [rows[k * size : (k + 1) * size] for k in range(math.ceil(len(rows) / size))]
+
+
+def _without_trailing_none(*parts: Any) -> tuple[Any, ...]:
+    kept = list(parts)
+    while kept and kept[-1] is None:
+        kept.pop()
+    return tuple(kept)
+
+
+def _to_numpy(value: Tensor) -> Any:
+    """Array of any framework, not only the backend's, as a NumPy one."""
+    if value is None:
+        return None
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def _hash_pixels(image: NDArray[Any]) -> str:
+    """Key of an image in memory."""
+    header = json.dumps([str(image.dtype), list(image.shape)]).encode()
+    return hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).hexdigest()[:32]
