@@ -4,7 +4,6 @@ import contextlib
 import json
 import platform as machine
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,6 @@ from kerasxfer.bottleneck.store import LAYOUT
 
 # A compilation takes as long as some hundred steps of a small suffix: measuring would cost more than it gains.
 LEAST_STEPS = 100
-
-
-def seconds_per_image(model: keras.Model, images: NDArray[Any]) -> float:
-    """Time of the forward pass, without the compilation."""
-    return _fastest(lambda: model.predict_on_batch(images), repeats=1) / len(images)
 
 
 def faster_with_jit(
@@ -71,15 +65,10 @@ def _training_seconds(suffix: keras.Model, batch: NDArray[Any], jit_compile: boo
     copy = keras.models.clone_model(suffix)
     targets = np.zeros((len(batch), *copy.output_shape[1:]), "float32")
     copy.compile("sgd", "mse", jit_compile=jit_compile)
-    return _fastest(lambda: copy.train_on_batch(batch, targets))
-
-
-def _fastest(call: Callable[[], Any], repeats: int = 3) -> float:
-    """Least time of some calls, after one that compiles."""
-    call()
+    copy.train_on_batch(batch, targets)  # compiles
     seconds = []
-    for _ in range(repeats):
+    for _ in range(3):
         start = time.perf_counter()
-        call()
+        copy.train_on_batch(batch, targets)
         seconds.append(time.perf_counter() - start)
     return min(seconds)

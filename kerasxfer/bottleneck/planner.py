@@ -1,13 +1,16 @@
 """What caching gains and costs, stage by stage, before anything is computed."""
 
 import math
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import keras
 import numpy as np
 from kerasxfer_serving.files import format_bytes
 from kerasxfer_serving.notebook import html_table
+from numpy.typing import NDArray
 
 from kerasxfer.bottleneck.boundary import Boundary, find_boundary
 from kerasxfer.bottleneck.graph import Graph, GraphStep
@@ -216,3 +219,11 @@ def operations(step: GraphStep) -> float:
     channels = 0 if getattr(step.operation, "data_format", None) == "channels_first" else -1
     places = math.prod(shape) / shape[channels]
     return float(sum(2.0 * math.prod(kernel.shape) * places for kernel in kernels))
+
+
+def seconds_per_image(model: keras.Model, images: NDArray[Any]) -> float:
+    """Time of the forward pass on this machine."""
+    model.predict_on_batch(images)  # compiles
+    start = time.perf_counter()
+    model.predict_on_batch(images)
+    return (time.perf_counter() - start) / len(images)

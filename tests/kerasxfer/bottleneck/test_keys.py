@@ -15,10 +15,10 @@ from PIL import Image
 
 import kerasxfer
 from kerasxfer.bottleneck.boundary import find_boundary, trained_now
-from kerasxfer.bottleneck.check import check_suffix
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.fingerprint import fingerprint
 from kerasxfer.bottleneck.graph import trace
+from kerasxfer.bottleneck.job import check_suffix
 from kerasxfer.bottleneck.sources import as_source
 
 
