@@ -17,9 +17,8 @@ from kerasxfer.bottleneck import maintenance
 from kerasxfer.bottleneck.errors import CacheError
 from kerasxfer.bottleneck.feeding import FeatureDataset, FeatureFeed, TrainingFeed, own_errors
 from kerasxfer.bottleneck.job import CacheJob, Settings, schedule_of
-from kerasxfer.bottleneck.places import image_place, place_at, places_of
 from kerasxfer.bottleneck.planner import CachePlan, seconds_per_image
-from kerasxfer.bottleneck.routing import Router
+from kerasxfer.bottleneck.routing import Router, image_place, place_at, places_of
 from kerasxfer.bottleneck.sources import as_source, items_of, split_validation, validation_source
 from kerasxfer.types import Callbacks, Data, Scores
 

@@ -1,4 +1,10 @@
-"""One model, one data set, one schedule: what is cached for them, and getting it, proved before each stage."""
+"""One model, one data set, one schedule: what is cached for them, and getting it, proved before each stage.
+
+The proof: the prefix gives what is stored, even in training, and the suffix what the model gives. That proves the
+gradients too. The suffix is made of the model's own layers on the model's own variables, so its loss is the same
+function of what is trained as the model's, and backpropagation never goes past the boundary: nothing that is trained
+lies before it. (Whether the steps that follow are the same, to the bit, is for the tests to compare.)
+"""
 
 import contextlib
 import shutil

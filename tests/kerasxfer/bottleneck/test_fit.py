@@ -9,7 +9,7 @@ import pytest
 from kerasxfer_serving.errors import UsageError
 
 import kerasxfer
-from kerasxfer.bottleneck import measure
+from kerasxfer.bottleneck import routing
 from kerasxfer.bottleneck.errors import BoundaryError, CacheError
 
 
@@ -387,15 +387,15 @@ def test_the_faster_jit_compile_is_measured_once(make_model, tmp_path, monkeypat
     _, suffix = kerasxfer.split_at_boundary(model)
     nothing = np.empty((0, *suffix.input_shape[1:]), "float32")
     seconds = {False: 2.0, True: 1.0}
-    assert measure._training_seconds(suffix, np.zeros((4, *nothing.shape[1:]), "float32"), True) > 0
-    monkeypatch.setattr(measure, "_training_seconds", lambda suffix, batch, jit: seconds[jit])
-    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 8, 100) is True
+    assert routing._training_seconds(suffix, np.zeros((4, *nothing.shape[1:]), "float32"), True) > 0
+    monkeypatch.setattr(routing, "_training_seconds", lambda suffix, batch, jit: seconds[jit])
+    assert routing.faster_with_jit(tmp_path, model, suffix, nothing, 8, 100) is True
     seconds[False] = 0.0
-    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 8, 100) is True, "remembered"
-    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 4, 100) is False
-    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 2, 99) is None, "too short to be worth it"
+    assert routing.faster_with_jit(tmp_path, model, suffix, nothing, 8, 100) is True, "remembered"
+    assert routing.faster_with_jit(tmp_path, model, suffix, nothing, 4, 100) is False
+    assert routing.faster_with_jit(tmp_path, model, suffix, nothing, 2, 99) is None, "too short to be worth it"
     model.jit_compile = False
-    assert measure.faster_with_jit(tmp_path, model, suffix, nothing, 2, 100) is None, "the user's word"
+    assert routing.faster_with_jit(tmp_path, model, suffix, nothing, 2, 100) is None, "the user's word"
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled on PyTorch unless asked for")
