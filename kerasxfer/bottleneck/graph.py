@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from kerasxfer.bottleneck.errors import BoundaryError
-from kerasxfer.keras_internals.graph import has_graph, run_graph
+from kerasxfer.keras_internals.models import has_graph, run_graph
 from kerasxfer.types import Tensor
 
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from kerasxfer.keras_internals.graph import has_graph, run_graph
+from kerasxfer.keras_internals.models import has_graph, run_graph
 
 
 def test_every_call_of_the_graph_is_made_by_the_function():

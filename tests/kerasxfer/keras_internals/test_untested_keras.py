@@ -8,7 +8,7 @@ import pytest
 
 from kerasxfer import keras_internals as internals
 from kerasxfer.keras_internals import contract
-from kerasxfer.keras_internals.graph import run_graph
+from kerasxfer.keras_internals.models import run_graph
 
 CONTRACTS = [each for each in vars(contract).values() if isinstance(each, contract.Contract)]
 
