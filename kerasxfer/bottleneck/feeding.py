@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kerasxfer.bottleneck.row_sources import RowIndices
 from kerasxfer.bottleneck.shards import Features
 from kerasxfer.bottleneck.sources import ImageSource
-from kerasxfer.data.passes import Passes
+from kerasxfer.keras_internals import Passes
 
 # Keras takes the batch's size from the first input, and inputs are sorted by name. The rows are always there.
 ROWS = "0_rows"

@@ -19,8 +19,8 @@ from kerasxfer.data.decoding_ahead import BatchDecoder, PendingBatch, check_imag
 from kerasxfer.data.division import Division, divide
 from kerasxfer.data.image_files import BadImage, UnreadableImagesError
 from kerasxfer.data.image_rows import ImageRows
-from kerasxfer.data.passes import Passes
 from kerasxfer.data.sampling import EpochOrder, balanced_order
+from kerasxfer.keras_internals import Passes
 
 LABEL_MODES = ("int", "binary", "categorical", "multi_hot")
 SUBSETS = ("training", "validation", "test")

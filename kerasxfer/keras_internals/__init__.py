@@ -4,14 +4,14 @@
 the same in short where a user's Keras is newer than what was tested.
 """
 
-from kerasxfer.keras_internals.callbacks import (
+from kerasxfer.keras_internals.contract import UnsupportedKerasError
+from kerasxfer.keras_internals.fit import (
+    Passes,
     callbacks_of_this_fit,
     declared_metrics,
     metric_direction,
     metrics_so_far,
 )
-from kerasxfer.keras_internals.contract import UnsupportedKerasError
-from kerasxfer.keras_internals.epochs import begins_anew
 from kerasxfer.keras_internals.models import (
     all_layers,
     graph_parents,
@@ -38,12 +38,12 @@ from kerasxfer.keras_internals.step import StepSeam
 
 __all__ = [
     "Attachment",
+    "Passes",
     "StepSeam",
     "UnsupportedKerasError",
     "active_variables",
     "all_layers",
     "attachment",
-    "begins_anew",
     "build_on",
     "built_on",
     "callbacks_of_this_fit",

@@ -1,4 +1,4 @@
-"""What a callback cannot learn from Keras's public interface."""
+"""What a callback or a data set cannot learn from Keras of the fit that it is part of."""
 
 import inspect
 from typing import Any
@@ -37,3 +37,40 @@ def declared_metrics(model: keras.Model) -> list[Any]:
     compiled = getattr(model, "_compile_metrics", None)
     declared = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]
     return [metric for metric in keras.tree.flatten(declared) if isinstance(metric, keras.metrics.Metric)]
+
+
+def _begins_anew() -> bool:
+    """Whether a data set's `on_epoch_end`, which calls this, is called because Keras is going to read from the start.
+
+    Keras ends an epoch for two reasons: it has run, or its iterator is reset, after a model was built on a single batch
+    and before an evaluation. The data set is told neither which, nor whether the next epoch goes on from here.
+    """
+    frame = inspect.currentframe()
+    for _ in range(8):  # the data set's own frames, its adapter's, and who called that
+        frame = frame.f_back if frame is not None else None
+        if frame is not None and frame.f_globals.get("__name__", "").endswith(".epoch_iterator"):
+            return frame.f_code.co_name == "reset"
+    return False
+
+
+class Passes:
+    """Counts how often a data set was read as a whole.
+
+    An epoch of Keras is no pass: with `steps_per_epoch` several make up one, and Keras also begins and ends an epoch to
+    build a model on a single batch.
+    """
+
+    def __init__(self) -> None:
+        self._served = 0
+
+    def serve(self) -> None:
+        """A batch is served."""
+        self._served += 1
+
+    def end_epoch(self, batches: int) -> bool:
+        """To be called by the data set's `on_epoch_end`: returns whether a pass over that many batches is over."""
+        given_up = _begins_anew()
+        over = self._served >= batches and not given_up
+        if over or given_up:
+            self._served = 0
+        return over
