@@ -68,7 +68,7 @@ def int8_twin(row, size):
 def measure(rows, size, batch, rounds):
     from kerasxfer_serving.model.model_file import load_model_file
     from kerasxfer_serving.runtime.opening import open_session
-    from kerasxfer_serving.runtime.threads import available_cores
+    from kerasxfer_serving.runtime.resources import available_cores
 
     images = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
     sessions = {}

@@ -219,7 +219,7 @@ def decode_rate(predictor, folder: str) -> tuple[int, float, float]:
 def session_rate(arguments: argparse.Namespace, way: Way, predictor) -> tuple[int, float, float]:
     """The faster of: one run with all cores, and a run per core with one thread each."""
     from kerasxfer_serving.runtime.opening import open_session
-    from kerasxfer_serving.runtime.threads import available_cores
+    from kerasxfer_serving.runtime.resources import available_cores
 
     cores = available_cores()
     shape = (predictor.batch_size, *predictor.manifest.image_size, 3)

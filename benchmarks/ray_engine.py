@@ -23,7 +23,7 @@ from kerasxfer_serving.cluster import ray as ray_cluster
 from kerasxfer_serving.cluster.engine import RayPredictor
 from kerasxfer_serving.cluster.workers import PredictorWorker
 from kerasxfer_serving.inputs.reader import Reader
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 from onnx_models import Graph
 from PIL import Image
 from predict import end_to_end

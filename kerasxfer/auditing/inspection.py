@@ -10,7 +10,7 @@ import numpy as np
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.image_io.decoding import open_image
 from kerasxfer_serving.images import ImagePolicy, exif_orientation
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 from numpy.typing import NDArray
 from PIL import Image
 

@@ -10,7 +10,7 @@ from typing import Any
 from kerasxfer_serving import __version__
 from kerasxfer_serving.errors import ImageError, KerasxferError
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 
 from kerasxfer.auditing.findings import Finding
 from kerasxfer.auditing.result import Audit

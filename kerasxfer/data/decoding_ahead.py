@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 from numpy.typing import NDArray
 
 from kerasxfer.data.image_files import BadImage

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from kerasxfer_serving.errors import ImageError, UsageError
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 from numpy.typing import NDArray
 
 from kerasxfer.augmentation.batches import BatchAugmentation

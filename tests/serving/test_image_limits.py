@@ -11,7 +11,7 @@ from kerasxfer_serving.image_io import limits
 from kerasxfer_serving.image_io.formats import HEAD, format_of
 from kerasxfer_serving.image_io.limits import default_max_pixels
 from kerasxfer_serving.images import ImagePolicy, load_image
-from kerasxfer_serving.runtime.memory import available_memory
+from kerasxfer_serving.runtime.resources import available_memory
 from PIL import Image, PngImagePlugin
 
 

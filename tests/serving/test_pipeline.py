@@ -12,7 +12,7 @@ from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.image_io.decoding import ERROR_CODES
 from kerasxfer_serving.inputs.input import Input, given_input
 from kerasxfer_serving.pipeline import TooManyErrorsError, predict_to
-from kerasxfer_serving.runtime.concurrency import batched
+from kerasxfer_serving.runtime.resources import batched
 from kerasxfer_serving.runtime.tuning import best_batch_size
 
 

@@ -8,7 +8,7 @@ import pytest
 from kerasxfer_serving import Manifest, Predictor
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 from PIL import Image
 
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 from kerasxfer_serving.benchmarking.percentiles import latency
-from kerasxfer_serving.runtime.concurrency import map_in_order
+from kerasxfer_serving.runtime.resources import map_in_order
 
 LATENCIES = ("latency", "single_stream")
 """Measurements whose steps are single runs, one after the other: only those have a latency."""

@@ -12,7 +12,7 @@ from kerasxfer_serving.benchmarking.data import BenchmarkImages
 from kerasxfer_serving.benchmarking.measuring import Measurement, Rules, concurrently, measure
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.predictor import Predictor
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 
 
 def decode_rates(images: BenchmarkImages, predictor: Predictor, duration: float, rules: Rules) -> Iterator[Measurement]:

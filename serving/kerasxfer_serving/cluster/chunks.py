@@ -11,7 +11,7 @@ from typing import Any
 
 from kerasxfer_serving.inputs.input import Input, size_of
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.runtime.concurrency import batched
+from kerasxfer_serving.runtime.resources import batched
 
 CHUNK_FILES = 64
 PIECE_FILES = 32

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from kerasxfer_serving.errors import KerasxferError, UsageError
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 
 _MISSING = '`--engine ray` needs Ray: `pip install "kerasxfer-serving[ray]"`.'
 # Read by Ray when it is imported or started; what the user has set stays. Workers started here are not nicer to other

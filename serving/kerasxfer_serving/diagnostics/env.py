@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kerasxfer_serving.runtime.providers import cuda_devices
-from kerasxfer_serving.runtime.threads import available_cores, cgroup_quota
+from kerasxfer_serving.runtime.resources import available_cores, cgroup_quota
 
 PACKAGES = (
     "kerasxfer-serving",

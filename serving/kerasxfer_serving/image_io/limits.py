@@ -13,8 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.image_io.jpeg import HUFFMAN, first_scan
-from kerasxfer_serving.runtime.memory import available_memory
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores, available_memory
 
 MAX_BYTES = 512 << 20
 """Larger than any image worth classifying; a bomb in an archive unpacks to more."""

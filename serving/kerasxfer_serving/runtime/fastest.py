@@ -11,8 +11,8 @@ from kerasxfer_serving.errors import DeviceError, ModelError
 from kerasxfer_serving.runtime.onnxruntime_session import OnnxRuntimeSession
 from kerasxfer_serving.runtime.openvino_session import OpenVinoSession
 from kerasxfer_serving.runtime.providers import cuda_devices
+from kerasxfer_serving.runtime.resources import available_cores
 from kerasxfer_serving.runtime.session import Session, SessionOptions
-from kerasxfer_serving.runtime.threads import available_cores
 
 SECONDS = 2.0
 _BATCH = 8

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import DeviceError, ModelError
 from kerasxfer_serving.runtime.providers import wish
+from kerasxfer_serving.runtime.resources import available_cores
 from kerasxfer_serving.runtime.session import Outputs, Session, SessionOptions, require_images, require_outputs
-from kerasxfer_serving.runtime.threads import available_cores
 
 if TYPE_CHECKING:
     import openvino

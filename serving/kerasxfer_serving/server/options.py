@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from kerasxfer_serving.errors import UsageError
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 
 MIB = 1 << 20
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.images import IMAGE_SUFFIXES
-from kerasxfer_serving.runtime import threads
+from kerasxfer_serving.runtime import resources
 from PIL import Image
 
 from kerasxfer import ImageFolder
@@ -441,7 +441,7 @@ def test_names_that_are_not_utf_8_are_read_for_images_and_refused_for_classes(tm
 
 
 def test_threads_are_as_many_as_the_container_may_use(pets, monkeypatch):
-    monkeypatch.setattr(threads, "cgroup_quota", lambda root: 1.5)
+    monkeypatch.setattr(resources, "cgroup_quota", lambda root: 1.5)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
 
     assert ImageFolder(pets, (4, 4)).threads == 2

@@ -18,7 +18,7 @@ from kerasxfer_serving.errors import DeviceError, ModelError
 from kerasxfer_serving.model.manifest import METADATA_KEY, Manifest
 from kerasxfer_serving.runtime import openvino_session
 from kerasxfer_serving.runtime.opening import open_session
-from kerasxfer_serving.runtime.threads import available_cores
+from kerasxfer_serving.runtime.resources import available_cores
 from serving_command import command
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")

@@ -1,7 +1,7 @@
 import os
 
 import pytest
-from kerasxfer_serving.runtime.threads import available_cores, cgroup_quota
+from kerasxfer_serving.runtime.resources import available_cores, cgroup_quota
 
 
 @pytest.mark.parametrize(("text", "quota"), [("150000 100000", 1.5), ("max 100000", None), ("50000 100000", 0.5)])
