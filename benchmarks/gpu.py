@@ -203,7 +203,7 @@ def device(arguments: argparse.Namespace) -> dict:
 
 def graph(arguments: argparse.Namespace) -> dict:
     from kerasxfer_serving.runtime.gpu_graph import CHANGES
-    from kerasxfer_serving.runtime.providers import CUDA_OPTIONS
+    from kerasxfer_serving.runtime.onnxruntime_session import CUDA_OPTIONS
 
     sets = {"none": (), **{name: (name,) for name in CHANGES}, "all": tuple(CHANGES)}
     result: dict[str, dict] = {}
@@ -254,7 +254,7 @@ def scaling(arguments: argparse.Namespace) -> dict:
 def profile(arguments: argparse.Namespace) -> dict:
     """Where the card's time goes: microseconds an image by kernel, with the options that were fastest."""
     from kerasxfer_serving.runtime.gpu_graph import CHANGES
-    from kerasxfer_serving.runtime.providers import CUDA_OPTIONS
+    from kerasxfer_serving.runtime.onnxruntime_session import CUDA_OPTIONS
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 

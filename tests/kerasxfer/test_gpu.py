@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from kerasxfer_serving.runtime.providers import cuda_devices
+from kerasxfer_serving.runtime.resources import cuda_devices
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not cuda_devices(), reason="no CUDA device")]
 

@@ -9,7 +9,7 @@ from kerasxfer_serving.image_io.jpeg import read_frame
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.inputs.input import given_input
 from kerasxfer_serving.predictor import Predictor
-from kerasxfer_serving.runtime.providers import cuda_devices
+from kerasxfer_serving.runtime.resources import cuda_devices
 from PIL import Image
 
 gpu = [pytest.mark.gpu, pytest.mark.skipif(not cuda_devices(), reason="no CUDA device")]

@@ -127,7 +127,7 @@ def test_exit_codes(model, folder):
 
 
 def test_a_device_that_is_not_there_is_no_silent_fall_back(model, folder):
-    from kerasxfer_serving.runtime.providers import cuda_devices
+    from kerasxfer_serving.runtime.resources import cuda_devices
 
     if cuda_devices():
         pytest.skip("there is a GPU")

@@ -202,7 +202,7 @@ def test_a_machine_that_decodes_otherwise_is_noticed(predictor, images, monkeypa
 
 
 def test_a_device_that_no_worker_has(ray, model):
-    from kerasxfer_serving.runtime.providers import cuda_devices
+    from kerasxfer_serving.runtime.resources import cuda_devices
 
     if cuda_devices():
         pytest.skip("there is a GPU")

@@ -5,9 +5,8 @@ import onnxruntime
 import pytest
 from kerasxfer_serving.errors import DeviceError, ModelError
 from kerasxfer_serving.runtime import onnxruntime_session as sessions
-from kerasxfer_serving.runtime import providers
 from kerasxfer_serving.runtime.opening import open_session
-from kerasxfer_serving.runtime.providers import cuda_devices
+from kerasxfer_serving.runtime.resources import cuda_devices
 
 needs_no_gpu = pytest.mark.skipif(cuda_devices() > 0, reason="there is a GPU")
 
@@ -64,7 +63,7 @@ def test_a_provider_that_does_not_start_is_an_error(model, monkeypatch):
 
 
 def test_an_unknown_gpu_is_named(model, monkeypatch):
-    monkeypatch.setattr(providers, "cuda_devices", lambda: 2)
+    monkeypatch.setattr(sessions, "cuda_devices", lambda: 2)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(DeviceError, match=r"0 to 1.*gpu_id=2"):
         open_session(model, "cuda", gpu_id=2)

@@ -10,7 +10,7 @@ from kerasxfer_serving.benchmarking.measuring import Measurement, Rules
 from kerasxfer_serving.errors import KerasxferError
 from kerasxfer_serving.files import write_atomically, writing
 from kerasxfer_serving.notebook import html_table
-from kerasxfer_serving.runtime.providers import ON_CPU
+from kerasxfer_serving.runtime.session import ON_CPU
 
 FORMAT_VERSION = 1
 _BUSY = 0.1

@@ -25,7 +25,7 @@ from kerasxfer_serving.model.foreign import adapt
 from kerasxfer_serving.model.model_file import load_model_file
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.predictor import PredictorArguments
-from kerasxfer_serving.runtime.providers import ON_CPU
+from kerasxfer_serving.runtime.session import ON_CPU
 
 _DEATHS = 3  # of a single image, two of them alone: a machine that goes away takes innocent ones along
 _FAILURES = 5

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from kerasxfer_serving.diagnostics.env import environment, versions
 from kerasxfer_serving.runtime.probe import OPENVINO, probe
-from kerasxfer_serving.runtime.providers import cuda_devices
+from kerasxfer_serving.runtime.resources import cuda_devices
 
 _UNINSTALL = "pip uninstall -y onnxruntime onnxruntime-gpu"
 CPU_COMMAND = f"{_UNINSTALL} && pip install 'kerasxfer-serving[cpu]'"

@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from kerasxfer_serving.runtime.providers import cuda_devices
-from kerasxfer_serving.runtime.resources import available_cores, cgroup_quota
+from kerasxfer_serving.runtime.resources import available_cores, cgroup_quota, cuda_devices
 
 PACKAGES = (
     "kerasxfer-serving",

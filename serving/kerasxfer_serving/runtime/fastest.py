@@ -10,8 +10,7 @@ import numpy as np
 from kerasxfer_serving.errors import DeviceError, ModelError
 from kerasxfer_serving.runtime.onnxruntime_session import OnnxRuntimeSession
 from kerasxfer_serving.runtime.openvino_session import OpenVinoSession
-from kerasxfer_serving.runtime.providers import cuda_devices
-from kerasxfer_serving.runtime.resources import available_cores
+from kerasxfer_serving.runtime.resources import available_cores, cuda_devices
 from kerasxfer_serving.runtime.session import Session, SessionOptions
 
 SECONDS = 2.0

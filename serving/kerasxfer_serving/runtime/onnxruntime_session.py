@@ -7,6 +7,7 @@ ONNX Runtime itself falls back: a CUDA provider that does not load leaves a work
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +15,25 @@ from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import DeviceError, ModelError, UsageError
 from kerasxfer_serving.runtime.gpu_graph import tune_for_gpu
-from kerasxfer_serving.runtime.providers import PROVIDERS, provider_list, require_device, wish
-from kerasxfer_serving.runtime.session import Outputs, Session, SessionOptions, require_images, require_outputs
+from kerasxfer_serving.runtime.resources import cuda_devices
+from kerasxfer_serving.runtime.session import Outputs, Session, SessionOptions, require_images, require_outputs, wish
 
 if TYPE_CHECKING:
     import onnxruntime
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+# Measured on an H100 (`benchmarks/gpu.py`): channels last and the bias inside the convolution make VGG16 1.7 and
+# InceptionV3 1.4 times as fast as ONNX Runtime's defaults; searching for algorithms exhaustively adds nothing to that.
+CUDA_OPTIONS: dict[str, str | int] = {
+    "prefer_nhwc": 1,
+    "fuse_conv_bias": 1,
+    "cudnn_conv_algo_search": "HEURISTIC",
+}
 
 _DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 _OUTPUT_TYPES = {"tensor(float)", "tensor(float16)", "tensor(double)"}
@@ -175,3 +190,55 @@ def _create(
         raise ModelError(f"ONNX Runtime {onnxruntime.__version__} cannot load the model: {error}") from error
     raw.disable_fallback()  # else a provider that fails later would be replaced by the CPU in mid-run
     return raw
+
+
+def require_device(device: str, gpu_id: int) -> None:
+    """Look for what a device needs, before ONNX Runtime does without it.
+
+    Raises:
+        DeviceError: With the remedy, where something is not there.
+    """
+    import onnxruntime
+
+    if PROVIDERS[device] not in (listed := onnxruntime.get_available_providers()):
+        raise DeviceError(
+            f"{wish(device)}: this ONNX Runtime is not built for it. Received: providers {listed}. Replace it: "
+            "`pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'kerasxfer-serving[gpu]'`."
+        )
+    count = cuda_devices()
+    if count == 0:
+        raise DeviceError(
+            f"{wish(device)}: this process sees no NVIDIA GPU. `nvidia-smi` shows what the driver has; a container "
+            "needs `--gpus all`; `CUDA_VISIBLE_DEVICES` hides GPUs."
+        )
+    if not 0 <= gpu_id < count:
+        raise DeviceError(f"`gpu_id` must be 0 to {count - 1}: that many GPUs are visible. Received: gpu_id={gpu_id}")
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # finds the CUDA and cuDNN wheels, which are on no library path
+
+
+def provider_list(device: str, *, gpu_id: int = 0, tf32: bool = True, cache_dir: str | Path | None = None) -> list[Any]:
+    """Providers and their options for a device, best first; the rest take single nodes that it has no kernel for.
+
+    Args:
+        device: `"cpu"`, `"cuda"` or `"tensorrt"`.
+        gpu_id: See `kerasxfer_serving.runtime.opening.open_session`, as for the rest.
+        tf32: Whether CUDA may round float32 products to TF32.
+        cache_dir: Where TensorRT keeps engines and timings.
+    """
+    cpu = PROVIDERS["cpu"]
+    if device == "cpu":
+        return [cpu]
+    cuda = (PROVIDERS["cuda"], {"device_id": gpu_id, "use_tf32": int(tf32), **CUDA_OPTIONS})
+    if device == "cuda":
+        return [cuda, cpu]
+    tensorrt: dict[str, Any] = {"device_id": gpu_id}
+    if cache_dir is not None:
+        Path(cache_dir).mkdir(parents=True, exist_ok=True)
+        tensorrt |= {
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(cache_dir),
+            "trt_timing_cache_enable": True,
+            "trt_timing_cache_path": str(cache_dir),
+        }
+    return [(PROVIDERS["tensorrt"], tensorrt), cuda, cpu]

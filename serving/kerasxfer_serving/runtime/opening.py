@@ -7,9 +7,8 @@ from kerasxfer_serving.errors import DeviceError, UsageError
 from kerasxfer_serving.runtime.fastest import open_fastest
 from kerasxfer_serving.runtime.onnxruntime_session import OnnxRuntimeSession
 from kerasxfer_serving.runtime.openvino_session import OpenVinoSession
-from kerasxfer_serving.runtime.providers import CPU_PRECISIONS, DEVICES, wish
 from kerasxfer_serving.runtime.resources import available_cores
-from kerasxfer_serving.runtime.session import Session, SessionOptions
+from kerasxfer_serving.runtime.session import CPU_PRECISIONS, DEVICES, Session, SessionOptions, wish
 
 
 def open_session(

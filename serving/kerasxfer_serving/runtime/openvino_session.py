@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import DeviceError, ModelError
-from kerasxfer_serving.runtime.providers import wish
 from kerasxfer_serving.runtime.resources import available_cores
-from kerasxfer_serving.runtime.session import Outputs, Session, SessionOptions, require_images, require_outputs
+from kerasxfer_serving.runtime.session import Outputs, Session, SessionOptions, require_images, require_outputs, wish
 
 if TYPE_CHECKING:
     import openvino

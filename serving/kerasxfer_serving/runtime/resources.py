@@ -1,10 +1,13 @@
 """What this process may use, and work that keeps within it.
 
-Cores and memory are those that the scheduler and the container allow, not those that the machine has.
+Cores, memory and GPUs are those that the scheduler, the container and the driver allow, not those that the machine
+has.
 """
 
+import ctypes
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -117,6 +120,19 @@ def _memory_limit(path: Path) -> int | None:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):  # there is none, or it says "max"
         return None
+
+
+def cuda_devices() -> int:
+    """Number of GPUs that the NVIDIA driver shows to this process; 0 without a driver."""
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
 
 
 def map_in_order(function: Callable[[Item], Answer], items: Iterable[Item], workers: int) -> Iterator[Answer]:

@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from kerasxfer_serving.errors import ModelError
-from kerasxfer_serving.runtime.providers import ON_CPU
+
+DEVICES = ("auto", "cpu", "openvino", "cuda", "tensorrt", "fastest")
+ON_CPU = ("cpu", "openvino")
+CPU_PRECISIONS = ("f32", "bf16")
 
 Outputs = list[NDArray[Any]]
 
@@ -125,6 +128,11 @@ class Session(ABC):
         except Exception as error:  # the runtimes' own errors have no common base below Exception
             name = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}[self.runtime]
             raise ModelError(f"The model fails on a batch of {images} images. {name}: {error}") from None
+
+
+def wish(device: str) -> str:
+    """How a message about a device begins."""
+    return f"`device={device!r}` is not available"
 
 
 def executed_precisions(description: Mapping[str, Any]) -> dict[str, int]:
