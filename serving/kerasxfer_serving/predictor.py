@@ -22,8 +22,7 @@ from kerasxfer_serving.inputs.input import Input, as_inputs
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.model.probabilities import check_probabilities
 from kerasxfer_serving.outputs.predictions import Predictions
-from kerasxfer_serving.runtime.opening import open_session
-from kerasxfer_serving.runtime.precision import default_cpu_precision
+from kerasxfer_serving.runtime.opening import default_cpu_precision, open_session
 from kerasxfer_serving.runtime.resources import available_cores, batched, map_in_order, refuse_oversized_batch
 from kerasxfer_serving.runtime.session import Session
 

@@ -1,12 +1,13 @@
-"""`open_session`: a model on the device that was asked for, whichever runtime that takes."""
+"""`open_session`: a model on the device that was asked for, whichever runtime and precision that takes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from kerasxfer_serving.errors import DeviceError, UsageError
+from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.runtime.fastest import open_fastest
 from kerasxfer_serving.runtime.onnxruntime_session import OnnxRuntimeSession
-from kerasxfer_serving.runtime.openvino_session import OpenVinoSession
+from kerasxfer_serving.runtime.openvino_session import OpenVinoSession, has_bf16
 from kerasxfer_serving.runtime.resources import available_cores
 from kerasxfer_serving.runtime.session import CPU_PRECISIONS, DEVICES, Session, SessionOptions, wish
 
@@ -80,6 +81,20 @@ def open_session(
             return _open_auto(model, options, gpu_only=gpu_id is not None)
         case _:
             return OnnxRuntimeSession(model, device, options)
+
+
+def default_cpu_precision(device: str, manifest: Manifest) -> str:
+    """`"bf16"` where OpenVINO may run the model, its manifest says that it passed the gate so, and the CPU has it.
+
+    Args:
+        device: As asked for.
+        manifest: Of the model.
+
+    Returns:
+        `"bf16"`, else `"f32"`.
+    """
+    may = device in ("openvino", "fastest") and manifest.passed_in("openvino", "bf16")
+    return "bf16" if may and has_bf16() else "f32"
 
 
 def _open_auto(model: bytes, options: SessionOptions, *, gpu_only: bool) -> Session:
