@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.image_io import limits
+from kerasxfer_serving.image_io import decoding
+from kerasxfer_serving.image_io.decoding import default_max_pixels
 from kerasxfer_serving.image_io.formats import HEAD, format_of
-from kerasxfer_serving.image_io.limits import default_max_pixels
 from kerasxfer_serving.images import ImagePolicy, load_image
 from kerasxfer_serving.runtime.resources import available_memory
 from PIL import Image, PngImagePlugin
@@ -44,8 +44,8 @@ def test_more_pixels_than_allowed_are_refused_by_name(format):
 
 def test_the_default_fits_the_machine(monkeypatch):
     for memory, cores, expected in [(1 << 50, 2, 120_000_000), (32 << 30, 16, 67_108_864), (1 << 30, 8, 50_000_000)]:
-        monkeypatch.setattr(limits, "available_memory", lambda memory=memory: memory)
-        monkeypatch.setattr(limits, "available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(decoding, "available_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(decoding, "available_cores", lambda cores=cores: cores)
         assert default_max_pixels.__wrapped__() == expected
 
 
@@ -87,14 +87,14 @@ def test_a_sparse_file_of_gigabytes_is_not_read(tmp_path, format, suffix):
 
 
 def test_a_header_without_end_is_given_up(monkeypatch):
-    monkeypatch.setattr(limits, "_OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(decoding, "_OPEN_SECONDS", 0.05)
     before = time.thread_time()
     assert code(b"\xff\xd8" + b"\xff\x00" * (8 << 20)) == "decompression_bomb"
     assert time.thread_time() - before < 5
 
 
 def test_pixels_without_end_are_given_up(monkeypatch):
-    monkeypatch.setattr(limits, "_DECODE_SECONDS", 0.05)
+    monkeypatch.setattr(decoding, "_DECODE_SECONDS", 0.05)
     assert code(b"P3 2000 2000 255\n" + b"1 2 3 " * 4_000_000) == "decompression_bomb"
 
 

@@ -2,6 +2,10 @@
 
 The content decides what a file is, not its name: a signature picks the one Pillow plugin that may read it, so no
 other plugin (PostScript through Ghostscript, say) ever runs on a file from elsewhere.
+
+A file of a kilobyte can ask for gigabytes and for hours, so what one image may cost is limited: pixels, bytes, and
+seconds of a core. Pillow's own limit, 179 million pixels, stops neither many decoding threads at once nor a small image
+that is slow.
 """
 
 import io
@@ -9,19 +13,21 @@ import os
 import re
 import stat
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.image_io.formats import HEAD, NAMES, format_of, refuse_unreadable
-from kerasxfer_serving.image_io.limits import GuardedFile, allow_pixels, check_cost, default_max_pixels, max_bytes
-from kerasxfer_serving.image_io.whole_scans import require_whole_scans
+from kerasxfer_serving.image_io.jpeg import check_scans, require_whole_scans
+from kerasxfer_serving.runtime.resources import available_cores, available_memory
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray[Any, Any]
 
@@ -40,6 +46,18 @@ ERROR_CODES = {
     "archive": "an archive that cannot be read, or not to its end",
     "worker_died": "decoding it repeatedly killed its process (`--engine ray`)",
 }
+
+MAX_BYTES = 512 << 20
+"""Larger than any image worth classifying; a bomb in an archive unpacks to more."""
+
+_OPEN_SECONDS = 2.0
+_DECODE_SECONDS = 10.0
+_MOST_PIXELS, _LEAST_PIXELS = 120_000_000, 50_000_000  # the largest cameras of telephones have 108 million
+_BYTES_OF_A_PIXEL = 16  # WebP, the hungriest, while it is decoded
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+
+# Pillow refuses an image whose metadata unpack to more than a megabyte in one piece; 64 in all are harmless.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 _TOO_MUCH = re.compile("too large|too much memory", re.IGNORECASE)
 _LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
@@ -64,13 +82,90 @@ def open_image(source: Source, max_pixels: int | None = None) -> Iterator[Image.
     else:
         max_pixels = max_pixels or default_max_pixels()
         with _open_binary(source, max_pixels) as (name, file), _typed_errors(name, file):
-            allow_pixels(max_pixels)
-            guarded = GuardedFile(file, max_pixels)
+            _allow_pixels(max_pixels)
+            guarded = _GuardedFile(file, max_pixels)
             with Image.open(guarded, "r", [_sniff(file)]) as image:
-                check_cost(image, guarded, max_pixels)
+                _check_cost(image, guarded, max_pixels)
                 require_whole_scans(image, file)
                 guarded.opened()
                 yield image
+
+
+@cache
+def default_max_pixels() -> int:
+    """Pixels of one image by default: as many as every core may decode at once in half of the memory.
+
+    At least 50 and at most 120 million.
+    """
+    fit = available_memory() // (2 * available_cores() * _BYTES_OF_A_PIXEL)
+    return min(_MOST_PIXELS, max(_LEAST_PIXELS, fit))
+
+
+def _max_bytes(max_pixels: int) -> int:
+    """Bytes that a file may have: `MAX_BYTES`, or eight for every pixel that is allowed where that is more."""
+    return max(MAX_BYTES, 8 * max_pixels)
+
+
+class _GuardedFile:
+    """A file for Pillow to read from, until decoding has cost more seconds of a core than any honest image.
+
+    Args:
+        file: Seekable binary file.
+        max_pixels: Pixels that are allowed.
+
+    Raises:
+        ImageError: If the file is larger than `max_pixels` explain.
+    """
+
+    def __init__(self, file: IO[bytes], max_pixels: int) -> None:
+        self._file = file
+        self.size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if self.size > (most := _max_bytes(max_pixels)):
+            raise _bomb(f"has {self.size:,} bytes; at most {most:,} are read")
+        self._started = time.thread_time()
+        self._seconds = _OPEN_SECONDS
+        self._reads = 0
+
+    def opened(self) -> None:
+        """The header has been read: the time for decoding begins."""
+        self._seconds = _DECODE_SECONDS
+
+    def read(self, size: int = -1) -> bytes:
+        self._reads += 1
+        if (self._reads & 63 == 0 or not 0 <= size < 4096) and time.thread_time() - self._started > self._seconds:
+            raise _bomb(f"takes more than {self._seconds:g} seconds of a core")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _allow_pixels(max_pixels: int) -> None:
+    """Raise Pillow's own limit, which holds for the whole process, where more pixels are asked for than it allows."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+
+
+def _check_cost(image: Image.Image, file: _GuardedFile, max_pixels: int) -> None:
+    """Refuse an image, of which only the header has been read, that is too large or not honest about its size.
+
+    Raises:
+        ImageError: With the code `"decompression_bomb"` or `"truncated"`.
+    """
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise _bomb(f"has {pixels:,} pixels; at most {max_pixels:,} are decoded, set by `max_pixels`")
+    if image.format == "TIFF":
+        tags = getattr(image, "tag_v2", {})
+        if (tile := tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0)) > max_pixels:
+            raise _bomb(f"has tiles of {tile:,} pixels; at most {max_pixels:,} are decoded, set by `max_pixels`")
+    elif image.format in ("JPEG", "MPO"):
+        check_scans(image, file, file.size)
+
+
+def _bomb(message: str) -> ImageError:
+    return ImageError("decompression_bomb", message)
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
@@ -103,7 +198,7 @@ def _open_binary(
             yield name, file
     elif hasattr(source, "read"):
         name = repr(getattr(source, "name", "a binary file"))
-        yield name, source if source.seekable() else io.BytesIO(source.read(max_bytes(max_pixels) + 1))
+        yield name, source if source.seekable() else io.BytesIO(source.read(_max_bytes(max_pixels) + 1))
     else:
         raise TypeError(
             "`source` must be a path, bytes, a binary file, a PIL image or a NumPy array. "

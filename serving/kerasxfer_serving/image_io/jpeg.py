@@ -1,12 +1,31 @@
-"""What the header of a JPEG file says, read without decoding it."""
+"""JPEG files: what their header says, what their scans cost, and whether they hold all of their pixels.
 
-from typing import Literal, NamedTuple, Protocol
+Where the data of a scan end too soon, libjpeg leaves the rest of the image grey and warns nobody. Without the marker
+that ends the image it waits for more, and how it waits tells: within a scan for all the bytes that it reads ahead, so
+that one more is left lying; behind a scan for a marker, and every other byte is skipped.
+"""
+
+import re
+from typing import IO, Any, Literal, NamedTuple, Protocol, cast
+
+from PIL import Image
+
+from kerasxfer_serving.errors import ImageError
 
 _ORIENTATION = 0x0112
 HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})  # kinds of frames: baseline, extended and progressive
 _OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
 _NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_PROGRESSIVE = 0xC2
+_SCAN = b"\xff\xda"
+_SCAN_PIXELS = 8_000_000_000  # a core's work for about five seconds
+_DECODER = "jpeg_of_whole_scans"
+_END = re.compile(b"\xff\xd9")  # three times as fast as `bytes.find`
+_READ_AHEAD = b"\xff\0" * 8  # ones, which no Huffman code begins with: hardly a block ends in them
+_BYTE = b"\0"
+_RESTARTS = tuple(bytes([0xFF, marker, 0]) for marker in range(0xD0, 0xD8))
+_NO_SEGMENT = frozenset({0, *range(0xD0, 0xD8)})
 
 
 class Frame(NamedTuple):
@@ -27,7 +46,8 @@ class Frame(NamedTuple):
 
 class _File(Protocol):
     def seek(self, offset: int, /) -> int: ...
-    def read(self, size: int, /) -> bytes: ...
+    def tell(self) -> int: ...
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 def first_scan(file: _File) -> tuple[int, int]:
@@ -116,3 +136,102 @@ def _read_orientation(tiff: bytes) -> int:
             value = int.from_bytes(entry[8:10], order)
             return value if 1 <= value <= 8 else 1
     return 1
+
+
+def check_scans(image: Image.Image, file: _File, size: int) -> None:
+    """Refuse a JPEG, of which only the header has been read, with too many scans or too few bytes for its pixels.
+
+    Args:
+        image: Opened, and not decoded.
+        file: What it was opened from.
+        size: Bytes of the file.
+
+    Raises:
+        ImageError: With the code `"decompression_bomb"` or `"truncated"`.
+    """
+    pixels = image.width * image.height
+    blocks = -(-image.width // 8) * -(-image.height // 8)
+    progressive = "progressive" in image.info
+    position = file.tell()  # behind the header of the first scan
+    if not progressive and size - position > blocks // 4:
+        return
+    file.seek(0)
+    data = file.read()
+    if progressive and (scans := data.count(_SCAN)) * pixels > _SCAN_PIXELS:
+        raise ImageError("decompression_bomb", f"has {scans:,} scans of {pixels:,} pixels")
+    frame, start = first_scan(file)
+    file.seek(position)
+    # Huffman's code has at least a bit for the mean of every block of 8 × 8, and in one scan another for its end.
+    if frame in HUFFMAN and 8 * (len(data) - start) < blocks * (1 if frame == _PROGRESSIVE else 2):
+        raise ImageError("truncated", f"has {len(data) - start:,} bytes for {blocks:,} blocks of pixels: too few")
+
+
+class _WholeScans:
+    """Pillow's JPEG decoder, which raises where the image ends before one of its scans does.
+
+    Args:
+        mode: As for Pillow's.
+        rawmode: As for Pillow's.
+        jpegmode: As for Pillow's.
+        start: Where the first scan begins. An image's thumbnail ends before it.
+        *config: As for Pillow's.
+    """
+
+    def __init__(self, mode: str, rawmode: str, jpegmode: str, start: int, *config: int) -> None:
+        self._decoder = cast(Any, Image).core.jpeg_decoder(mode, rawmode, jpegmode, *config)
+        self._start = start
+        self._ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)
+
+    def decode(self, buffer: bytes) -> tuple[int, int]:
+        if not self._ended and (found := _END.search(buffer, max(0, self._start))):
+            self._ended = True
+            end = found.start()
+            consumed, error = self._end_scan(buffer[:end])
+            if consumed < 0:
+                return consumed, error
+            consumed, error = self._decode(buffer[end:])
+            return consumed if consumed < 0 else end + consumed, error
+        consumed, error = self._decode(buffer)
+        self._start -= consumed
+        return consumed, error
+
+    def _end_scan(self, data: bytes) -> tuple[int, int]:
+        consumed, error = self._decode(data)
+        if consumed >= 2 and data[consumed - 2] == 0xFF and data[consumed - 1] not in _NO_SEGMENT:
+            raise _truncated()
+        for more in (_READ_AHEAD, _BYTE, *_RESTARTS):
+            if consumed < 0:
+                break
+            data = data[consumed:] + more
+            consumed, error = self._decode(data)
+            if 0 <= consumed < len(data):
+                raise _truncated()
+        return consumed, error
+
+    def _decode(self, data: bytes) -> tuple[int, int]:
+        return cast(tuple[int, int], self._decoder.decode(data))
+
+
+def _truncated() -> ImageError:
+    return ImageError("truncated", "the file ends before its image data does")
+
+
+Image.register_decoder(_DECODER, cast(Any, _WholeScans))
+
+
+def require_whole_scans(image: Image.Image, file: IO[bytes]) -> None:
+    """Let an opened JPEG raise, as it is decoded, where a scan is not whole; with arithmetic coding nothing shows it.
+
+    Args:
+        image: Opened, and not decoded.
+        file: What it was opened from. Its position changes.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return
+    frame, start = first_scan(file)
+    if frame in HUFFMAN:
+        tiles = cast(Any, image).tile
+        cast(Any, image).tile = [tile._replace(codec_name=_DECODER, args=(*tile.args, start)) for tile in tiles]

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.image_io.limits import MAX_BYTES as MAX_BYTES
+from kerasxfer_serving.image_io.decoding import MAX_BYTES as MAX_BYTES
 
 
 @dataclass(frozen=True)
