@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import DeviceError, ImageError, ModelError, UsageError
 from kerasxfer_serving.image_io import gpu
-from kerasxfer_serving.image_io.batch import Batch, decode_input
 from kerasxfer_serving.image_io.processes import CHUNK, DecodingProcesses
 from kerasxfer_serving.images import DecodedImage, Decoder
-from kerasxfer_serving.inputs.input import Input, as_inputs
+from kerasxfer_serving.inputs.input import Batch, Input, as_inputs, decode_input
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.model.probabilities import check_probabilities
 from kerasxfer_serving.outputs.predictions import Predictions

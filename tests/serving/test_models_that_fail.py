@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from kerasxfer_serving import Predictor
 from kerasxfer_serving.commands import application
 from kerasxfer_serving.errors import DeviceError, ModelError
-from kerasxfer_serving.image_io.batch import decode_input
-from kerasxfer_serving.inputs.input import given_input
+from kerasxfer_serving.inputs.input import decode_input, given_input
 from kerasxfer_serving.outputs.tables import without_formulas
 from kerasxfer_serving.runtime.opening import open_session
 from onnx import TensorProto, helper, numpy_helper

@@ -6,10 +6,9 @@ import numpy as np
 import psutil
 import pytest
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.image_io.batch import decode_input
 from kerasxfer_serving.image_io.processes import CHUNK, DecodingProcesses
 from kerasxfer_serving.images import ImagePolicy
-from kerasxfer_serving.inputs.input import Input, as_inputs, given_input
+from kerasxfer_serving.inputs.input import Input, as_inputs, decode_input, given_input
 from kerasxfer_serving.predictor import Predictor
 
 SIZE = (20, 24)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.image_io.batch import decode_input
 from kerasxfer_serving.images import DecodedImage, ImagePolicy
-from kerasxfer_serving.inputs.input import Input
+from kerasxfer_serving.inputs.input import Input, decode_input
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.predictor import Predictor, PredictorArguments

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kerasxfer_serving.errors import DeviceError, ImageError, UsageError
-from kerasxfer_serving.image_io.batch import Batch
 from kerasxfer_serving.image_io.decoding import MAX_BYTES, open_regular
 from kerasxfer_serving.image_io.golden import golden_files
 from kerasxfer_serving.image_io.jpeg import Frame, read_frame
 from kerasxfer_serving.image_io.resizing import geometry
 from kerasxfer_serving.images import TURNS, DecodedImage, ImagePolicy, swaps_sides
-from kerasxfer_serving.inputs.input import Input, given_input
+from kerasxfer_serving.inputs.input import Batch, Input, given_input
 
 TOLERANCE = 1.5
 """Largest mean difference from Pillow, of 255, that a golden image may have."""

@@ -13,7 +13,7 @@ from PIL import Image
 from kerasxfer_serving.errors import ImageError
 
 _ORIENTATION = 0x0112
-HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})  # kinds of frames: baseline, extended and progressive
+_HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})  # kinds of frames: baseline, extended and progressive
 _OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
 _NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -50,7 +50,7 @@ class _File(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-def first_scan(file: _File) -> tuple[int, int]:
+def _first_scan(file: _File) -> tuple[int, int]:
     """Find the first scan of a JPEG file.
 
     Args:
@@ -71,7 +71,7 @@ def first_scan(file: _File) -> tuple[int, int]:
         if marker == 0xFF or marker in _NO_LENGTH:
             position += 1 if marker == 0xFF else 2
             continue
-        if marker in HUFFMAN or marker in _OTHER_FRAMES:
+        if marker in _HUFFMAN or marker in _OTHER_FRAMES:
             frame = marker
         position += 2 + int.from_bytes(start[2:])
 
@@ -95,7 +95,7 @@ def read_frame(data: bytes) -> Frame | None:
             position += 1
             continue
         start, end = position + 4, position + 2 + int.from_bytes(data[position + 2 : position + 4])
-        if marker in HUFFMAN:
+        if marker in _HUFFMAN:
             return _frame(data[start:end], orientation)
         if marker in _OTHER_FRAMES or marker == _START_OF_SCAN or _is_special(marker, data, start):
             return None
@@ -159,10 +159,10 @@ def check_scans(image: Image.Image, file: _File, size: int) -> None:
     data = file.read()
     if progressive and (scans := data.count(_SCAN)) * pixels > _SCAN_PIXELS:
         raise ImageError("decompression_bomb", f"has {scans:,} scans of {pixels:,} pixels")
-    frame, start = first_scan(file)
+    frame, start = _first_scan(file)
     file.seek(position)
     # Huffman's code has at least a bit for the mean of every block of 8 × 8, and in one scan another for its end.
-    if frame in HUFFMAN and 8 * (len(data) - start) < blocks * (1 if frame == _PROGRESSIVE else 2):
+    if frame in _HUFFMAN and 8 * (len(data) - start) < blocks * (1 if frame == _PROGRESSIVE else 2):
         raise ImageError("truncated", f"has {len(data) - start:,} bytes for {blocks:,} blocks of pixels: too few")
 
 
@@ -231,7 +231,7 @@ def require_whole_scans(image: Image.Image, file: IO[bytes]) -> None:
     """
     if image.format not in ("JPEG", "MPO"):
         return
-    frame, start = first_scan(file)
-    if frame in HUFFMAN:
+    frame, start = _first_scan(file)
+    if frame in _HUFFMAN:
         tiles = cast(Any, image).tile
         cast(Any, image).tile = [tile._replace(codec_name=_DECODER, args=(*tile.args, start)) for tile in tiles]

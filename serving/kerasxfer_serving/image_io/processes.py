@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.image_io.batch import Batch, decode_input
 from kerasxfer_serving.images import DecodedImage, ImagePolicy
-from kerasxfer_serving.inputs.input import Input
+from kerasxfer_serving.inputs.input import Batch, Input, decode_input
 
 CHUNK = 16
 """Images that a process decodes at a time: enough to make a message cheap, few enough to share a batch out."""

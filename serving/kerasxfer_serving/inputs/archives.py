@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import IO, Any
 
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.inputs.input import MAX_BYTES, Input, failed_input, given_input, too_large
+from kerasxfer_serving.image_io.decoding import MAX_BYTES
+from kerasxfer_serving.inputs.input import Input, failed_input, given_input, too_large
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _ENCRYPTED = 0x1

@@ -5,8 +5,9 @@ from functools import partial
 from typing import Any
 
 from kerasxfer_serving.errors import ImageError, UsageError
+from kerasxfer_serving.image_io.decoding import MAX_BYTES
 from kerasxfer_serving.inputs.archives import is_archive, read_archive
-from kerasxfer_serving.inputs.input import MAX_BYTES, Input, failed_input, too_large
+from kerasxfer_serving.inputs.input import Input, failed_input, too_large
 
 
 def is_remote(source: str) -> bool:

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from kerasxfer_serving.errors import ImageError
-from kerasxfer_serving.image_io.batch import decode_input
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.image_io.golden import changed
 from kerasxfer_serving.images import DecodedImage
-from kerasxfer_serving.inputs.input import given_input
+from kerasxfer_serving.inputs.input import decode_input, given_input
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.predictor import Predictor
