@@ -450,9 +450,7 @@ def test_a_url_to_an_archive_that_is_not_there_is_a_row(folder):
 
 
 def test_a_file_by_url_is_read_up_to_a_limit(folder, monkeypatch):
-    from kerasxfer_serving.inputs import remote
-
-    monkeypatch.setattr(remote, "MAX_BYTES", 4)
+    monkeypatch.setattr("kerasxfer_serving.inputs.reader.MAX_BYTES", 4)
     from_a_listing = Reader([f"file://{folder}/p/a"])
     from_a_list = Reader(["-"], stdin=io.BytesIO(f"file://{folder}/p/b.jpg".encode()))
     assert {code(item) for item in [*from_a_listing, *from_a_list]} == {"decompression_bomb"}

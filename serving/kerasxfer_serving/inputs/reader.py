@@ -1,7 +1,8 @@
 """Where images come from: files, folders, globs, lists, standard input, archives and object storage.
 
 Every kind gives a lazy iterator of `Input`, in a stable order and with nothing opened before its turn: a million
-images take no more memory than a thousand.
+images take no more memory than a thousand. URLs are read through fsspec: `s3://`, `gs://`, `https://`, `memory://`,
+`file://`.
 """
 
 import glob
@@ -9,15 +10,16 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from kerasxfer_serving.errors import UsageError
+from kerasxfer_serving.errors import ImageError, UsageError
+from kerasxfer_serving.image_io.decoding import MAX_BYTES
 from kerasxfer_serving.inputs.archives import is_archive, read_archive
-from kerasxfer_serving.inputs.input import Input, failed_input, given_input
+from kerasxfer_serving.inputs.input import Input, failed_input, given_input, too_large
 from kerasxfer_serving.inputs.lists import LIST_SUFFIXES, LONGEST_NAME, read_list
-from kerasxfer_serving.inputs.remote import is_remote, read_remote, remote_input
 from kerasxfer_serving.inputs.walk import LeftOut, folders_left_out, is_image_name, reason_left_out_below, walk
 
 
@@ -70,14 +72,14 @@ class Reader:
     @property
     def repeatable(self) -> bool:
         """Whether iterating a second time, to count, costs little: not so for standard input, archives and URLs."""
-        return all(source != "-" and not is_archive(source) and not is_remote(source) for source in self.sources)
+        return all(source != "-" and not is_archive(source) and not _is_remote(source) for source in self.sources)
 
     def _read(self, source: str) -> Iterator[Input]:
         suffix = Path(source).suffix.lower()
         if source == "-":
             return self._list(self.stdin or sys.stdin.buffer, "txt")
-        if is_remote(source):
-            return read_remote(source, self._wanted)
+        if _is_remote(source):
+            return _read_remote(source, self._wanted)
         if os.path.isdir(source):  # noqa: PTH112  (False for a name that no file can have)
             return self._walk(source)
         if os.path.exists(source):  # noqa: PTH110
@@ -118,7 +120,7 @@ class Reader:
             return failed_input(
                 f"{path[:100]}…", "unreadable", f"a path in the list has more than {LONGEST_NAME:,} characters"
             )
-        return remote_input(path) if is_remote(path) else local_input(path, self.root)
+        return _url_input(path) if _is_remote(path) else local_input(path, self.root)
 
     def _wanted(self, path: str) -> bool:
         """Whether the file `path` of a folder or archive, relative to it, is taken."""
@@ -144,3 +146,97 @@ def _below_fixed_part(match: str, pattern: str) -> str:
 def local_input(path: str, root: str | Path | None = None) -> Input:
     """An input that is a file on this machine; its row is called `path`, unchanged."""
     return given_input(path, path if root is None else os.path.join(root, path))  # noqa: PTH118
+
+
+def _is_remote(source: str) -> bool:
+    """Whether a source is a URL."""
+    return "://" in source
+
+
+def _read_remote(url: str, wanted: Callable[[str], bool]) -> Iterator[Input]:
+    """Inputs that a URL leads to: a file, a folder, a glob or an archive.
+
+    Raises:
+        UsageError: The package fsspec or the package for the protocol is not installed, or a glob matches nothing.
+    """
+    system, path = _file_system(url)
+    try:
+        yield from _search(system, path, url, wanted)
+    except UsageError:
+        raise
+    except Exception as error:  # each protocol has its own errors: connection, permission, timeout
+        yield failed_input(url, "unreadable", f"{url!r} cannot be searched: {error}")
+
+
+def _search(system: Any, path: str, url: str, wanted: Callable[[str], bool]) -> Iterator[Input]:
+    protocol = url.split("://", 1)[0]
+    if any(character in path for character in "*?["):
+        matches = sorted(system.glob(path))
+        if not matches:
+            raise UsageError(f"An input glob must match something. Received: {url!r}")
+        for name in matches:
+            match = f"{protocol}://{name}"
+            if is_archive(name):
+                yield from read_archive(match, wanted, partial(system.open, name))
+            else:
+                yield _remote_input(system, name, match)
+    elif is_archive(url):
+        yield from read_archive(url, wanted, partial(system.open, path))
+    elif system.isdir(path):
+        for name, about in sorted(system.find(path, detail=True).items()):
+            below = name.removeprefix(path.rstrip("/"))
+            if wanted(below):
+                yield _remote_input(system, name, url.rstrip("/") + below, about.get("size"))
+    else:
+        yield _remote_input(system, path, url)
+
+
+def _url_input(url: str) -> Input:
+    """The input for the URL of one image, as in a list: what is wrong with it is said in its row."""
+    return Input(url, partial(_find_and_fetch, url))
+
+
+def _remote_input(system: Any, path: str, url: str, size: int | None = None) -> Input:
+    if size is not None and size > MAX_BYTES:
+        return too_large(url, size)
+    return Input(url, partial(_fetch, system, path, url, size is not None), size)
+
+
+def _find_and_fetch(url: str) -> bytes:
+    try:
+        system, path = _file_system(url)
+    except UsageError as error:
+        raise ImageError("unreadable", str(error)) from error
+    return _fetch(system, path, url)
+
+
+def _fetch(system: Any, path: str, url: str, known: bool = False) -> bytes:
+    """The bytes of a file; of one whose size is not known, one more than are read, at most."""
+    try:
+        data: bytes
+        if known:
+            data = system.cat_file(path)
+        else:
+            with system.open(path, "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ImageError("not_found", f"{url!r} does not exist") from error
+    except Exception as error:
+        raise ImageError("unreadable", f"{url!r} cannot be fetched: {error}") from error
+    if len(data) > MAX_BYTES:
+        raise ImageError("decompression_bomb", f"{url!r} has more than {MAX_BYTES:,} bytes, the most that are read")
+    return data
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ImportError:
+        raise UsageError(
+            f"Inputs by URL need fsspec: `pip install 'kerasxfer-serving[remote]'`. Received: {url!r}"
+        ) from None
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"{url!r} cannot be read: {error}") from error
+    return system, path
