@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kerasxfer_serving.inputs.reader import Reader
-from kerasxfer_serving.outputs.summary import Summary
+from kerasxfer_serving.pipeline import Summary
 
 if TYPE_CHECKING:
     from rich.console import Console

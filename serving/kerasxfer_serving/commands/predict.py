@@ -20,7 +20,7 @@ from kerasxfer_serving.errors import UsageError
 if TYPE_CHECKING:
     from kerasxfer_serving.inputs.reader import Reader
     from kerasxfer_serving.inputs.walk import LeftOut
-    from kerasxfer_serving.outputs.summary import Summary
+    from kerasxfer_serving.pipeline import Summary
     from kerasxfer_serving.predictor import PredictorArguments
 
 _INPUT = "Images, folders, globs, .txt or .csv lists, zip or tar archives, URLs; `-` reads a list from stdin."
