@@ -1,15 +1,12 @@
 """What OUT names: one file, or a folder of parts; and where the parts and the journal of the run are."""
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.outputs.tables import TABLES
-
-_PART_NAME = re.compile(rf"part-[0-9]{{5,9}}\.(?:{'|'.join(TABLES)})")
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,3 @@ def is_single_file(out: Path) -> bool:
 def journal_path(out: Path) -> Path:
     """Where the journal of a run is kept."""
     return out.with_name(f"{out.name}.run.jsonl") if is_single_file(out) else out / "_run.jsonl"
-
-
-def is_part_name(name: object) -> bool:
-    """Whether a part may be called so: the name of a file in its folder, and nothing that leads elsewhere."""
-    return isinstance(name, str) and _PART_NAME.fullmatch(name) is not None

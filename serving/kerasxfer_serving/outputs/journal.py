@@ -6,15 +6,17 @@ from the first one on that a crash tore off, or that was damaged since.
 
 import json
 import os
+import re
 import sys
+import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import sync
-from kerasxfer_serving.outputs.journal_lines import FORMAT_VERSION, Content, Part, journal_line, read_journal
+from kerasxfer_serving.outputs.tables import TABLES
 
 if sys.platform == "win32":
     import msvcrt
@@ -22,6 +24,51 @@ else:
     import fcntl
 
 _LOCKED_BYTE = 1 << 40  # on Windows, where nobody can read what is locked: far behind the end
+_FORMAT_VERSION = 2
+_PART_NAME = re.compile(rf"part-[0-9]{{5,9}}\.(?:{'|'.join(TABLES)})")
+_BEGINNING = b'{"format": "kerasxfer-predict", '
+_CHECKSUM = b', "crc32": "'
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that is done.
+
+    Args:
+        name: The name of its file.
+        rows: How many rows it has.
+        bytes: Size of its file.
+        sha256: Hash of its file.
+        paths_sha256: Hash of the names of its inputs, in order.
+        status: Number of rows by status.
+
+    Raises:
+        ValueError: The name leads elsewhere, or is not that of a part.
+    """
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+    paths_sha256: str
+    status: dict[str, int]
+
+    def __post_init__(self) -> None:
+        if not is_part_name(self.name):
+            raise ValueError(f"`name` must be that of a part. Received: name={self.name!r}")
+
+
+@dataclass
+class _Content:
+    """What a journal says; `end` is where its last good line ends, and `starts` where those of the parts begin."""
+
+    run: dict[str, Any] | None = None
+    parts: list[Part] = field(default_factory=list)
+    summary: dict[str, Any] | None = None
+    names: set[str] = field(default_factory=set)
+    starts: list[int] = field(default_factory=list)
+    end: int = 0
+    version: int = _FORMAT_VERSION
 
 
 class Journal:
@@ -38,7 +85,7 @@ class Journal:
         self._path = path
         self._file = _open_locked(path)
         try:
-            self._content = read_journal(path)
+            self._content = _read(path)
         except BaseException:
             self._file.close()
             raise
@@ -70,9 +117,9 @@ class Journal:
 
     def begin(self, run: Mapping[str, Any], versions: Mapping[str, Any]) -> None:
         """Forget what is there, and say what is asked for, before the first part."""
-        self._content = Content(run=dict(run))
+        self._content = _Content(run=dict(run))
         self._file.truncate(0)
-        beginning = {"format": "kerasxfer-predict", "format_version": FORMAT_VERSION}
+        beginning = {"format": "kerasxfer-predict", "format_version": _FORMAT_VERSION}
         self._append(beginning | {"run": self.run, "versions": versions})
 
     def commit(self, part: Part) -> None:
@@ -109,7 +156,7 @@ class Journal:
         Raises:
             UsageError: Something that decides the rows has changed; or the journal cannot tell.
         """
-        if self._content.version != FORMAT_VERSION:
+        if self._content.version != _FORMAT_VERSION:
             raise UsageError(
                 f"`{self._path}` is of another version of kerasxfer-serving. Finish the run with that version, or "
                 "begin anew with `--overwrite`."
@@ -135,15 +182,20 @@ class Journal:
         self._file.close()
 
     def _append(self, entry: Mapping[str, Any]) -> None:
-        line = journal_line(entry)
+        line = _line(entry)
         self._file.write(line)
         sync(self._file)
         self._content.end += len(line)
 
 
+def is_part_name(name: object) -> bool:
+    """Whether a part may be called so: the name of a file in its folder, and nothing that leads elsewhere."""
+    return isinstance(name, str) and _PART_NAME.fullmatch(name) is not None
+
+
 def begun_run(path: Path) -> dict[str, Any]:
     """What a journal says was asked for; empty where there is no journal, or none that says it."""
-    return read_journal(path).run or {}
+    return _read(path).run or {}
 
 
 def _open_locked(path: Path) -> IO[bytes]:
@@ -171,3 +223,76 @@ def _lock(file: IO[bytes], path: Path) -> None:
         raise UsageError(
             f"Another run is writing here: `{path}` is locked. Wait until it ends, or choose another OUT."
         ) from None
+
+
+def _read(path: Path) -> _Content:
+    """Read a journal; one that is not there says nothing.
+
+    Raises:
+        UsageError: The file is something else.
+    """
+    data = path.read_bytes() if path.is_file() else b""
+    lines = data.splitlines(keepends=True)
+    content = _Content()
+    entries = [_entry(line) for line in lines]
+    if lines and not any(entries):
+        content.version = _version_without_checksums(path, lines[0])
+    whole = content.version == _FORMAT_VERSION
+    for line, checked in zip(lines, entries, strict=True):
+        entry = checked if content.version == _FORMAT_VERSION else _json(line)
+        content.names |= _names(entry)
+        whole = whole and _take(content, entry, len(line))
+    return content
+
+
+def _take(content: _Content, entry: dict[str, Any] | None, size: int) -> bool:
+    """Take in the next line; returns whether it is good."""
+    if entry is None or (content.run is None) is not ("run" in entry):
+        return False
+    if "part" in entry:
+        try:
+            content.parts.append(Part(**entry["part"]))
+        except (TypeError, ValueError):
+            return False
+        content.starts.append(content.end)
+    content.run = entry.get("run", content.run)
+    content.version = entry.get("format_version", content.version)
+    content.summary = entry.get("summary", content.summary)
+    content.end += size
+    return True
+
+
+def _version_without_checksums(path: Path, first: bytes) -> int:
+    """Version of a journal without one good line: 1, or one whose first line a crash tore off."""
+    if "run" in (_json(first) or {}):
+        return 1
+    if first.startswith(_BEGINNING) or _BEGINNING.startswith(first):
+        return _FORMAT_VERSION
+    raise UsageError(f"`{path}` is needed for the run's journal but is something else. Move it away.")
+
+
+def _names(entry: dict[str, Any] | None) -> set[str]:
+    part = (entry or {}).get("part")
+    return {part["name"]} if isinstance(part, dict) and is_part_name(part.get("name")) else set()
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    """A line, with the checksum at its end."""
+    body = json.dumps(entry).encode()
+    return body[:-1] + _CHECKSUM + f"{zlib.crc32(body):08x}".encode() + b'"}\n'
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line says; `None` if it is not as it was written."""
+    entry = _json(line)
+    if entry is None or entry.pop("crc32", None) is None or _line(entry) != line:
+        return None
+    return entry
+
+
+def _json(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None

@@ -10,8 +10,8 @@ from typing import Any
 
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import atomic_file, sync, sync_folder
-from kerasxfer_serving.outputs.destination import Destination, is_part_name
-from kerasxfer_serving.outputs.journal_lines import Part
+from kerasxfer_serving.outputs.destination import Destination
+from kerasxfer_serving.outputs.journal import Part, is_part_name
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.outputs.tables import TABLES, Row
 
