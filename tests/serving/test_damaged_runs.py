@@ -154,8 +154,10 @@ def test_a_journal_that_names_anything_but_a_part_does_not_lead_there(tmp_path, 
 def test_parts_are_on_disk_before_the_journal_names_them(tmp_path, monkeypatch):
     out, synced = tmp_path / "rows", []
     writer = open_writer(out)
-    monkeypatch.setattr("kerasxfer_serving.outputs.parts.sync", lambda file: (file.flush(), synced.append("part")))
-    monkeypatch.setattr("kerasxfer_serving.outputs.parts.sync_folder", lambda folder: synced.append("folder"))
+    monkeypatch.setattr(
+        "kerasxfer_serving.outputs.destination.sync", lambda file: (file.flush(), synced.append("part"))
+    )
+    monkeypatch.setattr("kerasxfer_serving.outputs.destination.sync_folder", lambda folder: synced.append("folder"))
     monkeypatch.setattr("kerasxfer_serving.outputs.journal.sync", lambda file: (file.flush(), synced.append("journal")))
     write(writer, PATHS[:4])
     assert synced == ["part", "folder", "journal"]

@@ -14,9 +14,8 @@ from typing import IO, Any, Protocol
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import writing
 from kerasxfer_serving.inputs.input import Input
-from kerasxfer_serving.outputs.destination import Destination
+from kerasxfer_serving.outputs.destination import Destination, OpenPart, PartFiles, add_path, require_result
 from kerasxfer_serving.outputs.journal import Journal, Part
-from kerasxfer_serving.outputs.parts import OpenPart, PartFiles, add_path, require_result
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.outputs.tables import TABLES, Row
 
