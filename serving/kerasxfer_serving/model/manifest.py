@@ -1,20 +1,18 @@
-"""The manifest: what a model file says about itself, as JSON in the ONNX metadata. `docs/manifest.md` is its schema."""
+"""The manifest: what a model file says about itself, as JSON in the ONNX metadata. `docs/manifest.md` is its schema.
+
+Each field is checked, for a manifest comes with a file from anywhere.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from kerasxfer_serving.errors import ModelError
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.inputs.text import decode_text
-from kerasxfer_serving.model.manifest_fields import (
-    read_class_names,
-    read_image_size,
-    require_one_of,
-    require_type,
-)
 from kerasxfer_serving.model.normalisation import NORMALISATIONS, Normalisation, find_preset
 from kerasxfer_serving.model.onnx_file import read_onnx
 from kerasxfer_serving.model.task import MULTI_LABEL, SEPARATOR, SINGLE_LABEL, TASKS, complete_thresholds
@@ -29,7 +27,10 @@ OUTPUTS = ("softmax", "sigmoid", "logits")
 LAYOUTS = ("nhwc", "nchw")
 PRECISIONS = ("fp32", "fp16", "int8")
 
-_MAX_CHARACTERS = 8 << 20  # enough for a hundred thousand class names
+# These bounds hold a hundred thousand class names and stop a bomb.
+_MAX_CHARACTERS = 8 << 20
+_MAX_CLASSES = 200_000
+_MAX_SIDE = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,26 +102,26 @@ class Manifest:
     format_version: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "class_names", read_class_names(self.class_names))
-        object.__setattr__(self, "image_size", read_image_size(self.image_size))
-        require_one_of("output", self.output, OUTPUTS)
-        require_one_of("task", self.task, TASKS)
+        object.__setattr__(self, "class_names", _class_names(self.class_names))
+        object.__setattr__(self, "image_size", _image_size(self.image_size))
+        _require_one_of("output", self.output, OUTPUTS)
+        _require_one_of("task", self.task, TASKS)
         object.__setattr__(self, "thresholds", self._thresholds())
         object.__setattr__(self, "format_version", 2 if self.is_multi_label else 1)
-        require_one_of("layout", self.layout, LAYOUTS)
+        _require_one_of("layout", self.layout, LAYOUTS)
         object.__setattr__(self, "normalisation", _normalisation(self.normalisation))
-        require_one_of("precision", self.precision, PRECISIONS)
+        _require_one_of("precision", self.precision, PRECISIONS)
         for name in ("input_name", "output_name"):
-            require_type(name, getattr(self, name), str)
+            _require_type(name, getattr(self, name), str)
         for name in ("features_name", "backbone", "preprocessing", "source_sha256", "source_backend"):
-            require_type(name, getattr(self, name), str | None)
-        require_type("opset", self.opset, int | None)
+            _require_type(name, getattr(self, name), str | None)
+        _require_type("opset", self.opset, int | None)
         for name in ("versions", "golden", "parity", "calibration"):
-            require_type(name, getattr(self, name), Mapping)
-        require_type("runtimes", self.runtimes, list | tuple)
+            _require_type(name, getattr(self, name), Mapping)
+        _require_type("runtimes", self.runtimes, list | tuple)
         object.__setattr__(self, "runtimes", tuple(self.runtimes))
         for row in self.runtimes:
-            require_type("runtimes", row, Mapping)
+            _require_type("runtimes", row, Mapping)
 
     def passed_in(self, runtime: str, precision: str) -> bool:
         """Whether the file passed the gate in a runtime (`"openvino"`) and a precision of the CPU (`"bf16"`)."""
@@ -172,7 +173,7 @@ class Manifest:
     def _from_dict(cls, data: dict[str, Any]) -> "Manifest":
         # First the version: the fields of a newer manifest are unknown here for a reason worth telling.
         version = data.get("format_version", FORMAT_VERSIONS[-1])
-        require_one_of("format_version", version, FORMAT_VERSIONS)
+        _require_one_of("format_version", version, FORMAT_VERSIONS)
         data = _expand_preset({name: value for name, value in data.items() if name != "format_version"})
         known = {item.name for item in fields(cls) if item.init and (version > 1 or item.name not in _SINCE_VERSION_2)}
         if unknown := sorted(set(data) - known):
@@ -257,11 +258,46 @@ def _read_sidecar(path: Path) -> str:
         raise ModelError(f"`{path}` cannot be read: {error}") from error
 
 
+def _class_names(names: object) -> tuple[str, ...]:
+    """Class names: two or more, different, of Unicode text."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise ModelError(f"`class_names` is a list of non-empty strings. Received: {names!r:.200}")
+    if not 1 < len(names) <= _MAX_CLASSES or len(set(names)) != len(names):
+        raise ModelError(f"`class_names` has 2 to {_MAX_CLASSES:,} different names. Received: {names!r:.200}")
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"`class_names` are Unicode text, without half characters. Received: {names!a:.200}") from None
+    return tuple(names)
+
+
+def _image_size(size: object) -> tuple[int, int]:
+    """`(height, width)`, both positive and not enormous."""
+    match size:
+        case [int(height), int(width)] if 0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE:
+            return height, width
+    raise ModelError(f"`image_size` is (height, width), each 1 to {_MAX_SIDE:,}. Received: {size!r:.200}")
+
+
+def _require_one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Refuse a value that is none of those allowed."""
+    if value not in allowed:
+        remedy = " Update kerasxfer-serving." if name == "format_version" else ""
+        raise ModelError(f"`{name}` in a manifest is one of {list(allowed)}. Received: {value!r:.200}.{remedy}")
+
+
+def _require_type(name: str, value: object, kind: type | UnionType) -> None:
+    """Refuse a value of another type."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = getattr(kind, "__name__", kind)
+        raise ModelError(f"`{name}` in a manifest is of type {expected}. Received: {value!r:.200}")
+
+
 def _normalisation(value: Any) -> str | Normalisation:
     if isinstance(value, Mapping):
         return Normalisation.from_dict(value)
     if not isinstance(value, Normalisation):
-        require_one_of("normalisation", value, tuple(NORMALISATIONS))
+        _require_one_of("normalisation", value, tuple(NORMALISATIONS))
     return value  # type: ignore[no-any-return]
 
 
