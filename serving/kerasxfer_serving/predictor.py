@@ -18,8 +18,8 @@ from kerasxfer_serving.image_io import gpu
 from kerasxfer_serving.image_io.processes import CHUNK, DecodingProcesses
 from kerasxfer_serving.images import DecodedImage, Decoder
 from kerasxfer_serving.inputs.input import Batch, Input, as_inputs, decode_input
+from kerasxfer_serving.model.adapting import check_probabilities
 from kerasxfer_serving.model.manifest import Manifest
-from kerasxfer_serving.model.probabilities import check_probabilities
 from kerasxfer_serving.outputs.predictions import Predictions
 from kerasxfer_serving.runtime.opening import default_cpu_precision, open_session
 from kerasxfer_serving.runtime.resources import available_cores, batched, map_in_order, refuse_oversized_batch
