@@ -70,7 +70,7 @@ def test_an_endless_loop_in_a_model_does_not_keep_a_run_from_ending(endless_mode
 
 TWICE = """
 import time
-from kerasxfer_serving.commands._interrupts import interruptible
+from kerasxfer_serving.commands.predict import interruptible
 with interruptible():
     try:
         print("ready", flush=True)
@@ -92,7 +92,7 @@ def test_a_second_signal_ends_at_once(notice):
 
 
 def test_signals_are_handled_as_before_when_a_run_has_ended():
-    from kerasxfer_serving.commands._interrupts import interruptible
+    from kerasxfer_serving.commands.predict import interruptible
 
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with interruptible():

@@ -1,10 +1,12 @@
 """`predict`: one row per image, whatever the images."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +14,6 @@ import typer
 from kerasxfer_serving.commands import _model, options
 from kerasxfer_serving.commands._destination import OutputOptions, open_writer, stdout_for
 from kerasxfer_serving.commands._engine import EngineOptions, open_engine
-from kerasxfer_serving.commands._interrupts import interruptible
 from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.output import console, note
 from kerasxfer_serving.errors import UsageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _INPUT = "Images, folders, globs, .txt or .csv lists, zip or tar archives, URLs; `-` reads a list from stdin."
 _INTERRUPTED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FEW = 256
 
 
@@ -108,6 +110,33 @@ def _run(
         if left := engine.describe_session().get("decoding", {}).get("decoded_by_pillow"):
             note(f"{left:,} images were decoded by Pillow: they are not JPEG files that the GPU decodes like Pillow.")
         return summary
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Have SIGINT, Ctrl-C, and SIGTERM, a scheduler's notice, raise `KeyboardInterrupt` within the context, once.
+
+    From then on they have their default effect: a second one ends the process, wherever it is. That is safe at any
+    moment, since what is committed is on disk.
+    """
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    for number in _SIGNALS:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        if not interrupted:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _open_reader(inputs: list[str], root: Path | None, all_files: bool) -> "Reader":
