@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from kerasxfer_serving.commands.choices import EngineName, ResultFormat
-from kerasxfer_serving.commands.grouped import grouped
 from kerasxfer_serving.commands.options import (
     ON_RAY,
     AddressOption,
     EngineOption,
     FormatOption,
     NumWorkersOption,
+    grouped,
     refuse_without_ray,
 )
 from kerasxfer_serving.commands.output import note, print_json, print_table

@@ -3,8 +3,7 @@ from typing import Annotated
 
 from kerasxfer_serving.commands import output
 from kerasxfer_serving.commands.choices import Device, ResultFormat
-from kerasxfer_serving.commands.grouped import grouped
-from kerasxfer_serving.commands.options import FormatOption
+from kerasxfer_serving.commands.options import FormatOption, grouped
 from typer import Argument, Exit, Option
 
 from kerasxfer.commands._options import PreprocessInputOption, TableOfLabels

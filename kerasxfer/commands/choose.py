@@ -2,8 +2,7 @@ from pathlib import Path
 from typing import Annotated
 
 from kerasxfer_serving.commands.choices import ResultFormat
-from kerasxfer_serving.commands.grouped import grouped
-from kerasxfer_serving.commands.options import FormatOption, read_size
+from kerasxfer_serving.commands.options import FormatOption, grouped, read_size
 from kerasxfer_serving.commands.output import note, print_json, print_line, print_table
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import require_writable, writing

@@ -3,8 +3,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from kerasxfer_serving.commands.choices import ActivationName, ResultFormat
-from kerasxfer_serving.commands.grouped import grouped
-from kerasxfer_serving.commands.options import FormatOption, read_size, read_thresholds
+from kerasxfer_serving.commands.options import FormatOption, grouped, read_size, read_thresholds
 from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.files import format_bytes

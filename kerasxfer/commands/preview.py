@@ -1,8 +1,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from kerasxfer_serving.commands.grouped import grouped
-from kerasxfer_serving.commands.options import read_size
+from kerasxfer_serving.commands.options import grouped, read_size
 from kerasxfer_serving.commands.output import note
 from kerasxfer_serving.errors import KerasxferError, UsageError
 from typer import Argument, Option

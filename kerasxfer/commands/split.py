@@ -3,8 +3,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from kerasxfer_serving.commands.choices import ResultFormat
-from kerasxfer_serving.commands.grouped import grouped
-from kerasxfer_serving.commands.options import FormatOption
+from kerasxfer_serving.commands.options import FormatOption, grouped
 from kerasxfer_serving.commands.output import note, print_json, print_table
 from kerasxfer_serving.errors import UsageError
 from typer import Argument, Option

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kerasxfer_serving.commands.choices import ResultFormat
-from kerasxfer_serving.commands.grouped import grouped
-from kerasxfer_serving.commands.options import FormatOption, read_size
+from kerasxfer_serving.commands.options import FormatOption, grouped, read_size
 from kerasxfer_serving.commands.output import note, print_json
 from kerasxfer_serving.errors import UsageError
 from kerasxfer_serving.model.task import MULTI_LABEL, SINGLE_LABEL

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kerasxfer_serving.commands import _model, choices, options
-from kerasxfer_serving.commands.grouped import grouped
+from kerasxfer_serving.commands.options import grouped
 from kerasxfer_serving.commands.output import note, print_json, print_line, print_table
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import typer
 from kerasxfer_serving.commands import _model, options
 from kerasxfer_serving.commands._destination import OutputOptions, open_writer, stdout_for
 from kerasxfer_serving.commands._engine import EngineOptions, open_engine
-from kerasxfer_serving.commands.grouped import grouped
+from kerasxfer_serving.commands.options import grouped
 from kerasxfer_serving.commands.output import console, note
 from kerasxfer_serving.errors import UsageError
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import pytest
 import typer
-from kerasxfer_serving.commands.grouped import grouped
+from kerasxfer_serving.commands.options import grouped
 from typer.testing import CliRunner
 
 
