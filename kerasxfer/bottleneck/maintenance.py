@@ -73,9 +73,9 @@ def collect(root: Path, budget: float = math.inf, older_than: float | None = Non
                 stuck.append(str(shelf.path))
             total -= size_before - shelf.size()
     if stuck:
+        paths = ", ".join(f"`{path}`" for path in stuck)
         raise CacheError(
-            f"`{stuck[0]}` cannot be removed: have its permissions changed, and collect again. "
-            f"Likewise: {len(stuck) - 1}. Removed: {len(removed)}."
+            f"{paths} cannot be removed: change the permissions, and collect again. Removed: {len(removed)}."
         )
     return removed
 
