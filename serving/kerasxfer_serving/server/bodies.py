@@ -1,4 +1,4 @@
-"""Bodies of requests: read in bounded time and memory, and unpacked."""
+"""Bodies of requests: read in bounded time, within the memory that all requests share, and unpacked."""
 
 import asyncio
 import zlib
@@ -8,17 +8,58 @@ from starlette.requests import ClientDisconnect, Request
 
 from kerasxfer_serving.server.errors import (
     ClientGoneError,
+    OverloadedError,
     RequestError,
     SlowRequestError,
     TooLargeError,
     UnsupportedEncodingError,
 )
-from kerasxfer_serving.server.memory import Share
 from kerasxfer_serving.server.options import ServerOptions
 
 _LEAST_RATE = 64 << 10  # bytes a second that a client must send, beyond the first seconds
 _LARGE = 64 << 10  # what takes longer to unpack than the event loop should stand still
 _WINDOW_BITS: Mapping[str, int] = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+
+
+class Memory:
+    """Bytes of all requests in hand, and their limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+
+    def open(self) -> "Share":
+        """The share of one request, to be closed with it."""
+        return Share(self)
+
+    def take(self, size: int) -> None:
+        """Take bytes, or say that there are none left."""
+        if self._used and self._used + size > self._limit:
+            raise OverloadedError(f"Requests hold {self._used:,} bytes already, at most {self._limit:,} may. Retry.")
+        self._used += size
+
+    def give_back(self, size: int) -> None:
+        """Let go of bytes."""
+        self._used -= size
+
+
+class Share:
+    """The bytes that one request holds."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._size = 0
+
+    def grow_to(self, size: int) -> None:
+        """Hold `size` bytes in all."""
+        if size > self._size:
+            self._memory.take(size - self._size)
+            self._size = size
+
+    def close(self) -> None:
+        """Let go of them."""
+        self._memory.give_back(self._size)
+        self._size = 0
 
 
 async def read_body(request: Request, options: ServerOptions, share: Share) -> bytes:

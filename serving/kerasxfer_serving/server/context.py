@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.types import Scope
 
-from kerasxfer_serving.server.bodies import read_body
+from kerasxfer_serving.server.bodies import Share, read_body
 from kerasxfer_serving.server.core import InferenceServer
-from kerasxfer_serving.server.memory import Share
 
 KEY = "kerasxfer_serving.request"
 _ID = re.compile(rb"[\x21-\x7e]{1,128}")

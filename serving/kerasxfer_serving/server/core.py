@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.outputs.predictions import Predictions
+from kerasxfer_serving.server.bodies import Memory
 from kerasxfer_serving.server.engine import BatchingEngine
 from kerasxfer_serving.server.errors import ClientGoneError, DeadlineError, OverloadedError, RequestError, TooLargeError
 from kerasxfer_serving.server.jobs import Job, Model
-from kerasxfer_serving.server.memory import Memory
 from kerasxfer_serving.server.metrics import Metrics
 from kerasxfer_serving.server.models import ServedModel, batch_policy, open_model
 from kerasxfer_serving.server.options import ServerOptions
