@@ -11,9 +11,8 @@ from starlette.routing import Route
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.outputs.predictions import OK, Predictions
 from kerasxfer_serving.server.context import body_of, gone, server_of
-from kerasxfer_serving.server.encoded import from_base64
 from kerasxfer_serving.server.errors import RequestError, UnreadableImageError
-from kerasxfer_serving.server.json_bodies import JsonResponse, decode_json
+from kerasxfer_serving.server.json_bodies import JsonResponse, decode_json, from_base64
 from kerasxfer_serving.server.models import ServedModel
 from kerasxfer_serving.server.predicting import images_of
 

@@ -13,9 +13,8 @@ from kerasxfer_serving import __version__
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.server import tensors
 from kerasxfer_serving.server.context import body_of, gone, server_of
-from kerasxfer_serving.server.encoded import from_base64
 from kerasxfer_serving.server.errors import RequestError
-from kerasxfer_serving.server.json_bodies import JsonResponse, decode_json
+from kerasxfer_serving.server.json_bodies import JsonResponse, decode_json, from_base64
 from kerasxfer_serving.server.models import ServedModel
 from kerasxfer_serving.server.tensors import Tensor, TensorSpec, Wanted
 

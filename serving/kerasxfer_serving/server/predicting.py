@@ -13,9 +13,8 @@ from starlette.routing import Route
 
 from kerasxfer_serving.outputs.predictions import OK, Predictions
 from kerasxfer_serving.server.context import body_of, gone, server_of
-from kerasxfer_serving.server.encoded import from_base64
 from kerasxfer_serving.server.errors import RequestError
-from kerasxfer_serving.server.json_bodies import JsonResponse, decode_json
+from kerasxfer_serving.server.json_bodies import JsonResponse, decode_json, from_base64
 from kerasxfer_serving.server.models import ServedModel
 from kerasxfer_serving.server.multipart import form_files
 

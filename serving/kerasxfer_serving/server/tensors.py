@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from kerasxfer_serving.image_io.decoding import Source
 from kerasxfer_serving.model.task import SEPARATOR
 from kerasxfer_serving.outputs.predictions import OK, Predictions
-from kerasxfer_serving.server.encoded import image_bytes
 from kerasxfer_serving.server.errors import RequestError, TooLargeError, UnreadableImageError
+from kerasxfer_serving.server.json_bodies import image_bytes
 from kerasxfer_serving.server.models import ServedModel
 
 IMAGES = "images"
