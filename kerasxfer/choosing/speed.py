@@ -8,9 +8,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from kerasxfer_serving.benchmarking.contention import Contention
 from kerasxfer_serving.benchmarking.interleaved import end_to_end_in_turns
-from kerasxfer_serving.benchmarking.measuring import Measurement
+from kerasxfer_serving.benchmarking.measuring import Contention, Measurement
 from kerasxfer_serving.inputs.input import as_inputs
 from kerasxfer_serving.predictor import Predictor
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 from kerasxfer_serving import benchmark
 from kerasxfer_serving.benchmarking import Report, Rules, compare
-from kerasxfer_serving.benchmarking.contention import Contention
 from kerasxfer_serving.benchmarking.data import draw_images, open_images
-from kerasxfer_serving.benchmarking.measuring import Measurement, Repeat
+from kerasxfer_serving.benchmarking.measuring import Contention, Measurement, Repeat
 from kerasxfer_serving.benchmarking.report import ReportError
 from kerasxfer_serving.benchmarking.tables import figures, headlines
 from kerasxfer_serving.errors import ModelError, UsageError

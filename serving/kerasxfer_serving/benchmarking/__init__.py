@@ -13,9 +13,8 @@ from typing import Any, Unpack
 import numpy as np
 
 from kerasxfer_serving.benchmarking.compare import compare
-from kerasxfer_serving.benchmarking.contention import Contention
 from kerasxfer_serving.benchmarking.data import open_images
-from kerasxfer_serving.benchmarking.measuring import Measurement, Rules
+from kerasxfer_serving.benchmarking.measuring import Contention, Measurement, Rules
 from kerasxfer_serving.benchmarking.report import Report
 from kerasxfer_serving.benchmarking.scenarios import decode_rates, device_rates, offline, single_stream
 from kerasxfer_serving.diagnostics.env import environment
