@@ -1,4 +1,4 @@
-"""Draws the golden images of `kerasxfer_serving.image_io.golden`, one file per path through the decoder.
+"""Draws the golden images of `kerasxfer_serving.golden`, one file per path through the decoder.
 
 Run once; the files are committed, for their bytes are the point: an encoder of another version writes others.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 from kerasxfer_serving import __version__
 from kerasxfer_serving.errors import UsageError
-from kerasxfer_serving.image_io.golden import golden_hashes
+from kerasxfer_serving.golden import golden_hashes
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.model.class_names import ClassNames, normalise_class_names
 from kerasxfer_serving.model.manifest import Manifest

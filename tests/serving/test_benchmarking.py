@@ -11,8 +11,8 @@ from kerasxfer_serving.benchmarking.measuring import Contention, Measurement, Re
 from kerasxfer_serving.benchmarking.report import ReportError
 from kerasxfer_serving.benchmarking.tables import figures, headlines
 from kerasxfer_serving.errors import ModelError, UsageError
+from kerasxfer_serving.golden import golden_hashes
 from kerasxfer_serving.image_io.decoding import ERROR_CODES
-from kerasxfer_serving.image_io.golden import golden_hashes
 from kerasxfer_serving.images import load_image
 from PIL import Image
 

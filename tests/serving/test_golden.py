@@ -1,5 +1,5 @@
 import pytest
-from kerasxfer_serving.image_io.golden import changed, golden_hashes
+from kerasxfer_serving.golden import changed, golden_hashes
 from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.model.manifest import Manifest
 

@@ -19,7 +19,7 @@ from kerasxfer_serving.benchmarking.report import Report
 from kerasxfer_serving.benchmarking.scenarios import decode_rates, device_rates, offline, single_stream
 from kerasxfer_serving.diagnostics.env import environment
 from kerasxfer_serving.errors import UsageError
-from kerasxfer_serving.image_io.golden import changed, golden_hashes
+from kerasxfer_serving.golden import changed, golden_hashes
 from kerasxfer_serving.model.manifest import Manifest
 from kerasxfer_serving.predictor import Predictor, PredictorArguments
 

@@ -122,7 +122,7 @@ def decoder_hash(manifest: Manifest) -> str:
 
 @cache
 def _decoder_hash(size: tuple[int, int], policy: ImagePolicy) -> str:
-    from kerasxfer_serving.image_io.golden import golden_hashes
+    from kerasxfer_serving.golden import golden_hashes
 
     return hashlib.sha256(repr(sorted(golden_hashes(size, policy).items())).encode()).hexdigest()
 

@@ -18,7 +18,7 @@ def inspect(
     format: options.FormatOption = choices.ResultFormat.text,
 ) -> None:
     """Check a model file and print its manifest and graph statistics, without running it."""
-    from kerasxfer_serving.image_io.golden import changed
+    from kerasxfer_serving.golden import changed
     from kerasxfer_serving.model.model_file import load_model_file
 
     file = load_model_file(model, sha256=sha256)

@@ -87,7 +87,7 @@ def _run(
     output: OutputOptions,
     max_errors: int | None,
 ) -> "Summary":
-    from kerasxfer_serving.image_io.golden import changed
+    from kerasxfer_serving.golden import changed
     from kerasxfer_serving.pipeline import predict_to
 
     stdout = stdout_for(output)

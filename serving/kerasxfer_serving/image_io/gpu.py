@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kerasxfer_serving.errors import DeviceError, ImageError, UsageError
+from kerasxfer_serving.golden import golden_files
 from kerasxfer_serving.image_io.decoding import MAX_BYTES, open_regular
-from kerasxfer_serving.image_io.golden import golden_files
 from kerasxfer_serving.image_io.jpeg import Frame, read_frame
 from kerasxfer_serving.image_io.resizing import geometry
 from kerasxfer_serving.images import TURNS, DecodedImage, ImagePolicy, swaps_sides

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from kerasxfer_serving.errors import ImageError
+from kerasxfer_serving.golden import changed
 from kerasxfer_serving.image_io.decoding import Source
-from kerasxfer_serving.image_io.golden import changed
 from kerasxfer_serving.images import DecodedImage
 from kerasxfer_serving.inputs.input import decode_input, given_input
 from kerasxfer_serving.model.manifest import Manifest
