@@ -1,16 +1,169 @@
-"""A model and its optimizer, put into the stages of a schedule."""
+"""Where a schedule stands, the rates of its stages, and a model with its optimizer put into them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerasxfer import keras_internals as internals
-from kerasxfer.unfreezing.rates import number_for, rate_function
 from kerasxfer.unfreezing.resolve import ResolvedStage, flags_of, set_flags, union
 from kerasxfer.unfreezing.stages import ScheduleError, Stage
-from kerasxfer.unfreezing.state import State
+
+Rate = Callable[[Any, Any], Any]
+
+
+@dataclass
+class State:
+    """Where a schedule stands; plain values only.
+
+    Args:
+        stage: The stage that is due, from 0.
+        entered: The stage the model is in: before a transition the one before `stage`, before the first -1.
+        epoch: The next epoch to run.
+        epochs: How many epochs of the stage are over.
+        best: The best value of the stage's monitor.
+        wait: How many epochs ago that was.
+        start: Each optimizer's iterations when the stage began.
+        rate_stage: The stage that last set the learning rate, -1 for none.
+        rate_start: Each optimizer's iterations when that stage began.
+        compiled_rates: The rates the model was compiled with, for relative ones; `None` for one that is no number.
+        late: For each variable of the schedule how many steps it missed; `None` while it has never trained.
+        frozen: For each variable at which iteration it was frozen again; `None` if it is not.
+        finished: Whether the last stage is over.
+    """
+
+    stage: int = 0
+    entered: int = -1
+    epoch: int = 0
+    epochs: int = 0
+    best: float | None = None
+    wait: int = 0
+    start: list[int] = field(default_factory=list)
+    rate_stage: int = -1
+    rate_start: list[int] = field(default_factory=list)
+    compiled_rates: list[float | None] = field(default_factory=list)
+    late: list[int | None] = field(default_factory=list)
+    frozen: list[int | None] = field(default_factory=list)
+    finished: bool = False
+
+    def observe(self, value: float | None, rising: bool, min_delta: float) -> bool:
+        """Takes in the monitor's value after an epoch.
+
+        Returns:
+            Whether it is the best of the stage.
+        """
+        better = value is not None and (
+            (self.best is None and value == value)  # not NaN
+            or (self.best is not None and (value - self.best if rising else self.best - value) > min_delta)
+        )
+        self.best, self.wait = (value, 0) if better else (self.best, self.wait + 1)
+        return better
+
+    def move_on(self, last: int) -> None:
+        """Makes the next stage due, or ends the schedule after the `last`."""
+        if self.stage == last:
+            self.finished = True
+        else:
+            self.stage, self.epochs, self.best, self.wait = self.stage + 1, 0, None, 0
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds of a schedule: its state, the epoch's logs so far, and the best weights of the stage.
+
+    And the states of the random generators of layers such as `Dropout`, which Keras leaves out of its checkpoints.
+    """
+
+    state: State
+    logs: Mapping[str, float]
+    best_weights: Sequence[np.ndarray]
+    seeds: Sequence[np.ndarray]
+
+    def pack(self) -> dict[str, np.ndarray]:
+        """As arrays, which is what Keras's savers store."""
+        text = json.dumps({"state": asdict(self.state), "logs": dict(self.logs)})
+        best = {f"best_{i}": weights for i, weights in enumerate(self.best_weights)}
+        seeds = {f"seed_{i}": seed for i, seed in enumerate(self.seeds)}
+        return {"schedule": np.frombuffer(text.encode(), dtype="uint8"), **best, **seeds}
+
+    @classmethod
+    def unpack(cls, arrays: Mapping[str, np.ndarray]) -> "Saved":
+        """From what `pack` gave."""
+        values: dict[str, Any] = json.loads(bytes(arrays["schedule"]).decode())
+        return cls(State(**values["state"]), values["logs"], _listed(arrays, "best"), _listed(arrays, "seed"))
+
+
+def _listed(arrays: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
+    count = sum(key.startswith(f"{name}_") for key in arrays)
+    return [arrays[f"{name}_{i}"] for i in range(count)]
+
+
+def check_rates(stages: Sequence[Stage], compiled_rates: Sequence[float | None]) -> None:
+    """Refuses learning rates that the compiled optimizer cannot take.
+
+    Args:
+        stages: The schedule.
+        compiled_rates: The rate of each optimizer that takes steps, `None` for one that is no number.
+
+    Raises:
+        ScheduleError: If a relative rate has no number to refer to, or an absolute one meets a `MultiOptimizer`.
+    """
+    for index, stage in enumerate(stages):
+        rate = stage.learning_rate
+        if stage.factor is not None and None in compiled_rates:
+            raise ScheduleError(
+                f"Stage {index + 1} ({stage.name!r}): a relative `learning_rate` needs a number to refer to, and the "
+                f"model was compiled with a schedule object. Received: learning_rate={rate!r}. "
+                "Compile with a number, or give the stage a number or a schedule of its own."
+            )
+        if rate is not None and stage.factor is None and len(compiled_rates) > 1:
+            raise ScheduleError(
+                f"Stage {index + 1} ({stage.name!r}): a `MultiOptimizer` has a rate for each of its optimizers, so "
+                f'`learning_rate` must be relative, such as "0.1x". Received: learning_rate={rate!r}'
+            )
+
+
+def number_for(stage: Stage, compiled_rate: float | None) -> float | None:
+    """The number that a stage sets, `None` if it sets none."""
+    if stage.factor is not None and compiled_rate is not None:
+        return stage.factor * compiled_rate
+    return float(stage.learning_rate) if isinstance(stage.learning_rate, (int, float)) else None
+
+
+def rate_function(
+    stages: Sequence[Stage], state: State, member: int, settable: bool, warmup_steps: float
+) -> tuple[Rate | None, Any]:
+    """What a stage makes of an optimizer's learning rate, step by step.
+
+    Args:
+        stages: The schedule.
+        state: Where it stands.
+        member: Which of the optimizers.
+        settable: Whether the optimizer's rate is a number, so that a stage's number has been assigned to it.
+        warmup_steps: How many steps the warm-up of the present stage takes.
+
+    Returns:
+        A function from the optimizer's iterations and its own rate to the rate of the step, `None` where the rate is
+        the optimizer's own; and a key that tells functions apart.
+    """
+    source = stages[state.rate_stage].learning_rate if state.rate_stage >= 0 else None
+    since = state.rate_start[member] if state.rate_stage >= 0 else 0
+    start = state.start[member]
+    own = source is None or (settable and not callable(source))
+    if own and not warmup_steps:
+        return None, None
+
+    def rate(iterations: Any, stock: Any) -> Any:
+        value = stock if own else source(keras.ops.subtract(iterations, since)) if callable(source) else source
+        if not warmup_steps:
+            return value
+        step = keras.ops.cast(keras.ops.subtract(iterations, start - 1), "float32")
+        return value * keras.ops.minimum(step / warmup_steps, 1.0)
+
+    return rate, (None if own else (state.rate_stage, since), (start, warmup_steps) if warmup_steps else None)
 
 
 class Control:

@@ -11,11 +11,9 @@ import numpy as np
 
 from kerasxfer import keras_internals as internals
 from kerasxfer.metric_names import direction
-from kerasxfer.unfreezing.control import Control
-from kerasxfer.unfreezing.rates import check_rates
+from kerasxfer.unfreezing.control import Control, Saved, State, check_rates
 from kerasxfer.unfreezing.resolve import ResolvedStage, resolve
 from kerasxfer.unfreezing.stages import ScheduleError, Stage
-from kerasxfer.unfreezing.state import Saved, State
 
 
 class Engine:

@@ -11,7 +11,7 @@ from kerasxfer_serving.files import format_bytes
 from kerasxfer_serving.notebook import html_table
 
 from kerasxfer import keras_internals as internals
-from kerasxfer.unfreezing.rates import check_rates, number_for
+from kerasxfer.unfreezing.control import check_rates, number_for
 from kerasxfer.unfreezing.resolve import ResolvedStage, resolve, union
 from kerasxfer.unfreezing.stages import Stage
 
