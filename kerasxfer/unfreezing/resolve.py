@@ -1,5 +1,7 @@
-"""Stages against a model: which layers and variables train in each, in which mode, at which share of the rate."""
+"""Stages against a model: what their names and numbers mean, what trains in each, in which mode, at which rate."""
 
+import difflib
+import fnmatch
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,8 +11,7 @@ from typing import Any
 import keras
 
 from kerasxfer.unfreezing.groups import LayerGroup, LayerGroups, layer_groups, parts
-from kerasxfer.unfreezing.selection import blocks_named, listed, select
-from kerasxfer.unfreezing.stages import ScheduleError, Stage
+from kerasxfer.unfreezing.stages import ScheduleError, Stage, check_ends
 
 Flags = list[tuple[Any, bool]]
 
@@ -74,14 +75,14 @@ def resolve(stages: Sequence[Stage], model: keras.Model) -> tuple[ResolvedStage,
         ScheduleError: If a stage names what is not there, is ambiguous, overlaps another or changes nothing; it
             says what there is to choose from.
     """
-    _check_ends(stages)
+    check_ends(stages)
     groups = layer_groups(model)
     training = {id(layer) for layer in groups.head.layers}
     resolved: list[ResolvedStage] = []
     for index, stage in enumerate(stages):
         with _naming(index, stage):
             added = _added(stage, groups, training)
-            removed = {id(layer) for layer in select(stage.freeze, groups, "freeze")}
+            removed = {id(layer) for layer in _select(stage.freeze, groups, "freeze")}
             _check_freeze(stage, added, removed, training)
             training = (training | added) - removed
             one = _resolved(stage, index, model, groups, training)
@@ -132,19 +133,15 @@ def _resolved(stage: Stage, index: int, model: keras.Model, groups: LayerGroups,
     )
     depth = {id(weight): group.depth for group in groups for layer in group.layers for weight in layer.weights}
     decay = stage.layer_decay or 1.0
-    training_blocks = [block for block in groups.blocks if _holds(block, trained)]
+    blocks = [block for block in groups.blocks if _holds(block, trained)]
     return ResolvedStage(
         stage=stage,
         index=index,
-        blocks=tuple(
-            group.name
-            for group in groups.blocks
-            if any(id(w) in trained for unit in group.layers for w in unit.weights)
-        ),
+        blocks=tuple(block.name for block in blocks),
         layers=layers,
         variables=variables,
         factors=tuple(decay ** depth.get(id(variable), 0) for variable in variables),
-        shares={block.name: decay**block.depth for block in training_blocks},
+        shares={block.name: decay**block.depth for block in blocks},
         flags=tuple(flags),
     )
 
@@ -175,13 +172,13 @@ def _is_batch_norm(layer: keras.Layer) -> bool:
 
 
 def _added(stage: Stage, groups: LayerGroups, training: set[int]) -> set[int]:
-    chosen = select(stage.unfreeze, groups, "unfreeze")
+    chosen = _select(stage.unfreeze, groups, "unfreeze")
     if stage.unfreeze is not None and isinstance(stage.unfreeze, (str, tuple)) and stage.unfreeze != "all":
-        for block in blocks_named(stage.unfreeze, groups):
-            if all(id(layer) in training for layer in block.layers if layer.weights):
+        for block in _blocks_named(stage.unfreeze, groups):
+            if _trains(block, training):
                 raise ScheduleError(
                     f"`unfreeze` overlaps: {block.name!r} trains already. Received: unfreeze={stage.unfreeze!r}. "
-                    f"Still frozen: {listed([b.name for b in groups.blocks if not _trains(b, training)])}"
+                    f"Still frozen: {_listed([b.name for b in groups.blocks if not _trains(b, training)])}"
                 )
     return {id(layer) for layer in chosen}
 
@@ -190,18 +187,106 @@ def _trains(block: LayerGroup, training: set[int]) -> bool:
     return all(id(layer) in training for layer in block.layers if layer.weights)
 
 
+# What selections mean
+
+
+def _select(selection: str | int | float | Sequence[str] | None, groups: LayerGroups, argument: str) -> list[Any]:
+    """The layers that `unfreeze` or `freeze` means.
+
+    Args:
+        selection: The argument's value.
+        groups: The model's groups.
+        argument: `"unfreeze"` or `"freeze"`.
+
+    Returns:
+        Layers of the groups, from the input to the output.
+    """
+    if selection is None:
+        return []
+    if isinstance(selection, str):
+        if selection == "all" and argument == "unfreeze":
+            return [layer for block in groups.blocks for layer in block.layers]
+        return _named(selection, groups, argument, upwards=argument == "unfreeze")
+    if isinstance(selection, Sequence):
+        return [layer for name in selection for layer in _named(name, groups, argument, upwards=False)]
+    return [layer for block in _top(selection, groups) for layer in block.layers]
+
+
+def _top(selection: float, groups: LayerGroups) -> list[LayerGroup]:
+    most: dict[str, int] = {}
+    for block in groups.blocks:
+        most[block.backbone] = max(most.get(block.backbone, 0), block.depth)
+    if isinstance(selection, int) and selection > max(most.values(), default=0):
+        raise ScheduleError(
+            f"`unfreeze` as a number counts blocks from the top, of which there are {max(most.values(), default=0)}. "
+            f"Received: unfreeze={selection}. The blocks: {_listed([block.name for block in groups.blocks])}"
+        )
+    depth = {name: selection if isinstance(selection, int) else math.ceil(selection * n) for name, n in most.items()}
+    return [block for block in groups.blocks if block.depth <= depth[block.backbone]]
+
+
+def _named(name: str, groups: LayerGroups, argument: str, upwards: bool) -> list[Any]:
+    if blocks := _blocks_named(name, groups):
+        if len(blocks) > 1 and not _is_pattern(name):
+            _raise_ambiguous(name, argument, [f"{block.backbone}/{block.name}" for block in blocks])
+        return [layer for block in blocks for layer in block.layers]
+    if name == "head" and argument == "freeze":
+        return list(groups.head.layers)
+    found = [(b, layer) for b in groups.blocks for layer in b.layers if _fits(name, layer.name, b.backbone)]
+    if _is_pattern(name) and found:
+        return [layer for _, layer in found]
+    if len(found) > 1:
+        _raise_ambiguous(name, argument, [f"{block.backbone}/{layer.name}" for block, layer in found])
+    if not found:
+        _raise_unknown(name, groups, argument)
+    block, layer = found[0]
+    return _from_here_up(block, layer, groups) if upwards else [layer]
+
+
+def _from_here_up(block: LayerGroup, layer: Any, groups: LayerGroups) -> list[Any]:
+    start = next(i for i, unit in enumerate(block.layers) if unit is layer)
+    above = [b for b in groups.blocks if b.backbone == block.backbone and b.depth < block.depth]
+    return [*block.layers[start:], *(unit for b in above for unit in b.layers)]
+
+
+def _blocks_named(selection: str | Sequence[str], groups: LayerGroups) -> list[LayerGroup]:
+    """The blocks that a name, a pattern or a list of them fits."""
+    names = [selection] if isinstance(selection, str) else selection
+    return [block for block in groups.blocks if any(_fits(name, block.name, block.backbone) for name in names)]
+
+
+def _fits(pattern: str, name: str, backbone: str) -> bool:
+    return any(fnmatch.fnmatchcase(full, pattern) for full in (name, f"{backbone}/{name}"))
+
+
+def _is_pattern(name: str) -> bool:
+    return any(character in name for character in "*?[")
+
+
+def _raise_ambiguous(name: str, argument: str, candidates: Sequence[str]) -> None:
+    raise ScheduleError(f"`{argument}`: {name!r} is ambiguous. Write one of {_listed(candidates)}")
+
+
+def _raise_unknown(name: str, groups: LayerGroups, argument: str) -> None:
+    blocks = [block.name for block in groups.blocks]
+    layers = [layer.name for block in groups.blocks for layer in block.layers if layer.weights]
+    near = [b for b in blocks if b.startswith(name)] or difflib.get_close_matches(name, [*blocks, *layers], n=3)
+    hint = f" Did you mean {_listed(near)}" + (f", or {name + '*'!r}?" if len(near) > 3 else "?") if near else ""
+    raise ScheduleError(
+        f"`{argument}` must name a block or a layer of the backbone. Received: {name!r}.{hint} "
+        f"The blocks: {_listed(blocks)}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as a message shows them."""
+    shown = [repr(name) for name in names]
+    if not shown:
+        return "none"
+    return ", ".join(shown if len(shown) <= 24 else [*shown[:8], "…", *shown[-12:]])
+
+
 # Errors
-
-
-def _check_ends(stages: Sequence[Stage]) -> None:
-    if not stages or not all(isinstance(stage, Stage) for stage in stages):
-        raise ScheduleError(f"`stages` must be a list of at least one `Stage`. Received: stages={stages!r}")
-    for index, stage in enumerate(stages[:-1]):
-        if stage.open_ended:
-            raise ScheduleError(
-                f"Stage {index + 1} ({stage.name!r}): only the last stage may be open-ended. "
-                "Give it `epochs`, `patience` or both."
-            )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One stage of a fine-tuning schedule."""
+"""The stages of a fine-tuning schedule."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
@@ -173,6 +173,18 @@ class Stage:
         if isinstance(arguments.get("learning_rate"), Mapping):
             arguments["learning_rate"] = keras.optimizers.schedules.deserialize(dict(arguments["learning_rate"]))
         return cls(**arguments)
+
+
+def check_ends(stages: Sequence[Stage]) -> None:
+    """Refuse a schedule that is none, or goes on after a stage without an end."""
+    if not stages or not all(isinstance(stage, Stage) for stage in stages):
+        raise ScheduleError(f"`stages` must be a list of at least one `Stage`. Received: stages={stages!r}")
+    for index, stage in enumerate(stages[:-1]):
+        if stage.open_ended:
+            raise ScheduleError(
+                f"Stage {index + 1} ({stage.name!r}): only the last stage may be open-ended. "
+                "Give it `epochs`, `patience` or both."
+            )
 
 
 def _default_name(unfreeze: Any) -> str:
