@@ -11,8 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from kerasxfer.export.canonical import canonicalise
-from kerasxfer.export.graph import INPUT, OUTPUT
+from kerasxfer.export.graph import INPUT, OUTPUT, canonicalise
 
 _BATCH = 16
 _ACTIVATIONS = ("Sigmoid", "Softmax")

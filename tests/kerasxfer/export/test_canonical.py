@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from kerasxfer import image_classifier
-from kerasxfer.export.canonical import canonicalise
+from kerasxfer.export.graph import canonicalise
 
 
 def shuffled(seed):

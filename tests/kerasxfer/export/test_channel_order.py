@@ -4,7 +4,7 @@ import pytest
 from kerasxfer_serving.runtime.opening import open_session
 from onnx import TensorProto, helper, numpy_helper
 
-from kerasxfer.export.channel_order import fold_channel_order
+from kerasxfer.export.rewrites import fold_channel_order
 
 
 def preprocessing(*, order=(2, 1, 0), layout=(0, 3, 1, 2), second_reader=False, mean_first=True):

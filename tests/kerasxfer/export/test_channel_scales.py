@@ -6,7 +6,7 @@ from kerasxfer_serving.runtime.opening import open_session
 from onnx import TensorProto, helper, numpy_helper
 
 from kerasxfer import export_onnx
-from kerasxfer.export.channel_scales import fold_channel_scales
+from kerasxfer.export.rewrites import fold_channel_scales
 
 
 def normalised(*, steps=("Mul", "Add"), shape=(1, 4, 1, 1), constant_first=False, bias=True, second_reader=False):

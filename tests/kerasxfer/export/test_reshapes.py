@@ -4,7 +4,7 @@ import pytest
 from kerasxfer_serving.runtime.opening import open_session
 from onnx import TensorProto, helper, numpy_helper
 
-from kerasxfer.export.reshapes import drop_unused, fix_shapes
+from kerasxfer.export.rewrites import drop_unused, fix_shapes
 
 
 def flattening(cut=1):
