@@ -19,7 +19,7 @@ from kerasxfer_serving.runtime.opening import open_session
 
 from kerasxfer.data.image_folder import ImageFolder
 from kerasxfer.export.precision import to_int8
-from kerasxfer.export.samples import choose_samples
+from kerasxfer.export.proof import choose_samples
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 QUANTISING = ("QuantizeLinear", "DequantizeLinear")

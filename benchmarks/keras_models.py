@@ -46,7 +46,7 @@ def save_int8(path, size, images=None):
     from kerasxfer_serving.images import ImagePolicy
 
     from kerasxfer.export.precision import to_int8
-    from kerasxfer.export.samples import choose_samples
+    from kerasxfer.export.proof import choose_samples
 
     images = choose_samples(images, 200 if images else 32, (size, size), ImagePolicy()).images
     twin = path.with_name(f"{path.stem}-int8.onnx")

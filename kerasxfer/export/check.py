@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.opening import opener
 from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
+from kerasxfer.export.answers import BATCH, answers, open_file, own_answers, reference_model
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.file_answers import BATCH, answers, open_file
 from kerasxfer.export.outputs import Output, read_output
 from kerasxfer.export.parity import Parity, compare_answers
-from kerasxfer.export.reference import own_answers, reference_model
 from kerasxfer.export.runtimes import RuntimeCheck, judge, open_runtimes
 from kerasxfer.export.source import Source, open_source
-from kerasxfer.export.workspace import workspace
+from kerasxfer.export.tf_process import workspace
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[Any]]
 

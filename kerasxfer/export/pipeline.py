@@ -22,14 +22,12 @@ from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.export.graph import tidy, with_manifest
 from kerasxfer.export.outputs import OUTPUT_KINDS
 from kerasxfer.export.precision import to_fp16, to_int8
-from kerasxfer.export.proof import Proof, open_converted
+from kerasxfer.export.proof import Proof, Samples, choose_samples, open_converted
 from kerasxfer.export.report import Exported, Steps
 from kerasxfer.export.runtimes import DEVICES, RuntimeCheck, fp32_rates, judge, notes, open_runtimes
-from kerasxfer.export.samples import Samples, choose_samples
 from kerasxfer.export.served import needs_preparation
 from kerasxfer.export.source import Source, open_source
-from kerasxfer.export.tf_process import OPSETS, convert, require_converter
-from kerasxfer.export.workspace import workspace
+from kerasxfer.export.tf_process import OPSETS, convert, require_converter, workspace
 from kerasxfer.multi_label.thresholds import Thresholds
 
 TARGETS = ("cpu", "gpu")

@@ -8,7 +8,7 @@ from kerasxfer_serving.runtime.fastest import images_per_second
 from kerasxfer_serving.runtime.openvino_session import has_bf16
 from kerasxfer_serving.runtime.session import Session
 
-from kerasxfer.export.file_answers import open_file
+from kerasxfer.export.answers import open_file
 from kerasxfer.export.graph import OUTPUT
 from kerasxfer.export.parity import CUDA_GATES, GATES, Gate, Parity
 

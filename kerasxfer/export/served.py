@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from kerasxfer.export.errors import ExportArgumentError
+from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.keras_internals import all_layers
 from kerasxfer.layers.preprocess import APPLICATION_MODES, MODES, Preprocess
 
@@ -94,6 +94,34 @@ def is_greyscale(model: keras.Model) -> bool:
     """Whether the model takes images of one channel."""
     shape = model.input_shape
     return bool(shape[1 if is_channels_first(model) else -1] == 1)
+
+
+def refuse_other_shapes(model: keras.Model) -> None:
+    """Raise an `ExportError` for a model that does not take one image and give one row of numbers."""
+    try:
+        shapes = model.input_shape, model.output_shape
+    except (AttributeError, ValueError) as error:
+        raise ExportError(
+            f"`{model.name}` has no known input shape. Call it once on a batch of images, or build it, before the "
+            "export."
+        ) from error
+    for what, shape, rank in (("input", shapes[0], 4), ("output", shapes[1], 2)):
+        if not isinstance(shape, tuple | list) or not all(size is None or isinstance(size, int) for size in shape):
+            raise ExportError(
+                f"An exported classifier has one {what}. Received: `{model.name}` with {what}s {shape}. "
+                f"Choose one: `{_choice(model)}`."
+            )
+        if len(shape) != rank:
+            raise ExportError(f"The {what} of a classifier has {rank} dimensions. Received: `{model.name}`, {shape}.")
+    channels = shapes[0][1] if is_channels_first(model) else shapes[0][-1]
+    if channels not in (1, 3):
+        raise ExportError(f"A classifier takes images of 3 channels, or 1. Received: `{model.name}`, {shapes[0]}.")
+
+
+def _choice(model: keras.Model) -> str:
+    """How to make a model with one input and one output of this one."""
+    output = f"model.output[{next(iter(model.output))!r}]" if isinstance(model.output, dict) else "model.outputs[0]"
+    return f"keras.Model(model.inputs[0], {output})"
 
 
 def preprocessing_mode(name: str) -> str:

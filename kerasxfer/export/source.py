@@ -1,7 +1,10 @@
 """The model that is exported, opened from wherever it is: Keras reads a private copy, and the copy is converted."""
 
 import hashlib
+import importlib
+import importlib.util
 import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +16,14 @@ from kerasxfer_serving.errors import KerasxferError, ModelError
 from kerasxfer_serving.images import ImagePolicy
 
 from kerasxfer import keras_files
-from kerasxfer.export.custom_modules import Module, import_modules, module_of, modules_of
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.served import is_channels_first
+from kerasxfer.export.served import is_channels_first, refuse_other_shapes
 from kerasxfer.keras_internals import all_layers
 from kerasxfer.layers.classifier_head import class_names_of, task_of
 from kerasxfer.runs.run_folder import RunFolder, RunRecord
+
+Module = tuple[str, str | None]
+"""Name of a module and the file to load it from where the name cannot be imported."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def open_source(
     Raises:
         ExportError: If there is no model, Keras cannot read it, or it is not one image in and one output out.
     """
-    named = tuple(module_of(text) for text in modules)
+    named = tuple(_module_of(text) for text in modules)
     import_modules(named)
     if isinstance(model_or_path, keras.Model):
         return _from_memory(model_or_path, folder, named)
@@ -158,8 +163,8 @@ def digest(file: Path) -> str:
 
 def _from_memory(given: keras.Model, folder: Path, named: tuple[Module, ...]) -> Source:
     model = with_known_input(given)
-    _refuse_other_shapes(model)
-    modules = tuple(dict([*named, *modules_of(model)]).items())
+    refuse_other_shapes(model)
+    modules = tuple(dict([*named, *_modules_of(model)]).items())
     file = folder / "source.keras"
     model.save(file)
     # Its code runs in this process already.
@@ -190,7 +195,7 @@ def _open_file(
     taken = keras_files.take(path, folder)
     sha256 = digest(taken.path)
     model = with_known_input(keras_files.read(taken, preprocess_input=preprocess_input, safe_mode=safe_mode))
-    _refuse_other_shapes(model)
+    refuse_other_shapes(model)
     file = taken.path
     if file.suffix != ".keras":
         file = folder / "converted.keras"
@@ -201,7 +206,7 @@ def _open_file(
         sha256,
         loss=taken.training.get("loss"),
         record=_record_beside(path),
-        modules=tuple(dict([*named, *modules_of(model)]).items()),
+        modules=tuple(dict([*named, *_modules_of(model)]).items()),
         preprocess_input=_preprocess_input_of(model),
         safe_mode=safe_mode,
     )
@@ -231,35 +236,8 @@ def _open_saved_model(path: Path, folder: Path, named: tuple[Module, ...], safe_
     copy = folder / "source"
     shutil.copytree(path, copy)
     model = _read_saved_model(copy)
-    _refuse_other_shapes(model)
+    refuse_other_shapes(model)
     return Source(model, copy, digest(copy), modules=named, safe_mode=False)
-
-
-def _refuse_other_shapes(model: keras.Model) -> None:
-    try:
-        shapes = model.input_shape, model.output_shape
-    except (AttributeError, ValueError) as error:
-        raise ExportError(
-            f"`{model.name}` has no known input shape. Call it once on a batch of images, or build it, before the "
-            "export."
-        ) from error
-    for what, shape, rank in (("input", shapes[0], 4), ("output", shapes[1], 2)):
-        if not isinstance(shape, tuple | list) or not all(size is None or isinstance(size, int) for size in shape):
-            raise ExportError(
-                f"An exported classifier has one {what}. Received: `{model.name}` with {what}s {shape}. "
-                f"Choose one: `{_choice(model)}`."
-            )
-        if len(shape) != rank:
-            raise ExportError(f"The {what} of a classifier has {rank} dimensions. Received: `{model.name}`, {shape}.")
-    channels = shapes[0][1] if is_channels_first(model) else shapes[0][-1]
-    if channels not in (1, 3):
-        raise ExportError(f"A classifier takes images of 3 channels, or 1. Received: `{model.name}`, {shapes[0]}.")
-
-
-def _choice(model: keras.Model) -> str:
-    """How to make a model with one input and one output of this one."""
-    output = f"model.output[{next(iter(model.output))!r}]" if isinstance(model.output, dict) else "model.outputs[0]"
-    return f"keras.Model(model.inputs[0], {output})"
 
 
 def _read_saved_model(folder: Path) -> keras.Model:
@@ -284,3 +262,54 @@ def _digest_of_weights(model: keras.Model) -> str:
     for variable in model.variables:
         found.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable.value)).tobytes())
     return found.hexdigest()
+
+
+def _module_of(text: str) -> Module:
+    """Read what `--import` takes: the name of a module, or a `.py` file."""
+    path = Path(text)
+    return (path.stem, str(path.resolve())) if path.suffix == ".py" else (text, None)
+
+
+def import_modules(modules: Iterable[Module]) -> None:
+    """Import each module, which registers its layers.
+
+    Raises:
+        ExportError: A module is neither importable nor a file.
+    """
+    for name, file in modules:
+        if name in sys.modules:
+            continue
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name.partition(".")[0] and error.name != name:
+                raise  # the module is there; what it imports is not
+            _load_file(name, file)
+
+
+def _modules_of(model: keras.Model) -> list[Module]:
+    """The modules of the custom layers in a model.
+
+    Raises:
+        ExportError: A class lives in `__main__`, which no other process can import.
+    """
+    found: dict[str, str | None] = {}
+    for layer in all_layers(model):
+        name = type(layer).__module__
+        if name == "__main__":
+            raise ExportError(
+                f"The class of the layer `{layer.name}` must live in a module, for the conversion runs in a process of "
+                f"its own. Received: `{type(layer).__name__}` in `__main__`. Move it to a file."
+            )
+        if name.partition(".")[0] not in ("keras", "kerasxfer"):
+            found[name] = getattr(sys.modules.get(name), "__file__", None)
+    return list(found.items())
+
+
+def _load_file(name: str, file: str | None) -> None:
+    spec = importlib.util.spec_from_file_location(name, file) if file and Path(file).is_file() else None
+    if spec is None or spec.loader is None:
+        raise ExportError(f"There is no module `{name}` to import. Give its name on `sys.path`, or its .py file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)

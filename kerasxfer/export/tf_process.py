@@ -1,10 +1,13 @@
-"""Runs `kerasxfer.export.tf_worker` in a fresh TensorFlow process and brings back its graph."""
+"""The conversion's folder, and `kerasxfer.export.tf_worker` run in it by a fresh TensorFlow process."""
 
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -15,6 +18,20 @@ from kerasxfer.export.outputs import Output
 from kerasxfer.export.source import Source, digest
 
 OPSETS = range(13, 19)  # what tf2onnx writes with operators per channel
+
+# The guard waits for the end of its standard input, which comes with the end of its parent, however that ends.
+# A process of its own session outlives a signal to the whole group; Windows has no sessions, but sends Ctrl-C alone.
+# What still writes there may need a moment to stop.
+_GUARD = """
+import os, shutil, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.stdin.buffer.read()
+for _ in range(100):
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+    if not os.path.exists(sys.argv[1]):
+        break
+    time.sleep(0.1)
+"""
 
 
 def convert(source: Source, folder: Path, entry: ImageInput, output: Output, opset: int) -> onnx.ModelProto:
@@ -105,3 +122,20 @@ def _last_words(stderr: str) -> str:
     lines = stderr.strip().splitlines()
     start = max((number for number, line in enumerate(lines) if line.startswith("Traceback")), default=0)
     return "\n".join(lines[start:][-25:])
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A folder for the files in between, removed at the end of the block or of the process."""
+    folder = tempfile.mkdtemp(prefix="kerasxfer-export-")
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _GUARD, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield Path(folder)
+    finally:
+        guard.communicate()

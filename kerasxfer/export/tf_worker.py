@@ -23,9 +23,8 @@ def main(job_file: str) -> None:
     import keras
     import tensorflow as tf
 
-    from kerasxfer.export.custom_modules import import_modules
     from kerasxfer.export.served import as_served, prepare
-    from kerasxfer.export.source import digest, read_source
+    from kerasxfer.export.source import digest, import_modules, read_source
 
     gc.freeze()
     gc.enable()

@@ -6,7 +6,7 @@ from pathlib import Path
 from kerasxfer_serving.model.model_file import ModelFile
 
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.samples import choose_samples
+from kerasxfer.export.proof import choose_samples
 
 _CONFIG = """\
 name: "{name}"

@@ -11,7 +11,7 @@ from kerasxfer_serving.images import ImagePolicy
 from PIL import Image
 
 from kerasxfer import export_onnx
-from kerasxfer.export.samples import choose_samples
+from kerasxfer.export.proof import choose_samples
 
 CLASSES = ("cats", "dogs", "newts")
 

@@ -9,10 +9,10 @@ from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.runtime.opening import open_session
 
 from kerasxfer import export_onnx, image_classifier
+from kerasxfer.export.answers import own_answers
 from kerasxfer.export.outputs import read_output
 from kerasxfer.export.parity import class_columns, compare_answers
-from kerasxfer.export.reference import own_answers
-from kerasxfer.export.samples import choose_samples
+from kerasxfer.export.proof import choose_samples
 
 pytestmark = pytest.mark.slow
 layers = keras.layers

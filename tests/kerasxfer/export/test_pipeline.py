@@ -12,9 +12,9 @@ from kerasxfer_serving.runtime.opening import open_session
 from PIL import Image
 
 from kerasxfer import export_onnx
+from kerasxfer.export.answers import own_answers
 from kerasxfer.export.errors import ExportArgumentError, ExportError
 from kerasxfer.export.outputs import Output
-from kerasxfer.export.reference import own_answers
 from kerasxfer.export.tf_process import require_converter
 
 layers = keras.layers

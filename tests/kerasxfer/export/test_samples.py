@@ -4,7 +4,7 @@ from kerasxfer_serving.images import ImagePolicy
 from PIL import Image
 
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.samples import choose_samples
+from kerasxfer.export.proof import choose_samples
 
 POLICY = ImagePolicy()
 

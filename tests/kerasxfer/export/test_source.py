@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from kerasxfer_serving.images import ImagePolicy
 
+from kerasxfer.export.answers import own_answers, reference_model
 from kerasxfer.export.errors import ExportError
-from kerasxfer.export.reference import own_answers, reference_model
 from kerasxfer.export.source import open_source, read_source
 
 layers = keras.layers

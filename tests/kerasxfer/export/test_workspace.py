@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kerasxfer.export.workspace import workspace
+from kerasxfer.export.tf_process import workspace
 
 HOLDS_ONE = """
-from kerasxfer.export.workspace import workspace
+from kerasxfer.export.tf_process import workspace
 import time
 with workspace() as folder:
     (folder / "file").write_bytes(b"x")
