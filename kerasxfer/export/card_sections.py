@@ -1,7 +1,7 @@
 """The parts of a model card, as Markdown."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +9,7 @@ import yaml
 from kerasxfer_serving.benchmarking.report import Report
 from kerasxfer_serving.files import format_bytes
 
-from kerasxfer.export import card_labels
-from kerasxfer.export.card_text import table, text
+from kerasxfer.estimate import Estimate
 from kerasxfer.export.report import Exported
 from kerasxfer.multi_label.figures import LabelEvaluation
 from kerasxfer.report.facts import Facts, facts, sentence, stage_rows
@@ -45,7 +44,7 @@ def sections(known: Known) -> Iterator[str]:
     exported, run, evaluation = known.exported, known.run, known.evaluation
     title = run.folder.path.resolve().name if run else exported.file.path.stem
     yield _metadata(title, run, evaluation)
-    yield f"# {text(title)}"
+    yield f"# {_text(title)}"
     yield _about(exported, run)
     yield _classes(exported)
     yield _use(exported)
@@ -76,8 +75,12 @@ def _metadata(title: str, run: Run | None, evaluation: "Evaluation | LabelEvalua
 
 
 def _metrics(evaluation: "Evaluation | LabelEvaluation") -> list[dict[str, Any]]:
+    """The figures as the metadata of a hub have them."""
     if isinstance(evaluation, LabelEvaluation):
-        return card_labels.metrics(evaluation)
+        return [
+            {"type": "mean_average_precision", "value": round(evaluation.mean_average_precision.value, 4)},
+            {"type": "f1", "name": "Macro F1", "value": round(evaluation.macro_f1.value, 4)},
+        ]
     return [
         {"type": "accuracy", "value": round(float(evaluation.accuracy.value), 4)},
         {"type": "f1", "name": "Macro F1", "value": round(float(evaluation.macro_f1), 4)},
@@ -94,15 +97,15 @@ def _about(exported: Exported, run: Run | None) -> str:
         ("Output", f"`{manifest.output_name}`: {manifest.output} probabilities"),
         ("Images", f"{manifest.policy.resize} to {height} × {width}, {manifest.policy.interpolation}"),
     ]
-    said = f"{text(sentence(run))}.\n\n" if run else ""
-    return f"{said}An image classifier in ONNX. Normalisation is inside the graph.\n\n{table(('', ''), rows)}"
+    said = f"{_text(sentence(run))}.\n\n" if run else ""
+    return f"{said}An image classifier in ONNX. Normalisation is inside the graph.\n\n{_table(('', ''), rows)}"
 
 
 def _classes(exported: Exported) -> str:
     names = exported.manifest.class_names
-    rows = [(str(number), text(name)) for number, name in enumerate(names[:_MOST_CLASSES])]
+    rows = [(str(number), _text(name)) for number, name in enumerate(names[:_MOST_CLASSES])]
     rest = f"\n\nand {len(names) - _MOST_CLASSES:,} more, in the manifest." if len(names) > _MOST_CLASSES else ""
-    return f"## Classes\n\n{table(('column', 'class'), rows)}{rest}"
+    return f"## Classes\n\n{_table(('column', 'class'), rows)}{rest}"
 
 
 def _use(exported: Exported) -> str:
@@ -128,7 +131,7 @@ def _training(run: Run) -> Iterator[str]:
     yield f"## Data\n\n{_facts(groups, 'Data')}"
     yield f"## Training\n\n{_facts(groups, 'Model', 'Training', 'Made with')}"
     if stages := stage_rows(run):
-        yield table(tuple(stages[0]), [tuple(map(text, row.values())) for row in stages])
+        yield _table(tuple(stages[0]), [tuple(map(_text, row.values())) for row in stages])
 
 
 def _without_places(run: Run) -> Run:
@@ -146,7 +149,7 @@ def _without_places(run: Run) -> Run:
 
 def _results(exported: Exported, evaluation: "Evaluation | LabelEvaluation | None") -> str:
     if isinstance(evaluation, LabelEvaluation):
-        return card_labels.results(evaluation, _MOST_CLASSES)
+        return _results_of_labels(evaluation)
     title = "## Accuracy\n\n"
     if evaluation is None:
         if exported.check and exported.check.file_accuracy:
@@ -162,7 +165,7 @@ def _results(exported: Exported, evaluation: "Evaluation | LabelEvaluation | Non
     )
     rows = [
         (
-            text(each.name),
+            _text(each.name),
             str(each.images),
             f"{each.precision:.3f}",
             f"{each.recall.value:.3f} ({each.recall.low:.3f} to {each.recall.high:.3f})" if each.recall else "",
@@ -170,7 +173,34 @@ def _results(exported: Exported, evaluation: "Evaluation | LabelEvaluation | Non
         )
         for each in evaluation.classes[:_MOST_CLASSES]
     ]
-    return f"{title}{said}\n\n{table(('class', 'images', 'precision', 'recall', 'F1'), rows)}"
+    return f"{title}{said}\n\n{_table(('class', 'images', 'precision', 'recall', 'F1'), rows)}"
+
+
+def _results_of_labels(evaluation: LabelEvaluation) -> str:
+    average = evaluation.mean_average_precision
+    said = (
+        f"Mean average precision **{average.value:.3f}** on {len(evaluation.predicted):,} validation images, 95 % "
+        f"interval {average.low:.3f} to {average.high:.3f} (bootstrap over images). Macro F1 "
+        f"{evaluation.macro_f1.value:.3f}; {evaluation.all_right.value:.1%} of the images have exactly the right "
+        "labels. The figures are those of this file; thresholds, and the best epoch, may have been chosen on the same "
+        "images."
+    )
+    rows = [
+        (
+            _text(each.name),
+            str(each.images),
+            f"{each.threshold:.4g}",
+            _shown(each.average_precision),
+            _shown(each.f1),
+            _shown(each.auc),
+        )
+        for each in evaluation.classes[:_MOST_CLASSES]
+    ]
+    return f"## Labels\n\n{said}\n\n{_table(('label', 'images', 'threshold', 'AP', 'F1', 'AUC'), rows)}"
+
+
+def _shown(figure: Estimate | None) -> str:
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})" if figure else ""
 
 
 def _calibration(evaluation: "Evaluation") -> str:
@@ -181,19 +211,19 @@ def _calibration(evaluation: "Evaluation") -> str:
     return (
         f"## Calibration\n\nExpected calibration error {evaluation.calibration_error:.3f}: how far, on average, the "
         f"probability of the top class lies from the share that is right.\n\n"
-        f"{table(('probability', 'images', 'mean', 'right'), rows)}"
+        f"{_table(('probability', 'images', 'mean', 'right'), rows)}"
     )
 
 
 def _parity(exported: Exported) -> str:
     manifest = exported.manifest
-    rows = [(precision, text(str(parity))) for precision, parity in exported.parity.items()]
+    rows = [(precision, _text(str(parity))) for precision, parity in exported.parity.items()]
     if exported.check:
-        rows.append(("labelled images", text(str(exported.check))))
+        rows.append(("labelled images", _text(str(exported.check))))
     made = ", ".join(f"{name} {version}" for name, version in sorted(manifest.versions.items()))
     return (
         "## Parity\n\nThe file was compared with the Keras model before it was written.\n\n"
-        f"{table(('', 'the file against the Keras model'), rows)}\n\n"
+        f"{_table(('', 'the file against the Keras model'), rows)}\n\n"
         f"Keras model: SHA-256 `{manifest.source_sha256}`, on {manifest.source_backend}. Made with {made}."
     )
 
@@ -208,7 +238,7 @@ def _speed(exported: Exported, report: Report | None) -> str:
     cpu = report.environment["cpu"]
     return (
         f"## Speed\n\n{report.device['device']}, {report.cores} cores{_model_of(cpu)}; {verdict}.\n\n"
-        f"{table(('', 'rate'), rows)}"
+        f"{_table(('', 'rate'), rows)}"
     )
 
 
@@ -228,10 +258,24 @@ def _limits(exported: Exported, evaluation: "Evaluation | LabelEvaluation | None
         limits.append(f"{len(evaluation.predicted)} validation images are few: mind the intervals.")
     if manifest.precision != "fp32":
         limits.append(f"It computes in {manifest.precision}; see Parity.")
-    limits += [text(note) for note in exported.notes]
+    limits += [_text(note) for note in exported.notes]
     return "## Limits\n\n" + "\n".join(f"- {limit}" for limit in limits)
 
 
 def _facts(groups: Facts, *titles: str) -> str:
-    rows = [(name, text(value)) for title in titles for name, value in groups.get(title, ())]
-    return table(("", ""), rows)
+    rows = [(name, _text(value)) for title in titles for name, value in groups.get(title, ())]
+    return _table(("", ""), rows)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(value: str) -> str:
+    """Text from names and folders, with nothing in it that Markdown or HTML would obey."""
+    words = " ".join(value.split())
+    return "".join(f"\\{character}" if character in "\\`*_[]|" else character for character in words).replace(
+        "<", "&lt;"
+    )
