@@ -35,7 +35,7 @@ def preview(
     from kerasxfer_serving.inputs.walk import LeftOut
     from PIL import Image
 
-    from kerasxfer.data.image_paths import image_paths
+    from kerasxfer.data.opening import image_paths
     from kerasxfer.data.preview import augmented_copies, preview_sheet, sample_images
     from kerasxfer.data.tables.source import is_table
     from kerasxfer.runs.datasets import make_augmentation, make_batch_augmentation

@@ -1,9 +1,12 @@
-"""A data set from a path: class folders, or a table of images and labels."""
+"""What is at a path: a data set of class folders or of a table, or the images alone."""
 
 import dataclasses
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
+
+from kerasxfer_serving.inputs.walk import LeftOut, find_images
 
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_folder import ImageFolder
@@ -51,3 +54,21 @@ def subsets(path: str | os.PathLike[str], table: TableOptions = NOTHING_SAID) ->
         The subsets; none where no column says so.
     """
     return read_subsets(path, table) if is_table(path) else frozenset()
+
+
+def image_paths(
+    path: Path, table: TableOptions = NOTHING_SAID, left_out: LeftOut | None = None
+) -> tuple[Path, list[str]]:
+    """Find the images below a folder, or those that a table names.
+
+    Args:
+        path: The folder, or file of the table.
+        table: What is said about the table. Defaults to nothing.
+        left_out: Counts what is no image. Defaults to `None`.
+
+    Returns:
+        The folder that paths are relative to, and the paths: sorted, or in the table's order.
+    """
+    if is_table(path):
+        return read_paths(path, table)
+    return path, sorted(find_images(path, left_out))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from kerasxfer.data.image_dataset import ImageDataset
-from kerasxfer.data.image_paths import image_paths
+from kerasxfer.data.opening import image_paths
 from kerasxfer.data.tables.columns import NOTHING_SAID, TableOptions
 from kerasxfer.data.tables.source import is_table
 from kerasxfer.export.answers import answers, answers_in_every_batch, open_file, own_answers, reference_model

@@ -18,7 +18,7 @@ from kerasxfer_serving.errors import ImageError
 from kerasxfer_serving.images import ImagePolicy
 from plotly.offline import get_plotlyjs
 
-from kerasxfer.data.image_paths import image_paths
+from kerasxfer.data.opening import image_paths
 from kerasxfer.data.preview import augmented_copies, sample_images
 from kerasxfer.estimate import Estimate
 from kerasxfer.multi_label.figures import LabelEvaluation

@@ -3,7 +3,7 @@ from kerasxfer_serving.images import ImagePolicy
 from kerasxfer_serving.inputs.walk import LeftOut
 from PIL import Image
 
-from kerasxfer.data.image_paths import image_paths
+from kerasxfer.data.opening import image_paths
 from kerasxfer.data.preview import augmented_copies, preview_sheet, sample_images
 from kerasxfer.layers import Augmentation
 
