@@ -27,8 +27,7 @@ def demo(
     format: FormatOption = ResultFormat.text,
 ) -> None:
     """Run the whole workflow on synthetic images: train, unfreeze, export, predict, benchmark."""
-    from kerasxfer.demo.run import run_demo
-    from kerasxfer.demo.steps import StepLog
+    from kerasxfer.demo.run import StepLog, run_demo
     from kerasxfer.demo.summary import SHOWN, about
 
     stderr = console()

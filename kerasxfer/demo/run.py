@@ -1,6 +1,8 @@
 """The demo as a function: the whole way from images to predictions, with nothing but the public API."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import keras
 import numpy as np
 from kerasxfer_serving import Predictor, benchmark
 from kerasxfer_serving.files import format_bytes
+from rich.console import Console
+from rich.markup import escape
 
 import kerasxfer
 from kerasxfer import ImageFolder, Stage
@@ -15,7 +19,6 @@ from kerasxfer.callbacks import ProgressiveUnfreezing, SmoothedMetricsLogger
 from kerasxfer.demo.contact_sheet import Answer, contact_sheet
 from kerasxfer.demo.folder import DemoFolder
 from kerasxfer.demo.images import TASK_CLASSES, draw_folder
-from kerasxfer.demo.steps import StepLog
 from kerasxfer.demo.summary import VALIDATION_SPLIT, DemoResult, Task, Trained, leave_run_folder, write_summary
 from kerasxfer.export.tf_process import require_converter
 from kerasxfer.report import build_report, require_report
@@ -29,6 +32,31 @@ EPOCHS = 25
 LEAST_EPOCHS = 10  # from scratch, even where they take longer than the transfer
 IMAGE_SIZES = {"DemoVGG": (48, 48)}  # what it was trained on; anything else gets the images as they are drawn
 SHEET = 60
+
+
+class StepLog:
+    """Shows steps one after the other on a console.
+
+    Args:
+        console: A rich console. Defaults to `None`: nothing is shown.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, title: str) -> Iterator[Callable[[str], None]]:
+        """Run a step; what is given to the function it yields is printed when the step is done."""
+        notes: list[str] = []
+        start = time.perf_counter()
+        with self.console.status(f"{escape(title)} …") if self.console else nullcontext():
+            yield notes.append
+        self.seconds[title] = time.perf_counter() - start
+        if self.console:
+            self.console.print(f"[green]✓[/] {escape(title)} [dim]{self.seconds[title]:.1f} s[/]", soft_wrap=True)
+            for line in notes:
+                self.console.print(f"  [cyan]{escape(line)}[/]", soft_wrap=True)
 
 
 def run_demo(

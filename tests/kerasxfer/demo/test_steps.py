@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from kerasxfer.demo.steps import StepLog
+from kerasxfer.demo.run import StepLog
 
 
 def test_a_step_is_shown_when_it_is_done_with_what_came_of_it():
