@@ -83,6 +83,15 @@ def train(
             show_default=False,
         ),
     ] = None,
+    copies: Annotated[
+        int,
+        Option(
+            min=0,
+            help="Cache this many augmented copies of each image for the epochs to take turns with; 0 augments anew in "
+            "every epoch, without a cache.",
+            rich_help_panel=_REGULAR,
+        ),
+    ] = 0,
     label_smoothing: Annotated[
         float, Option(min=0, max=1, help="Share of each target to spread over all classes.", rich_help_panel=_REGULAR)
     ] = 0.0,
@@ -237,6 +246,7 @@ def train(
         epochs=_total_epochs(stages, None if unfreeze else epochs),
         batch_size=batch_size,
         augment=augmentation,
+        copies=copies,
         class_weight=class_weight and class_weight.value,
         sampling=sampling and sampling.value,
         label_smoothing=label_smoothing,
@@ -246,7 +256,7 @@ def train(
         keep=keep.value,
         monitor=monitor,
         patience=patience,
-        cache=str(cache) if cache else None if no_cache or augmentation else str(out / "cache"),
+        cache=str(cache) if cache else None if no_cache or (augmentation and not copies) else str(out / "cache"),
         seed=seed,
         on_error=on_error.value,
         exclude=str(exclude) if exclude else None,

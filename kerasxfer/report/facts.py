@@ -30,6 +30,7 @@ def facts(run: Run, parameters: int | None) -> Facts:
             ("Test", _with_count(config.test or f"rows of {config.data}", tested) if tested else None),
             ("Table", _settings({name: value for name, value in vars(config.table).items() if value is not None})),
             ("Augmentation", _settings(config.augment) or "none"),
+            ("Augmented copies", config.copies or None),
             ("Classes in the loss", config.class_weight),
             ("Classes in an epoch", config.sampling),
         ],

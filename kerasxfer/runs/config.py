@@ -9,6 +9,9 @@ from kerasxfer_serving.model.task import MULTI_LABEL, SINGLE_LABEL, TASKS
 
 from kerasxfer.data.tables.columns import TableOptions
 
+OF_BATCHES = frozenset({"erasing", "mixup", "cutmix"})
+"""The arguments of `augment` that change whole batches, not one image at a time."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -37,6 +40,8 @@ class TrainConfig:
         augment: Arguments of `kerasxfer.layers.Augmentation`, or `rand`, the strength of
             `kerasxfer.augmentation.RandAugment`; and `erasing`, `mixup` and `cutmix` of
             `kerasxfer.augmentation.BatchAugmentation`. Empty for none.
+        copies: Augmented copies of each image to cache, which the epochs take turns with; 0 for images that are
+            augmented anew in every epoch, without a cache.
         class_weight: `"balanced"` for classes that count the same in the loss, however many images they have; or
             `None`.
         sampling: `"balanced"` for as many images of each class in an epoch; or `None`.
@@ -80,6 +85,7 @@ class TrainConfig:
     epochs: int = 30
     batch_size: int = 32
     augment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    copies: int = 0
     class_weight: str | None = None
     sampling: str | None = None
     label_smoothing: float = 0.0
@@ -112,7 +118,7 @@ class TrainConfig:
                 raise UsageError(f"`{name}` must be one of {choices}. Received: {name}={getattr(self, name)!r}")
         if self.task == MULTI_LABEL and self.activation != "sigmoid":
             raise UsageError(f"Multi-label models need `activation='sigmoid'`. Received: {self.activation!r}")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1), ("seed", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("copies", 0), ("patience", 1), ("seed", 0)):
             if getattr(self, name) is not None and not least <= getattr(self, name) < 2**32:
                 raise UsageError(f"`{name}` must be from {least} to 2³² - 1. Received: {name}={getattr(self, name)}")
         if self.validation_split is not None and not 0 < self.validation_split < 1:
@@ -132,14 +138,26 @@ class TrainConfig:
                 "`class_weight` weighs an image by its class, and `mixup` and `cutmix` make images of several: use "
                 "`sampling='balanced'` with these."
             )
-        if self.cache and self.augment:
-            raise UsageError(
-                "`--cache` keeps what the frozen layers make of an image, and `--augment` makes another image of it in "
-                "every epoch; give one. A fixed number of augmented copies is cached in Python, by "
-                "`BottleneckCache(directory, copies=K)`."
-            )
+        self._check_copies()
         if not 0 < self.learning_rate < float("inf"):
             raise UsageError(f"`learning_rate` must be above 0. Received: learning_rate={self.learning_rate}")
+
+    def _check_copies(self) -> None:
+        if self.cache and self.augment and not self.copies:
+            raise UsageError(
+                "`--cache` keeps what the frozen layers make of an image, and `--augment` makes another image of it in "
+                "every epoch. Give one of them, or a number of augmented copies to cache, such as `--copies 3`."
+            )
+        if self.copies and not (self.cache and self.augment):
+            raise UsageError(
+                "`--copies` is the number of augmented copies of each image to cache: it needs `--augment` and a cache."
+            )
+        of_batches = sorted(OF_BATCHES & self.augment.keys())
+        if self.copies and of_batches:
+            raise UsageError(
+                f"`--copies` caches images that were augmented one at a time: leave {' and '.join(of_batches)}, which "
+                "change whole batches, out of `--augment`."
+            )
 
     @property
     def mixes(self) -> bool:

@@ -16,7 +16,7 @@ from kerasxfer.data.opening import opener, subsets
 from kerasxfer.data.tables.columns import NOTHING_SAID
 from kerasxfer.data.tables.source import is_table
 from kerasxfer.layers.augmentation import STANDARD_AUGMENTATION, Augmentation
-from kerasxfer.runs.config import TrainConfig
+from kerasxfer.runs.config import OF_BATCHES, TrainConfig
 
 _SUBSETS = frozenset({"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"})
 
@@ -195,9 +195,6 @@ def refuse_other_folders(data: Path) -> None:
         )
 
 
-_OF_BATCHES = frozenset({"erasing", "mixup", "cutmix"})
-
-
 def make_augmentation(settings: Mapping[str, Any], seed: int | None = None) -> Augmentation | RandAugment | None:
     """What changes the images one by one, as options describe it.
 
@@ -211,7 +208,7 @@ def make_augmentation(settings: Mapping[str, Any], seed: int | None = None) -> A
     Raises:
         UsageError: There is no such setting, or it does not take the value.
     """
-    own = {name: value for name, value in settings.items() if name not in _OF_BATCHES}
+    own = {name: value for name, value in settings.items() if name not in OF_BATCHES}
     if not own:
         return None
     try:
@@ -237,5 +234,5 @@ def make_batch_augmentation(settings: Mapping[str, Any]) -> BatchAugmentation | 
     Raises:
         UsageError: A setting does not take the value.
     """
-    of_batches = {name: value for name, value in settings.items() if name in _OF_BATCHES}
+    of_batches = {name: value for name, value in settings.items() if name in OF_BATCHES}
     return BatchAugmentation(**of_batches) if any(of_batches.values()) else None

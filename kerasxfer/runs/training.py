@@ -69,7 +69,7 @@ def train(config: TrainConfig, run: str | Path, *, resume: bool = False, overwri
         state = _begin(folder, record, resume=resume)
         with _nothing_left_of_a_false_start(folder), _own_errors(training, validation, test):
             # What fits and evaluates: `keras.Model` itself, or the cache in its place.
-            runner: Any = BottleneckCache(config.cache) if config.cache else keras.Model
+            runner: Any = BottleneckCache(config.cache, copies=config.copies) if config.cache else keras.Model
             copies = _leaked(config, model, stages, training, validation)
             if state is RunState.trained:
                 model.set_weights(load_model(folder.model).get_weights())
@@ -203,11 +203,11 @@ def _leaked(
     training: ImageDataset,
     validation: ImageDataset | None,
 ) -> NDArray[np.bool_]:
-    """Which validation images are trained on; near copies too where the first stage trains on cached features."""
+    """Which validation images are trained on; near ones too where the first stage trains on their features."""
     if validation is None:
         return np.zeros(0, bool)
-    head_first = not stages or not stages[0].unfreeze
-    return leaked(training, validation, model, BottleneckCache(config.cache) if config.cache and head_first else None)
+    plain_first = not config.copies and (not stages or not stages[0].unfreeze)
+    return leaked(training, validation, model, BottleneckCache(config.cache) if config.cache and plain_first else None)
 
 
 def _begin(folder: RunFolder, record: RunRecord, *, resume: bool) -> RunState:
@@ -266,7 +266,8 @@ def plan_training(config: TrainConfig) -> dict[str, Any]:
     model, stages = compiled_model(config, training.class_names), schedule(config, _monitor(config, validation))
     plans: dict[str, Any] = {"Stages": plan_stages(stages, model)} if stages else {}
     if config.cache:
-        plans["Cache"] = BottleneckCache(config.cache, verbose=0).plan(model, training, stages or None)
+        cache = BottleneckCache(config.cache, copies=config.copies, verbose=0)
+        plans["Cache"] = cache.plan(model, training, stages or None)
     return plans
 
 

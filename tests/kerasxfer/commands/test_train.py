@@ -65,10 +65,13 @@ def test_says_it_as_json_too(table, tmp_path):
     ("options", "message"),
     [
         (("--augment", "rand", "--cache", "cache"), "`--cache` keeps what the frozen layers"),
+        (("--copies", "3"), "it needs `--augment` and a cache"),
+        (("--augment", "rand", "--copies", "3", "--no-cache"), "it needs `--augment` and a cache"),
+        (("--augment", "rand,erasing=0.5", "--copies", "3"), "leave erasing, which"),
         (("--class-weight", "balanced", "--weight-column", "weight"), "both weight the images"),
         (("--augment", "mixup=0.2", "--weight-column", "weight"), "leave out `weight_column`"),
     ],
-    ids=["cached augmentation", "two weights", "mixed weights"],
+    ids=["cached augmentation", "plain copies", "copies without a cache", "copies of batches", "two weights", "mixed"],
 )
 def test_what_does_not_go_together_is_refused_before_a_run_begins(table, tmp_path, options, message):
     with pytest.raises(UsageError, match=message):

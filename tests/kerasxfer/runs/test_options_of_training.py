@@ -85,6 +85,17 @@ def test_a_cached_run_equals_the_uncached_one(data, tmp_path):
     assert cached.result == pytest.approx(uncached.result, rel=1e-4)
 
 
+def test_as_many_cached_copies_as_epochs_equal_augmentation_in_every_epoch(data, tmp_path):
+    config = config_of(data, augment={"rotation_range": 40})
+    uncached = train(config, tmp_path / "run")
+    copies = dataclasses.replace(config, copies=2, cache=str(tmp_path / "cache"))
+    assert train(copies, tmp_path / "copies").result == pytest.approx(uncached.result, rel=1e-4)
+    one = dataclasses.replace(copies, copies=1)
+    assert train(one, tmp_path / "one").result != pytest.approx(uncached.result, rel=1e-4)
+    build_report([tmp_path / "copies"], tmp_path / "report.html")
+    assert "Augmented copies" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_what_is_kept_is_the_average_that_was_validated(data, tmp_path):
     record = train(config_of(data, ema=0.9, keep="last", learning_rate=0.01), tmp_path / "run")
     assert record.result["loss"] == pytest.approx(history(tmp_path / "run")[-1]["val_loss"], rel=1e-3)
