@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from kerasxfer.smoothing import smooth_curve
 
 BEGIN, END = "<!-- tables of recipes.py -->", "<!-- end of the tables -->"
+CURVE_NAMES = ("loss", "accuracy", "val_loss", "val_accuracy")
 Runs = dict[str, list[dict]]  # of each part, by seed
 
 
@@ -42,6 +43,11 @@ ROWS = (
     Row("block5 fine-tuned, SGD", "0.94", "fine-tuned-published-sgd"),
     Row("InceptionV3 to mixed7, then its upper block", "", "inception-published", "inception-ours"),
 )
+NEWCOMERS = {
+    "train-vgg16": "VGG16",
+    "train-inception": "InceptionV3 to mixed7",
+    "train-mobilenet": "MobileNet 0.75",
+}
 CURVES = {
     "From scratch": {
         "scratch-published": "plain, as published",
@@ -72,7 +78,10 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self._read()
+
+    def _read(self) -> None:
+        stored = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         self.parts: Runs = stored.get("parts", {})
         self.exported: dict[str, dict[str, float]] = stored.get("exported", {})
 
@@ -82,7 +91,8 @@ class Results:
 
     def add(self, result: dict) -> None:
         """Keep the result of one part and seed."""
-        history = {name: [round(value, 6) for value in values] for name, values in result["history"].items()}
+        history = {name: [round(each, 6) for each in result["history"][name]] for name in CURVE_NAMES}
+        self._read()  # what another process has added
         runs = self.parts.setdefault(result["part"], [])
         runs.append(result | {"history": history})
         runs.sort(key=lambda run: run["seed"])
@@ -90,6 +100,7 @@ class Results:
 
     def add_exported(self, exported: dict[str, dict[str, float]]) -> None:
         """Keep what the exported model reaches."""
+        self._read()
         self.exported = exported
         self._write()
 
@@ -100,10 +111,11 @@ class Results:
     def write_report(self, figure: Path, documents: Sequence[Path]) -> None:
         """Draw the curves, and write the tables between the marks of Markdown documents."""
         draw(self.parts, figure)
-        tables = "\n".join((*accuracy_table(self.parts), "", *export_table(self.exported))).strip()
+        tables = (accuracy_table(self.parts), newcomers_table(self.parts), export_table(self.exported))
+        text = "\n\n".join("\n".join(table) for table in tables if table)
         for document in documents:
             before, rest = document.read_text(encoding="utf-8").split(BEGIN)
-            write_atomically(document, f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.split(END)[1]}")
+            write_atomically(document, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
 
 
 def accuracy_table(results: Runs) -> list[str]:
@@ -117,6 +129,15 @@ def accuracy_table(results: Runs) -> list[str]:
         cells = [*map(accuracy, sides), *map(seconds, sides)]
         lines.append(f"| {row.recipe} | {row.tutorial} | {' | '.join(cells)} |")
     return lines
+
+
+def newcomers_table(results: Runs) -> list[str]:
+    """What `kerasxfer train` reaches of itself."""
+    lines = ["| `kerasxfer train DATA`, nothing else | accuracy of the kept epoch | seconds |", "| --- | --- | --- |"]
+    for name, label in NEWCOMERS.items():
+        if runs := results.get(name, []):
+            lines.append(f"| {label} | {accuracy(runs)} | {seconds(runs)} |")
+    return lines if lines[2:] else []
 
 
 def accuracy(runs: list[dict]) -> str:
