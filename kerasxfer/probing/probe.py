@@ -19,7 +19,6 @@ _STRENGTHS = tuple(float(10.0 ** (half / 2)) for half in range(-10, 5))
 _SEARCHED = 20_000
 """Rows that the strength is chosen on, at most."""
 _ITERATIONS = 200
-_BLOCK = 1024
 _Answered = tuple[NDArray[np.float64], float]  # probabilities out of fold, and the strength they were reached at
 
 
@@ -209,17 +208,11 @@ def _paths(
         answers = np.empty((len(rows), classes))
         for head, number in zip(heads, numbers, strict=True):
             held = fold == number
-            head.fit(_doubled(rows, np.flatnonzero(~held)), labels[~held], strength)
+            # Of many rows a copy in float64 is most of the memory, and changes little.
+            fitted = rows[~held] if len(rows) > _SEARCHED else rows[~held].astype(np.float64)
+            head.fit(fitted, labels[~held], strength)
             answers[held] = head.answer(rows[held])
         yield answers, strength
-
-
-def _doubled(rows: NDArray[np.float32], chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Chosen rows in float64, without a copy of them in float32 on the way."""
-    result = np.empty((len(chosen), rows.shape[1]))
-    for start in range(0, len(chosen), _BLOCK):
-        result[start : start + _BLOCK] = rows[chosen[start : start + _BLOCK]]
-    return result
 
 
 class _Heads:
@@ -233,7 +226,7 @@ class _Heads:
         self._single = labels.ndim == 1
         self._constant: dict[int, float] = {}
 
-    def fit(self, rows: NDArray[np.float64], labels: NDArray[Any], strength: float) -> None:
+    def fit(self, rows: NDArray[np.floating], labels: NDArray[Any], strength: float) -> None:
         columns = [labels] if self._single else list(labels.T)
         for number, (head, column) in enumerate(zip(self._heads, columns, strict=True)):
             if len(np.unique(column)) < 2:  # nothing to tell apart in this fold
