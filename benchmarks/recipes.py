@@ -23,7 +23,6 @@ from recipes_report import Results
 import kerasxfer
 from kerasxfer.runs.config import TrainConfig
 from kerasxfer.runs.histories import read_history
-from kerasxfer.runs.run_folder import RunFolder
 from kerasxfer.runs.training import train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -92,10 +91,9 @@ def run_newcomer(name: str, seed: int, arguments: argparse.Namespace) -> dict[st
     settings = NEWCOMERS[name] | {"weights": str(arguments.weights / str(NEWCOMERS[name]["weights"]))}
     data, cache = arguments.data, str(arguments.out / "cache")
     config = TrainConfig(str(data / "train"), str(data / "validation"), cache=cache, seed=seed, **settings)
-    record = train(config, arguments.out / f"{name}-{seed}", overwrite=True)
-    history = read_history(RunFolder(arguments.out / f"{name}-{seed}").history)
-    result = {"accuracy": record.result["accuracy"], "seconds": record.seconds, "history": history}
-    return result | {"part": name, "seed": seed, "backend": keras.backend.backend()}
+    folder = arguments.out / f"{name}-{seed}"
+    record = train(config, folder, overwrite=True)
+    return {"accuracy": record.result["accuracy"], "seconds": record.seconds, "history": read_history(folder)}
 
 
 def run(part: Part, seed: int, arguments: argparse.Namespace) -> dict[str, object]:
@@ -112,8 +110,7 @@ def run(part: Part, seed: int, arguments: argparse.Namespace) -> dict[str, objec
     own_seed = ["--seed", "0" if copies else str(seed)]
     args = read("", **module.OPTIONS, argv=[*data, *options, *folders, *own_seed])
     keras.utils.set_random_seed(seed)
-    result = dataclasses.asdict(module.run(args, **part.arguments))
-    return result | {"part": part.name, "seed": seed, "backend": keras.backend.backend()}
+    return dataclasses.asdict(module.run(args, **part.arguments))
 
 
 def export(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -171,7 +168,8 @@ def main() -> None:
     recipes = {part.name: part for part in PARTS}
     for name, seed in missing(results, arguments):
         result = run(recipes[name], seed, arguments) if name in recipes else run_newcomer(name, seed, arguments)
-        results.add(result | {"bfloat16": arguments.bfloat16})
+        what = {"part": name, "seed": seed, "backend": keras.backend.backend(), "bfloat16": arguments.bfloat16}
+        results.add(result | what)
         print(f"{name}, seed {seed}: {result['accuracy']:.4f}, {result['seconds']:.0f} s", flush=True)
     if (arguments.only is None or "exported" in arguments.only) and not results.exported:
         results.add_exported(export(arguments))

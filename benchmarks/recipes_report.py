@@ -1,4 +1,4 @@
-"""The tables and the figure of `recipes.py`, from its JSON files."""
+"""The tables and the figure of `recipes.py`, from its JSON file."""
 
 import json
 import statistics
