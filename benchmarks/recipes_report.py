@@ -170,6 +170,8 @@ def draw(results: Runs, path: Path) -> None:
     """Validation accuracy of the first seed, raw as points and smoothed as lines."""
     panels = {title: {n: label for n, label in names.items() if n in results} for title, names in CURVES.items()}
     panels = {title: names for title, names in panels.items() if names}
+    if not panels:  # `kerasxfer train` alone was run
+        return
     figure = Figure(figsize=(1 + 5 * len(panels), 4.2), dpi=120, layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for colour, (name, label) in zip(COLOURS, names.items(), strict=False):
