@@ -1,5 +1,6 @@
 import io
 import os
+import pickle
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -313,6 +314,18 @@ def test_other_threads_keep_their_warnings(zoo):
         for thread in threads:
             thread.join()
     assert len(seen) == 200
+
+
+def test_filters_of_warnings_can_be_copied_after_decoding(zoo):
+    """scikit-learn sends the filters to its workers, and sets them there by their patterns."""
+    outcome(zoo[0].path)
+    with warnings.catch_warnings(record=True) as seen:
+        for action, message, category, module, line in pickle.loads(pickle.dumps(warnings.filters)):
+            patterns = [getattr(each, "pattern", each) or "" for each in (message, module)]
+            warnings.filterwarnings(action, patterns[0], category, patterns[1], line)
+        warnings.filterwarnings("always", "mine", append=False)
+        warnings.warn("mine", stacklevel=1)
+    assert [str(each.message) for each in seen] == ["mine"]
 
 
 class TestCropFraction:

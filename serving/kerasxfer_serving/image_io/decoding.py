@@ -279,13 +279,18 @@ class _Muted(threading.local):
     """A filter for `warnings` that matches while the current thread decodes.
 
     `warnings.catch_warnings` changes the filters of all threads, and restores them in the wrong order when two
-    threads decode at once.
+    threads decode at once. Whoever copies the filters, as scikit-learn does for its workers, gets one that matches
+    nothing.
     """
 
+    pattern = r"(?!)"
     decoding = False
 
     def match(self, text: str) -> bool:
         return self.decoding
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return re.compile, (self.pattern,)
 
 
 _MUTED = _Muted()
