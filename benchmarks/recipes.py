@@ -114,9 +114,9 @@ def run(part: Part, seed: int, arguments: argparse.Namespace) -> dict[str, objec
 
 
 def export(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Export the fine-tuned model of the first seed in fp32 and int8, and time both from files to answers."""
-    model = arguments.out / "fine-tuned-ours-0" / "fine-tuned.keras"
-    if not model.exists():
+    """Export a fine-tuned model in fp32 and int8, and time both from files to answers."""
+    models = sorted(arguments.out.glob("fine-tuned-ours-?/fine-tuned.keras"))
+    if not models:
         return {}
     images = kerasxfer.ImageFolder(arguments.data / "validation", (150, 150), shuffle=False)
     paths = [images.root / path for path in images.paths]
@@ -124,7 +124,7 @@ def export(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     for precision in ("fp32", "int8"):
         path = arguments.out / f"{precision}.onnx"
         calibration = arguments.data / "train" if precision == "int8" else None
-        kerasxfer.export_onnx(model, path, precision=precision, calibration=calibration)
+        kerasxfer.export_onnx(models[0], path, precision=precision, calibration=calibration)
         with Predictor(path) as predictor:
             predictor.predict(paths[:32])
             start = time.perf_counter()

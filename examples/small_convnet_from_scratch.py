@@ -36,16 +36,17 @@ def published_convnet(classes: int, image_size: int, dropout: float) -> keras.Mo
 
 
 def convnet(classes: int, image_size: int, dropout: float) -> keras.Model:
-    """Three blocks at half the resolution, wider and normalised, and the average in place of the hidden layer."""
+    """Three blocks of two normalised convolutions, wider, and the average in place of the hidden layer."""
     layers = [keras.Input((image_size, image_size, 3)), kerasxfer.layers.Preprocess("tf")]
     for filters, stride in ((32, 2), (64, 1), (128, 1)):
-        layers += [
-            keras.layers.Conv2D(filters, 3, stride, padding="same", use_bias=False),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(),
-        ]
+        layers += [*convolution(filters, stride), *convolution(filters, 1), keras.layers.MaxPooling2D()]
     return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), *top(classes, dropout)])
+
+
+def convolution(filters: int, stride: int) -> list[keras.layers.Layer]:
+    """A normalised convolution; the moving averages must settle within a few hundred steps."""
+    kernel = keras.layers.Conv2D(filters, 3, stride, padding="same", use_bias=False)
+    return [kernel, keras.layers.BatchNormalization(momentum=0.9), keras.layers.ReLU()]
 
 
 def top(classes: int, dropout: float) -> list[keras.layers.Layer]:

@@ -43,9 +43,9 @@ def standardised(features: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         Array of float32 of the same shape.
     """
-    mean = features.mean(axis=0, dtype=np.float64)
-    deviation = features.std(axis=0, dtype=np.float64)
+    result: NDArray[np.float32] = features - features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    # `std` would make an array of float64 of all features.
+    deviation = np.sqrt(np.einsum("ij,ij->j", result, result, dtype=np.float64) / len(features))
     scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 1e-6)
-    result: NDArray[np.float32] = features - mean.astype(np.float32)
     result *= scale.astype(np.float32)
     return result
