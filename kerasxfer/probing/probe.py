@@ -208,11 +208,14 @@ def _paths(
         answers = np.empty((len(rows), classes))
         for head, number in zip(heads, numbers, strict=True):
             held = fold == number
-            # Of many rows a copy in float64 is most of the memory, and changes little.
-            fitted = rows[~held] if len(rows) > _SEARCHED else rows[~held].astype(np.float64)
-            head.fit(fitted, labels[~held], strength)
+            head.fit(_exact(rows[~held]), labels[~held], strength)  # no name keeps the copy until the next one is there
             answers[held] = head.answer(rows[held])
         yield answers, strength
+
+
+def _exact(rows: NDArray[np.float32]) -> NDArray[np.floating]:
+    """The rows in float64; of many that is most of the memory, and changes little."""
+    return rows if len(rows) > _SEARCHED else rows.astype(np.float64)
 
 
 class _Heads:
