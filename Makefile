@@ -38,7 +38,7 @@ test-serving: .venv-serving/installed
 	.venv-serving/bin/python $(PYTEST) $(QUICK) tests/serving
 
 test-end-to-end: .venv/installed .venv-serving/installed
-	.venv/bin/python $(PYTEST:loadfile=loadgroup) $(QUICK) tests/end_to_end
+	.venv/bin/python $(PYTEST) $(QUICK) tests/end_to_end
 
 # The loop of every few minutes: what most changes break. No server, and of the tests that rest on Keras the decisive ones.
 check: PYTEST += --ignore tests/serving/server

@@ -12,14 +12,6 @@ import pytest
 from PIL import Image
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """`--dist loadgroup`: one process for the tests of a file, and for those of a backend where a file has several."""
-    for item in items:
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {parameters.get('backend', '')}"))
-
-
 def draw_classes(root: Path, per_class: int = 12, size: int = 48, seed: int = 0) -> Path:
     """Write `per_class` noisy stripes of each direction under `root/horizontal` and `root/vertical`."""
     rng = np.random.default_rng(seed)

@@ -88,15 +88,10 @@ def test_as_published_takes_the_tutorials_settings_unless_others_are_said(tmp_pa
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def backend(request):
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def finished(backend, tmp_path_factory):
+def finished(request, tmp_path_factory):
     """Run all recipes on a backend; the folder of their outcomes."""
-    out = tmp_path_factory.mktemp(backend)
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    out = tmp_path_factory.mktemp(request.param)
+    environment = {**os.environ, "KERAS_BACKEND": request.param, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", RUN_ALL, EXAMPLES, out, *RECIPES]
     subprocess.run(command, env=environment, cwd=out, stderr=subprocess.DEVNULL, check=True)
     return out
