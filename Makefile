@@ -40,8 +40,9 @@ test-serving: .venv-serving/installed
 test-end-to-end: .venv/installed .venv-serving/installed
 	.venv/bin/python $(PYTEST) $(QUICK) tests/end_to_end
 
-# The loop of every few minutes: what most changes break. No server, and of the tests that rest on Keras the decisive ones.
-check: PYTEST += --ignore tests/serving/server
+# The loop of every few minutes: what most changes break. No server, no cluster, and of the tests that rest on Keras the
+# decisive ones.
+check: PYTEST += --ignore tests/serving/server --ignore-glob "*/test_ray_*"
 check: CORE = tests/kerasxfer/bottleneck/test_fit.py tests/kerasxfer/bottleneck/test_schedule.py \
 	tests/kerasxfer/export/test_pipeline.py tests/kerasxfer/keras_internals tests/kerasxfer/unfreezing
 check: lint test-serving test-core

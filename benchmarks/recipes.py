@@ -64,7 +64,7 @@ PARTS = (
     Part("fine-tuned-published-sgd", FINE_TUNED, (*PUBLISHED, *VGG16, *SGD, "--fine-tune-epochs", "10"), seeds=1),
     Part("bottleneck-published", BOTTLENECK, (*PUBLISHED, *VGG16)),
     Part("bottleneck-published-held-out", BOTTLENECK, (*PUBLISHED, *VGG16), held_out=True),
-    Part("scratch-augmented-ours", SCRATCH, ("--epochs", "40"), {"augmented": True}),
+    Part("scratch-augmented-ours", SCRATCH, (), {"augmented": True}),
     Part("scratch-published", SCRATCH, (*PUBLISHED, "--epochs", "15"), {"augmented": False}),
     Part("scratch-augmented-published", SCRATCH, PUBLISHED, {"augmented": True}),
     Part("copies-5-ours", COPIES, VGG16, {"copies": 5}),
