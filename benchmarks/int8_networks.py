@@ -50,8 +50,7 @@ def trained(network: str, folder: Path, arguments: argparse.Namespace) -> keras.
     keras.utils.set_random_seed(0)
     size = (arguments.size, arguments.size)
     model = kerasxfer.image_classifier(network, TASK_CLASSES, size, weights=None, head="average", dropout=0.2)
-    model.trainable = True
-    for layer in model._flatten_layers():
+    for layer in model.layers:
         layer.trainable = True
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # some hundred steps, not thousands
@@ -77,8 +76,9 @@ def lower(model: keras.Model, train: Path, check: Path, folder: Path) -> dict[st
         )
     except ExportError as refusal:
         return {"int8": "refused", "why": str(refusal)}
-    check = exported.check
-    row = {"keras": check.source_accuracy.value, "int8": check.file_accuracy.value, "same class": check.same_top_class}
+    parity = exported.check
+    row = {"keras": parity.source_accuracy.value, "int8": parity.file_accuracy.value}
+    row["same class"] = parity.same_top_class
     for each in exported.runtimes:
         row |= {each.name: each.parity.file_accuracy.value, f"{each.name}, × fp32": each.times_fp32}
     return row

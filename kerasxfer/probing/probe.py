@@ -151,7 +151,7 @@ def held_out(
     """
     rows = standardised(np.concatenate([features, other]))
     heads = _Heads(labels, classes)
-    heads.fit(rows[: len(features)].astype(np.float64), labels, strength)
+    heads.fit(rows[: len(features)], labels, strength)
     return heads.answer(rows[len(features) :])
 
 
@@ -208,14 +208,9 @@ def _paths(
         answers = np.empty((len(rows), classes))
         for head, number in zip(heads, numbers, strict=True):
             held = fold == number
-            head.fit(_exact(rows[~held]), labels[~held], strength)  # no name keeps the copy until the next one is there
+            head.fit(rows[~held], labels[~held], strength)  # no name keeps the copy until the next one is there
             answers[held] = head.answer(rows[held])
         yield answers, strength
-
-
-def _exact(rows: NDArray[np.float32]) -> NDArray[np.floating]:
-    """The rows in float64; of many that is most of the memory, and changes little."""
-    return rows if len(rows) > _SEARCHED else rows.astype(np.float64)
 
 
 class _Heads:
@@ -229,7 +224,9 @@ class _Heads:
         self._single = labels.ndim == 1
         self._constant: dict[int, float] = {}
 
-    def fit(self, rows: NDArray[np.floating], labels: NDArray[Any], strength: float) -> None:
+    def fit(self, rows: NDArray[np.float32], labels: NDArray[Any], strength: float) -> None:
+        # Of many rows a copy in float64 is most of the memory, and changes little.
+        exact = rows if len(rows) > _SEARCHED else rows.astype(np.float64)
         columns = [labels] if self._single else list(labels.T)
         for number, (head, column) in enumerate(zip(self._heads, columns, strict=True)):
             if len(np.unique(column)) < 2:  # nothing to tell apart in this fold
@@ -238,7 +235,7 @@ class _Heads:
             # In several threads such small products are up to fifty times slower on a machine that does other work.
             with warnings.catch_warnings(), _library("threadpoolctl").threadpool_limits(1, "blas"):
                 warnings.simplefilter("ignore")  # an early stop is as good a head
-                head.set_params(C=strength).fit(rows, column)
+                head.set_params(C=strength).fit(exact, column)
 
     def answer(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         answers = np.zeros((len(rows), self._classes))
