@@ -77,12 +77,14 @@ def _facts(path: Path) -> ImageFacts:
         turned = exif_orientation(image)
         pixels = _POLICY.decode(image).pixels
     grey = Image.fromarray(pixels).convert("L")
-    grey.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    grey.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=3.0)
     brightness = np.asarray(grey, np.float32)
     shape, mirrored = difference_hashes(grey)
+    hashed = hashlib.sha256(str(pixels.shape).encode())  # the fastest where the processor has instructions for it
+    hashed.update(pixels.data)
     return ImageFacts(
         sha256=file_hash(path),
-        pixels=hashlib.blake2b(pixels.data, digest_size=16, key=str(pixels.shape).encode()).hexdigest(),
+        pixels=hashed.hexdigest(),
         width=pixels.shape[1],
         height=pixels.shape[0],
         orientation=turned,
@@ -96,7 +98,7 @@ def _facts(path: Path) -> ImageFacts:
 
 def difference_hashes(image: Image.Image) -> tuple[int, int]:
     """The difference hash of an image, 64 bits, and that of its mirror image."""
-    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.LANCZOS), np.int16)
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.LANCZOS, reducing_gap=3.0), np.int16)
     rises = np.diff(grey, axis=1)
     return _bits(rises > 0), _bits(rises[:, ::-1] < 0)
 
@@ -106,7 +108,7 @@ def _bits(flags: NDArray[np.bool_]) -> int:
 
 
 def _saturation(pixels: NDArray[np.uint8]) -> float:
-    step = 1 + max(pixels.shape) // _SIDE  # a mean needs no more of a large image
+    step = 1 + 2 * max(pixels.shape) // _SIDE  # a mean needs no more of an image
     red, green, blue = np.moveaxis(pixels[::step, ::step], 2, 0)
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     return float(spread.mean())

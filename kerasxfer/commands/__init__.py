@@ -40,4 +40,7 @@ def main() -> None:
     """Entry point of `kerasxfer`."""
     from kerasxfer_serving.commands import output
 
+    from kerasxfer.lean_keras import import_keras_lean
+
+    import_keras_lean()
     output.run(application(), "kerasxfer")

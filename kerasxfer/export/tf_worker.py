@@ -12,6 +12,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from kerasxfer.lean_keras import import_keras_lean
+
 
 def main(job_file: str) -> None:
     """Convert the model of a job file to its `target`, a raw ONNX file."""
@@ -19,6 +21,7 @@ def main(job_file: str) -> None:
     job: dict[str, Any] = json.loads(Path(job_file).read_text(encoding="utf-8"))
     sys.path.extend(entry for entry in job["sys_path"] if entry not in sys.path)
 
+    import_keras_lean()
     gc.disable()  # what is imported stays: looking for garbage in it is a fifth of TensorFlow's start
     import keras
     import tensorflow as tf

@@ -2,13 +2,17 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import repeat
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from kerasxfer_serving.errors import KerasxferError, UsageError
+from kerasxfer_serving.runtime.resources import available_cores
 from numpy.typing import NDArray
 
 from kerasxfer.data.division import classes_of, grouped_folds
@@ -151,7 +155,8 @@ def held_out(
     """
     rows = standardised(np.concatenate([features, other]))
     heads = _Heads(labels, classes)
-    heads.fit(rows[: len(features)], labels, strength)
+    with _fitting():
+        heads.fit(rows[: len(features)], labels, strength)
     return heads.answer(rows[len(features) :])
 
 
@@ -167,7 +172,7 @@ def log_loss(probabilities: NDArray[np.float64], labels: NDArray[Any]) -> float:
 def divided(labels: NDArray[Any], folds: int, groups: NDArray[Any] | None = None, seed: int = 0) -> NDArray[np.intp]:
     """Divide images into folds in which every class has its share, and no group is divided.
 
-    Groups are divided as splits do it; of several labels the rarest of each image is balanced.
+    Groups of several images are divided as splits do it; of several labels the rarest of each image is balanced.
 
     Args:
         labels: As in `out_of_fold`.
@@ -182,16 +187,32 @@ def divided(labels: NDArray[Any], folds: int, groups: NDArray[Any] | None = None
     if not 2 <= folds <= count:
         things = "images" if groups is None else "groups of images"
         raise UsageError(f"`folds` must be from 2 to the number of {things}, {count}. Received: folds={folds}")
-    strata = classes_of(labels)
-    if groups is not None and count < len(labels):
-        if np.unique(strata, return_counts=True)[1].max() < folds:
-            strata = np.zeros_like(strata)  # too few images of any class to spread it
-        return grouped_folds(strata, groups, folds, seed)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[np.argsort(strata[order], kind="stable")]
-    fold = np.empty(len(labels), np.intp)
-    fold[order] = np.arange(len(labels)) % folds  # classes take turns with the folds
+    strata, fold = classes_of(labels), np.full(len(labels), -1, np.intp)
+    if groups is not None:
+        _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        several = sizes[group] > 1  # most images are alone, and need no search for a place
+        fold[several] = _folds_of_groups(strata[several], group[several], folds, seed)
+    order, dealt = np.random.default_rng(seed).permutation(len(labels)), 0
+    for stratum in np.unique(strata):
+        members = order[strata[order] == stratum]
+        free = members[fold[members] < 0]
+        have = np.bincount(fold[members][fold[members] >= 0], minlength=folds)
+        places = have.max() + len(free) // folds + 1  # of each fold: more than the free ones can fill
+        level = (have[:, None] + np.arange(places)).ravel()
+        place = np.repeat(np.arange(folds), places)
+        # The emptiest fold first; of equals, classes take turns.
+        fold[free] = place[np.lexsort(((place - dealt) % folds, level))[: len(free)]]
+        dealt += len(free)
     return fold
+
+
+def _folds_of_groups(strata: NDArray[np.intp], group: NDArray[np.intp], folds: int, seed: int) -> NDArray[np.intp]:
+    numbers = np.unique(group, return_inverse=True)[1]
+    if len(numbers) == 0 or numbers.max() < folds:
+        return numbers  # a fold for each
+    if np.unique(strata, return_counts=True)[1].max() < folds:
+        strata = np.zeros_like(strata)  # too few images of any class to spread it
+    return grouped_folds(strata, group, folds, seed)
 
 
 def _paths(
@@ -204,12 +225,19 @@ def _paths(
     """Answers out of fold at one strength after another, each begun at the heads of the one before."""
     numbers = np.unique(fold)
     heads = [_Heads(labels, classes) for _ in numbers]
+
+    def answer(head: _Heads, number: int, strength: float) -> NDArray[np.float64]:
+        held = fold == number
+        head.fit(rows[~held], labels[~held], strength)  # no name keeps the copy until the next one is there
+        return head.answer(rows[held])
+
+    # Every fold copies its rows; of many rows one copy at a time is enough.
+    threads = 1 if len(rows) > _SEARCHED else available_cores()
     for strength in strengths:
         answers = np.empty((len(rows), classes))
-        for head, number in zip(heads, numbers, strict=True):
-            held = fold == number
-            head.fit(rows[~held], labels[~held], strength)  # no name keeps the copy until the next one is there
-            answers[held] = head.answer(rows[held])
+        with _fitting(), ThreadPoolExecutor(threads) as pool:
+            for number, part in zip(numbers, pool.map(answer, heads, numbers, repeat(strength)), strict=True):
+                answers[fold == number] = part
         yield answers, strength
 
 
@@ -232,10 +260,7 @@ class _Heads:
             if len(np.unique(column)) < 2:  # nothing to tell apart in this fold
                 self._constant[number] = float(column[0])
                 continue
-            # In several threads such small products are up to fifty times slower on a machine that does other work.
-            with warnings.catch_warnings(), _library("threadpoolctl").threadpool_limits(1, "blas"):
-                warnings.simplefilter("ignore")  # an early stop is as good a head
-                head.set_params(C=strength).fit(exact, column)
+            head.set_params(C=strength).fit(exact, column)
 
     def answer(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         answers = np.zeros((len(rows), self._classes))
@@ -249,6 +274,17 @@ class _Heads:
             constant = self._constant.get(number)
             answers[:, number] = head.predict_proba(rows)[:, 1] if constant is None else constant
         return answers
+
+
+@contextmanager
+def _fitting() -> Iterator[None]:
+    """Fit without warnings, for an early stop is as good a head, and each head in one thread.
+
+    In several, products as small as these are up to fifty times slower on a machine that does other work.
+    """
+    with warnings.catch_warnings(), _library("threadpoolctl").threadpool_limits(1, "blas"):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _library(name: str) -> ModuleType:

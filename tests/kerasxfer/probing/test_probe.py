@@ -91,6 +91,22 @@ def test_groups_of_classes_with_fewer_images_than_folds():
     assert (fold[::2] == fold[1::2]).all()
 
 
+@pytest.mark.parametrize("pairs", [1, 3, 40])
+def test_images_without_copies_even_out_what_groups_have_made_uneven(pairs):
+    labels = np.random.default_rng(0).integers(0, 2, 200)
+    groups = np.concatenate([np.repeat(np.arange(pairs), 2), np.arange(pairs, 200 - pairs)])
+    fold = divided(labels, 5, groups)
+    assert (fold[0 : 2 * pairs : 2] == fold[1 : 2 * pairs : 2]).all()
+    for label in range(2):
+        counts = np.bincount(fold[labels == label], minlength=5)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_a_fold_for_each_image():
+    labels = np.arange(7) % 2
+    assert sorted(divided(labels, 7)) == list(range(7))
+
+
 def test_more_folds_than_images():
     with pytest.raises(UsageError, match=r"folds.*3\. Received: folds=5"):
         divided(np.arange(3), 5)
