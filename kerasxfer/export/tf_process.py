@@ -1,14 +1,17 @@
-"""The conversion's folder, and `kerasxfer.export.tf_worker` run in it by a fresh TensorFlow process."""
+"""The conversion's folder, and the TensorFlow process, `kerasxfer.export.tf_worker`, that converts in it."""
 
+import atexit
 import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -18,6 +21,14 @@ from kerasxfer.export.outputs import Output
 from kerasxfer.export.source import Source, digest
 
 OPSETS = range(13, 19)  # what tf2onnx writes with operators per channel
+
+_ENVIRONMENT = {
+    "KERAS_BACKEND": "tensorflow",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # its fused operators have no place in a graph that leaves TensorFlow
+    "PYTHONHASHSEED": "0",  # sets decide the order of nodes in tf2onnx
+}
 
 # The guard waits for the end of its standard input, which comes with the end of its parent, however that ends.
 # A process of its own session outlives a signal to the whole group; Windows has no sessions, but sends Ctrl-C alone.
@@ -51,25 +62,26 @@ def convert(source: Source, folder: Path, entry: ImageInput, output: Output, ops
         ExportError: If TensorFlow or tf2onnx is missing, or the conversion failed.
     """
     require_converter()
-    target = folder / "converted.onnx"
+    target, log = folder / "converted.onnx", folder / "log.txt"
     job = {
         "model": str(source.file.resolve()),
         "sha256": digest(source.file),
         "preprocess_input": source.preprocess_input,
         "safe_mode": source.safe_mode,
         "target": str(target),
+        "log": str(log),
         "image_size": entry.image_size,
         "preprocessing": entry.preprocessing,
         "activation": output.activation if output.raw else None,
         "opset": opset,
         "modules": source.modules,
         "sys_path": [entry for entry in sys.path if entry],
+        "folder": str(Path.cwd()),
+        "environment": {**os.environ, **_ENVIRONMENT, "TMPDIR": str(folder)},
     }
-    job_file = folder / "job.json"
-    job_file.write_text(json.dumps(job), encoding="utf-8")
-    failed, stderr = _run(job_file, folder)
-    if failed or not target.is_file():
-        raise ExportError(f"The conversion of `{source.model.name}` failed:\n{_last_words(stderr)}")
+    log.touch()
+    if not _WORKER.convert(job) or not target.is_file():
+        raise ExportError(f"The conversion of `{source.model.name}` failed:\n{_last_words(log)}")
     return onnx.load(target)
 
 
@@ -83,43 +95,71 @@ def require_converter() -> None:
         )
 
 
-def _run(job_file: Path, folder: Path) -> tuple[bool, str]:
-    """Whether the worker failed, and its standard error."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "kerasxfer.export.tf_worker", str(job_file)],
-        env=_environment(folder),
-        stdin=subprocess.PIPE,  # never written to: its end tells the worker that this process is gone
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    assert worker.stderr is not None
-    try:
-        stderr = worker.stderr.read()
-        return worker.wait() != 0, stderr
-    finally:
-        worker.kill()
-        worker.wait()
-        for pipe in (worker.stdin, worker.stderr):
-            pipe and pipe.close()
+class _Worker:
+    """A TensorFlow process, started when the first model is to be converted, which ends when it has not been used."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+
+    def convert(self, job: dict[str, Any]) -> bool:
+        """Whether the conversion of a job came to its end."""
+        with self._lock:
+            try:
+                answer = self._ask(job) or self._ask(job)  # no answer: it had just ended for want of work
+            except BaseException:
+                self.end()
+                raise
+            return answer == "0\n"
+
+    def _ask(self, job: dict[str, Any]) -> str:
+        """Exit status of the conversion, a line; empty if the process has ended."""
+        process = self._running(job)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError:
+            answer = ""
+        if not answer:
+            self.end()
+        return answer
+
+    def _running(self, job: dict[str, Any]) -> subprocess.Popen[str]:
+        if self._process is None or self._owner != os.getpid():  # a fork must not talk to its parent's
+            self._owner = os.getpid()
+            with Path(job["log"]).open("wb") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "kerasxfer.export.tf_worker"],
+                    env=os.environ | _ENVIRONMENT,
+                    stdin=subprocess.PIPE,  # its end tells the worker that this process is gone
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    encoding="utf-8",
+                )
+        return self._process
+
+    def end(self) -> None:
+        """End the process, and what it is at."""
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    pipe and pipe.close()
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "KERAS_BACKEND": "tensorflow",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "0",  # its fused operators have no place in a graph that leaves TensorFlow
-        "PYTHONHASHSEED": "0",  # sets decide the order of nodes in tf2onnx
-        "TMPDIR": str(folder),
-    }
+_WORKER = _Worker()
+atexit.register(_WORKER.end)
 
 
-def _last_words(stderr: str) -> str:
+def _last_words(log: Path) -> str:
     """The exception of the converting process, without TensorFlow's log."""
-    lines = stderr.strip().splitlines()
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
     start = max((number for number, line in enumerate(lines) if line.startswith("Traceback")), default=0)
     return "\n".join(lines[start:][-25:])
 

@@ -232,7 +232,8 @@ def _paths(
         return head.answer(rows[held])
 
     # Every fold copies its rows; of many rows one copy at a time is enough.
-    threads = 1 if len(rows) > _SEARCHED else available_cores()
+    # Every fold copies its rows: of many, one copy at a time is enough.
+    threads = 1 if len(rows) >= _SEARCHED else available_cores()
     for strength in strengths:
         answers = np.empty((len(rows), classes))
         with _fitting(), ThreadPoolExecutor(threads) as pool:
