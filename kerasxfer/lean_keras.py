@@ -1,10 +1,12 @@
 """Keras without what it imports only because it is installed: half of the start of a process."""
 
+import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.machinery import PathFinder
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _CONVENIENCES = ("IPython", "matplotlib", "pandas", "sklearn")
@@ -17,24 +19,36 @@ def import_keras_lean() -> None:
     Keras, TensorFlow and PyTorch take them where they are there, for data frames, galleries, wrappers and notebooks:
     nothing that a process of ours uses. They can be imported as ever once Keras is there.
     """
-    sys.meta_path.insert(0, _LeanKeras)
+    sys.meta_path.insert(0, _LeanKeras())
 
 
-class _LeanKeras(PathFinder):
-    """Finds Keras alone, and hides packages while it runs."""
+class _LeanKeras(MetaPathFinder):
+    """Finds `keras` as the finders behind it do, once."""
 
-    @classmethod
-    def find_spec(cls, fullname, path=None, target=None):  # type: ignore[no-untyped-def]
-        if fullname != "keras" or (spec := super().find_spec(fullname, path, target)) is None or spec.loader is None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "keras":
             return None
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            with _hidden():
-                execute(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _LeanLoader(spec.loader)
         return spec
+
+
+class _LeanLoader(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self.loader
+        with _hidden():
+            self.loader.exec_module(module)
 
 
 @contextmanager
