@@ -10,6 +10,10 @@ from hypothesis import HealthCheck, settings
 # Tests run side by side, and threads that wait for one another spin. Read when NumPy and a backend are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Processes that tests start import Keras without what it does not need: see the file there.
+_processes = str(Path(__file__).parent / "processes")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_processes, os.environ.get("PYTHONPATH"))))
+
 # Imports leave hundreds of thousands of objects that stay: to look through them for garbage took a third of the time.
 gc.disable()
 

@@ -1,13 +1,16 @@
 """OpenVINO on the CPU: the same file, on the same cores, with kernels that ONNX Runtime does not have."""
 
 import io
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,7 +143,7 @@ def require_openvino(cpu_precision: str) -> None:
         DeviceError: With the remedy, where something is not there.
     """
     try:
-        import openvino  # noqa: F401
+        import_openvino()
     except ImportError as error:
         raise DeviceError(
             f"{wish('openvino')}: OpenVINO cannot be imported ({error}). `pip install 'kerasxfer-serving[openvino]'`."
@@ -151,6 +154,22 @@ def require_openvino(cpu_precision: str) -> None:
         )
 
 
+def import_openvino() -> ModuleType:
+    """Import OpenVINO without its telemetry.
+
+    Its import starts a process, by a fork of whatever this one is, that tells an analytics service of it. OpenVINO does
+    without where that package is missing.
+    """
+    hidden = "openvino_telemetry" not in sys.modules
+    if hidden:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it cannot be imported
+    try:
+        return import_module("openvino")
+    finally:
+        if hidden:
+            sys.modules.pop("openvino_telemetry", None)
+
+
 def has_bf16() -> bool:
     """Whether OpenVINO is here and computes in bfloat16 on this CPU, by its own word."""
     return find_spec("openvino") is not None and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -158,8 +177,7 @@ def has_bf16() -> bool:
 
 @cache
 def _core() -> "openvino.Core":
-    import openvino
-
+    openvino = import_openvino()
     with _FIRST_USE:
         # On first use of a tensor's data OpenVINO looks for NumPy. Two threads that make it do so at once wait for each
         # other for ever: one has Python's lock and wants the initialisation's, the other has that and wants Python's.

@@ -60,9 +60,9 @@ def main(provider: str) -> None:
     )
     data, ones = model.SerializeToString(), np.ones((1, 4, 4, 1), "float32")
     if provider == OPENVINO:
-        import openvino
+        from kerasxfer_serving.runtime.openvino_session import import_openvino
 
-        core = openvino.Core()
+        core = import_openvino().Core()
         core.compile_model(core.read_model(data), "CPU")([ones])
         print("{}")
         return

@@ -77,6 +77,7 @@ def test_int8_weights_have_a_scale_for_each_channel(proto, samples, tmp_path):
     kernels = [numpy_helper.to_array(tensor) for tensor in small.graph.initializer if tensor.name == "k2_quantized"]
     scales = [numpy_helper.to_array(tensor) for tensor in small.graph.initializer if tensor.name == "k2_scale"]
     assert kernels[0].dtype == np.int8
+    assert np.abs(kernels[0].astype(int)).max() == 64, "two products with 255 fit into 16 bits"
     assert scales[0].shape == (16,)
     activations = {
         numpy_helper.to_array(tensor).dtype

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,17 @@ class TestSession:
             (ours,) = open_session(model, "openvino").run(colours(count))
             (reference,) = open_session(model, "cpu").run(colours(count))
             np.testing.assert_allclose(ours, reference, atol=1e-6)
+
+    def test_openvino_is_imported_without_its_telemetry(self):
+        code = """
+            import sys
+            from kerasxfer_serving.runtime.openvino_session import require_openvino
+            require_openvino("f32")
+            import openvino
+            print("openvino_telemetry" in sys.modules, callable(openvino.convert_model))
+        """
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["False", "True"]
 
     @needs_bf16
     def test_bfloat16_is_near(self, model):
