@@ -30,7 +30,7 @@ test-tensorflow test-jax test-torch: test-%: .venv/installed
 	KERAS_BACKEND=$* .venv/bin/python $(PYTEST) $(QUICK) tests/kerasxfer
 
 # JAX's tests spend their time in compiling, not in what is compiled: that once, and quickly.
-test-jax: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
+test-jax test-end-to-end: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
 test-jax test-end-to-end: export JAX_COMPILATION_CACHE_DIR = $(abspath .venv/jax-cache)
 test-jax test-end-to-end: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0
 
