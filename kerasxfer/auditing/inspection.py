@@ -73,20 +73,21 @@ def inspect(root: Path, paths: Iterable[str], threads: int | None = None) -> Ite
 
 
 def _facts(path: Path) -> ImageFacts:
-    with open_image(path) as image:
-        turned = exif_orientation(image)
-        pixels = _POLICY.decode(image).pixels
-    grey = Image.fromarray(pixels).convert("L")
+    with open_image(path) as file:
+        turned = exif_orientation(file)
+        image = _POLICY.image(file)
+    grey = image.convert("L")
     grey.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=3.0)
     brightness = np.asarray(grey, np.float32)
     shape, mirrored = difference_hashes(grey)
-    hashed = hashlib.sha256(str(pixels.shape).encode())  # the fastest where the processor has instructions for it
+    hashed = hashlib.sha256(str(image.size).encode())  # the fastest where the processor has instructions for it
+    pixels = np.asarray(image)
     hashed.update(pixels.data)
     return ImageFacts(
         sha256=file_hash(path),
         pixels=hashed.hexdigest(),
-        width=pixels.shape[1],
-        height=pixels.shape[0],
+        width=image.width,
+        height=image.height,
         orientation=turned,
         saturation=_saturation(pixels),
         contrast=float(brightness.std()),

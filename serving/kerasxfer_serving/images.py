@@ -138,6 +138,11 @@ class ImagePolicy:
         with open_image(source, self.max_pixels) as image:
             return _decode(image, size, self)
 
+    def image(self, source: Source) -> Image.Image:
+        """Load one image at its own size, upright and in RGB, as Pillow's image: the pixels of `load`, uncopied."""
+        with open_image(source, self.max_pixels) as image:
+            return _rgb(image, None, self)[0]
+
     def to_dict(self) -> dict[str, Any]:
         """The policy as plain values for JSON, without machine-dependent values and the default decoder."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
@@ -201,8 +206,24 @@ def load_image(
 
 
 def _decode(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolicy) -> DecodedImage:
-    """Shrink first and turn after: turning a camera's twelve million pixels would cost a third of decoding them."""
-    mode, (width, height) = image.mode, image.size
+    mode = image.mode
+    rgb, (width, height) = _rgb(image, size, policy)
+    return DecodedImage(
+        pixels=np.array(rgb),
+        width=width,
+        height=height,
+        format=image.format,
+        mode=mode,
+        animated=_is_animated(image),
+    )
+
+
+def _rgb(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolicy) -> tuple[Image.Image, tuple[int, int]]:
+    """Decode; return the image in RGB, upright and resized, and its width and height before that.
+
+    Shrink first and turn after: turning a camera's twelve million pixels would cost a third of decoding them.
+    """
+    width, height = image.size
     drafted = policy.draft and size is not None and image.format in ("JPEG", "MPO")
     if drafted and size is not None:
         turned = policy.exif == "apply" and swaps_sides(exif_orientation(image))
@@ -219,14 +240,8 @@ def _decode(image: Image.Image, size: tuple[int, int] | None, policy: ImagePolic
         pixels = pixels.transpose(TURNS[orientation])
     if size is not None and pixels.size != (size[1], size[0]):
         pixels = pad(pixels, size)
-    return DecodedImage(
-        pixels=np.array(pixels if pixels.mode == "RGB" else pixels.convert("RGB")),
-        width=height if swap else width,
-        height=width if swap else height,
-        format=image.format,
-        mode=mode,
-        animated=_is_animated(image),
-    )
+    upright = (height, width) if swap else (width, height)
+    return (pixels if pixels.mode == "RGB" else pixels.convert("RGB")), upright
 
 
 def _load(image: Image.Image, policy: ImagePolicy) -> tuple[Image.Image, int]:
