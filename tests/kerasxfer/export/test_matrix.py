@@ -45,7 +45,7 @@ def application(name, images, tell_apart, spread_head):
     head = model.layers[-1]
     bare = keras.Model(model.inputs, layers.GlobalAveragePooling2D()(model.layers[-2].output))
     features = keras.Model(bare.inputs, layers.Dense(head.predictions.units, name="head")(bare.output))
-    spread_head(features, features.get_layer("head"), images, deviation=0.6)  # untrained depth multiplies rounding
+    spread_head(features, features.get_layer("head"), images, deviation=0.45)  # untrained depth multiplies rounding
     head.predictions.set_weights(features.get_layer("head").get_weights())
     return model
 
