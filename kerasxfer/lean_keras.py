@@ -3,8 +3,8 @@
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -19,11 +19,19 @@ def import_keras_lean() -> None:
     Keras, TensorFlow and PyTorch take them where they are there, for data frames, galleries, wrappers and notebooks:
     nothing that a process of ours uses. They can be imported as ever once Keras is there.
     """
-    sys.meta_path.insert(0, _LeanKeras())
+    around_keras(_hidden)
 
 
-class _LeanKeras(MetaPathFinder):
+def around_keras(context: Callable[[], AbstractContextManager[None]]) -> None:
+    """Let the first import of Keras in this process happen within a context."""
+    sys.meta_path.insert(0, _AroundKeras(context))
+
+
+class _AroundKeras(MetaPathFinder):
     """Finds `keras` as the finders behind it do, once."""
+
+    def __init__(self, context: Callable[[], AbstractContextManager[None]]) -> None:
+        self.context = context
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -33,13 +41,14 @@ class _LeanKeras(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = _LeanLoader(spec.loader)
+            spec.loader = _LoaderWithin(spec.loader, self.context)
         return spec
 
 
-class _LeanLoader(Loader):
-    def __init__(self, loader: Loader) -> None:
+class _LoaderWithin(Loader):
+    def __init__(self, loader: Loader, context: Callable[[], AbstractContextManager[None]]) -> None:
         self.loader = loader
+        self.context = context
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
@@ -47,7 +56,7 @@ class _LeanLoader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__spec__.loader = module.__loader__ = self.loader
-        with _hidden():
+        with self.context():
             self.loader.exec_module(module)
 
 

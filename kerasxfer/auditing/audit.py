@@ -17,13 +17,12 @@ from kerasxfer.auditing.findings import AuditedImages, Finding, named_path
 from kerasxfer.auditing.inspection import ImageFacts, inspect
 from kerasxfer.auditing.result import Audit
 from kerasxfer.auditing.writing import write_audit
-from kerasxfer.bottleneck.boundary import split_at_boundary
 from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_files import BadImage
 from kerasxfer.data.opening import opener
 from kerasxfer.models import image_classifier
-from kerasxfer.probing.features import standardised
+from kerasxfer.probing.features import pooled_features_of_sets, standardised
 from kerasxfer.probing.probe import FOLDS, OutOfFold, out_of_folds
 
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
@@ -105,7 +104,6 @@ def audit(
         backbone_kwargs=backbone_kwargs,
         preprocess=preprocess,
     )
-    frozen, _ = split_at_boundary(model)
     images = AuditedImages(
         roots={name: _named_root(given[name], dataset) for name, dataset in sets.items()},
         paths=[path for dataset in sets.values() for path in dataset.paths],
@@ -113,7 +111,7 @@ def audit(
         labels=np.concatenate([dataset.labels for dataset in sets.values()]).astype(np.intp),
         class_names=next(iter(sets.values())).class_names,
         facts=facts,
-        features=np.concatenate([cache.features(frozen, dataset).pooled() for dataset in sets.values()]),
+        features=np.concatenate(pooled_features_of_sets(model, sets.values(), cache)),
     )
     strangers = [
         finding

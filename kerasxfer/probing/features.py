@@ -1,5 +1,7 @@
 """Features of a data set, averaged over the places of the feature map, from the cache that training shares."""
 
+from collections.abc import Iterable
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +32,15 @@ def pooled_features(model: keras.Model, data: Data, cache: BottleneckCache) -> N
     features = pooled_features(model, data, kerasxfer.BottleneckCache("cache"))
     ```
     """
-    prefix, _ = split_at_boundary(model)
-    return cache.features(prefix, data).pooled()
+    return pooled_features_of_sets(model, [data], cache)[0]
+
+
+def pooled_features_of_sets(
+    model: keras.Model, sets: Iterable[Data], cache: BottleneckCache
+) -> list[NDArray[np.float32]]:
+    """As `pooled_features`, for each of several data sets; the model is divided once."""
+    frozen, _ = split_at_boundary(model)
+    return [cache.features(frozen, data).pooled() for data in sets]
 
 
 def standardised(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -231,7 +231,6 @@ def _paths(
         head.fit(rows[~held], labels[~held], strength)  # no name keeps the copy until the next one is there
         return head.answer(rows[held])
 
-    # Every fold copies its rows; of many rows one copy at a time is enough.
     # Every fold copies its rows: of many, one copy at a time is enough.
     threads = 1 if len(rows) >= _SEARCHED else available_cores()
     for strength in strengths:

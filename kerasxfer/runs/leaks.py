@@ -15,7 +15,7 @@ from kerasxfer.bottleneck.cache import BottleneckCache
 from kerasxfer.bottleneck.shards import file_hash
 from kerasxfer.data.image_dataset import ImageDataset
 from kerasxfer.data.image_files import BadImage
-from kerasxfer.probing.features import pooled_features, standardised
+from kerasxfer.probing.features import pooled_features_of_sets, standardised
 
 _BLOCK = 30_000_000
 
@@ -36,7 +36,7 @@ def leaked(
     """
     copies = _equal_files(training, validation)
     if cache is not None:
-        best, cosine = _most_alike(*(pooled_features(model, images, cache) for images in (training, validation)))
+        best, cosine = _most_alike(*pooled_features_of_sets(model, (training, validation), cache))
         rows = np.flatnonzero(~copies & (cosine >= ALIKE))
         copies[rows] = _same_shape(training, best[rows], validation, rows)
     return copies
